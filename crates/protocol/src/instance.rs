@@ -1,0 +1,254 @@
+//! Instances: what is registered, and what is known about it.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::Address,
+    check::Check,
+    error::Invalid,
+    limits,
+    meta::Meta,
+    name::{InstanceId, Namespace, ServiceName},
+    time::Timestamp,
+};
+
+/// What a service says of itself when it registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The service's name.
+    pub name: ServiceName,
+    /// Where callers, and the rounds, reach this instance.
+    pub address: Address,
+    /// The instance's id; the server makes one up when absent.
+    #[serde(default)]
+    pub id: Option<InstanceId>,
+    /// How it is visited.
+    #[serde(default)]
+    pub check: Check,
+    /// Words to filter by.
+    #[serde(default)]
+    pub tags: Vec<Box<str>>,
+    /// Keys and values to filter by or to read.
+    #[serde(default)]
+    pub meta: Meta,
+    /// Where it runs.
+    #[serde(default)]
+    pub zone: Option<Box<str>>,
+    /// Which version it is.
+    #[serde(default)]
+    pub version: Option<Box<str>>,
+    /// Its share of lookups, relative to the other instances.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+}
+
+/// The answer to a registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The instance's id.
+    pub id: InstanceId,
+    /// What the registration did.
+    pub outcome: Outcome,
+}
+
+/// What a registration did. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The instance is new.
+    Created,
+    /// It was known, and its data changed.
+    Updated,
+    /// It was known with the very same data: nothing changed.
+    Unchanged,
+}
+
+/// One running copy of a service, as everyone sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Unique in the namespace.
+    pub id: InstanceId,
+    /// The service.
+    pub name: ServiceName,
+    /// The tenant.
+    pub namespace: Namespace,
+    /// Where it listens.
+    pub address: Address,
+    /// Whether it is handed out.
+    pub status: InstanceStatus,
+    /// Why it has this status, such as `GET /health: connection refused`.
+    pub reason: Arc<str>,
+    /// Since when it has this status.
+    pub since: Timestamp,
+    /// When it registered.
+    pub registered_at: Timestamp,
+    /// How it is visited.
+    pub check: Check,
+    /// Words to filter by.
+    pub tags: Vec<Box<str>>,
+    /// Keys and values.
+    pub meta: Meta,
+    /// Where it runs.
+    pub zone: Option<Box<str>>,
+    /// Which version it is.
+    pub version: Option<Box<str>>,
+    /// Its share of lookups.
+    pub weight: u32,
+    /// The last flips of its status, oldest first. Filled in only where the query asked for it.
+    #[serde(default)]
+    pub history: Vec<Flip>,
+}
+
+/// The status of an instance. Append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceStatus {
+    /// Registered, no visit has passed yet. Not handed out.
+    Starting,
+    /// Handed out.
+    Passing,
+    /// A visit failed, the next one decides. Still handed out.
+    Suspect,
+    /// Failed. Not handed out; on probation, then forgotten.
+    Evicted,
+    /// Its owner or an operator asked for it: registered and visited, not handed out.
+    Draining,
+}
+
+/// One change of an instance's status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flip {
+    /// When it happened.
+    pub at: Timestamp,
+    /// The status from then on.
+    pub status: InstanceStatus,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+fn default_weight() -> u32 {
+    limits::DEFAULT_WEIGHT
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// A registration of `name` at `address` with the default check, `GET /health`.
+    #[must_use]
+    pub fn new(name: ServiceName, address: Address) -> Self {
+        Self {
+            name,
+            address,
+            id: None,
+            check: Check::default(),
+            tags: Vec::new(),
+            meta: Meta::default(),
+            zone: None,
+            version: None,
+            weight: limits::DEFAULT_WEIGHT,
+        }
+    }
+
+    /// Checks what the types alone do not: the check, sizes and counts.
+    ///
+    /// # Errors
+    /// The first field that breaks its rule.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.check.validate()?;
+        if !limits::WEIGHT.contains(&self.weight) {
+            let (low, high) = (limits::WEIGHT.start(), limits::WEIGHT.end());
+            return Err(Invalid::new("weight", format!("must be between {low} and {high}, got {}", self.weight)));
+        }
+        if self.tags.len() > limits::MAX_TAGS {
+            return Err(Invalid::new("tags", format!("at most {} tags, got {}", limits::MAX_TAGS, self.tags.len())));
+        }
+        let labels = self.tags.iter().map(|tag| ("tags", tag));
+        let labels = labels.chain(self.zone.iter().map(|zone| ("zone", zone)));
+        for (field, label) in labels.chain(self.version.iter().map(|version| ("version", version))) {
+            validate_label(field, label)?;
+        }
+        validate_meta(&self.meta)
+    }
+}
+
+fn validate_label(field: &str, label: &str) -> Result<(), Invalid> {
+    if !label.is_empty() && label.len() <= limits::MAX_LABEL_LEN && !label.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        field,
+        format!("must be 1 to {} bytes without control characters, got {} bytes", limits::MAX_LABEL_LEN, label.len()),
+    ))
+}
+
+fn validate_meta(meta: &Meta) -> Result<(), Invalid> {
+    if meta.len() > limits::MAX_META_ENTRIES {
+        return Err(Invalid::new("meta", format!("at most {} entries, got {}", limits::MAX_META_ENTRIES, meta.len())));
+    }
+    if meta.bytes() > limits::MAX_META_BYTES {
+        return Err(Invalid::new(
+            "meta",
+            format!("at most {} bytes in all keys and values, got {}", limits::MAX_META_BYTES, meta.bytes()),
+        ));
+    }
+    if meta.iter().any(|(key, _)| key.is_empty() || key.chars().any(char::is_control)) {
+        return Err(Invalid::new("meta", "keys must not be empty nor have control characters"));
+    }
+    Ok(())
+}
+
+// === impl InstanceStatus ===
+
+impl InstanceStatus {
+    /// Whether lookups hand such an instance out.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        matches!(self, Self::Passing | Self::Suspect)
+    }
+}
+
+impl fmt::Display for InstanceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Passing => "passing",
+            Self::Suspect => "suspect",
+            Self::Evicted => "evicted",
+            Self::Draining => "draining",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration() -> Registration {
+        Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap())
+    }
+
+    #[test]
+    fn the_shortest_json_is_enough() {
+        let shortest = r#"{"name":"product","address":"10.0.0.7:7070"}"#;
+        assert_eq!(serde_json::from_str::<Registration>(shortest).unwrap(), registration());
+    }
+
+    #[test]
+    fn sizes_are_limited() {
+        registration().validate().unwrap();
+        let entries = (0..65).map(|n| (n.to_string(), String::new()));
+        let refused = Registration { meta: entries.collect(), ..registration() };
+        assert!(refused.validate().unwrap_err().rule.contains("64 entries"));
+        let refused = Registration { meta: [("k", "v".repeat(16 * 1024))].into_iter().collect(), ..registration() };
+        assert!(refused.validate().unwrap_err().rule.contains("16384 bytes"));
+        let refused = Registration { weight: 0, ..registration() };
+        assert_eq!(refused.validate().unwrap_err().field, "weight");
+        let refused = Registration { tags: vec!["".into()], ..registration() };
+        assert_eq!(refused.validate().unwrap_err().field, "tags");
+        let refused = Registration { zone: Some("a\nb".into()), ..registration() };
+        assert_eq!(refused.validate().unwrap_err().field, "zone");
+    }
+}

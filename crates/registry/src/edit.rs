@@ -1,0 +1,178 @@
+//! Changes: as they are asked for, as a store keeps them, and what they did.
+
+use std::sync::Arc;
+
+use roundsman_protocol::{InstanceId, Namespace, Registration, Timestamp};
+
+use crate::record::{Health, Record};
+
+/// Where a record belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The instance, unique in the namespace.
+    pub id: InstanceId,
+}
+
+/// A change of the registry, to be carried out as it stands at that moment.
+///
+/// Edits are small on purpose: while a batch is on its way to the store, observations go on changing the same
+/// instances, and neither may undo the other.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// Registers, or changes what an instance said of itself.
+    Register {
+        /// Which one.
+        key: Key,
+        /// What it says.
+        registration: Arc<Registration>,
+        /// The number of a new life, should one begin.
+        incarnation: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// Takes an instance out for good.
+    Remove {
+        /// Which one.
+        key: Key,
+        /// Why: `deregistered`, `replaced by product-x`, `probation is over`.
+        reason: Arc<str>,
+    },
+    /// Stops or resumes handing out.
+    Drain {
+        /// Which one.
+        key: Key,
+        /// Stop, or resume.
+        on: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// What a visit changed.
+    Observe {
+        /// Which one.
+        key: Key,
+        /// In which of its lives; in another one the observation no longer counts.
+        incarnation: u64,
+        /// The health from now on.
+        health: Health,
+        /// Why.
+        reason: Arc<str>,
+        /// When.
+        at: Timestamp,
+    },
+    /// What another server on the same store committed.
+    Adopt {
+        /// The record as it committed it; its incarnation is replaced by a new one where it matters.
+        record: Arc<Record>,
+        /// The number of a new life, should one begin.
+        incarnation: u64,
+    },
+}
+
+/// A change as a store keeps it: absolute, so that writing it twice does no harm.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// This is the record now. One that is evicted leaves the live store and is kept for its probation.
+    Put(Arc<Record>),
+    /// The record is gone.
+    Remove(Arc<Record>),
+}
+
+/// What an edit did to one record.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    /// The record before, if there was one.
+    pub before: Option<Arc<Record>>,
+    /// The record after, if there is one.
+    pub after: Option<Arc<Record>>,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+// === impl Edit ===
+
+impl Edit {
+    /// Which record it is about.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Register { key, .. }
+            | Self::Remove { key, .. }
+            | Self::Drain { key, .. }
+            | Self::Observe { key, .. } => key.clone(),
+            Self::Adopt { record, .. } => record.key(),
+        }
+    }
+
+    /// The record after this edit, given the one before. `None`: there is none afterwards.
+    #[must_use]
+    pub fn carry_out(&self, current: Option<&Arc<Record>>) -> Option<Arc<Record>> {
+        match self {
+            Self::Register { key, registration, incarnation, at } => {
+                Some(register(current, key, registration, *incarnation, *at))
+            }
+            Self::Remove { .. } => None,
+            Self::Drain { on, at, .. } => {
+                let current = current?;
+                if current.draining == *on || current.health == Health::Evicted {
+                    return Some(Arc::clone(current));
+                }
+                let reason = if *on { "drained by request" } else { "drain undone by request" };
+                Some(Arc::new(current.flipped(current.health, *on, reason.into(), *at)))
+            }
+            Self::Observe { incarnation, health, reason, at, .. } => {
+                let current = current?;
+                if current.incarnation != *incarnation || current.health == *health {
+                    return Some(Arc::clone(current));
+                }
+                Some(Arc::new(current.flipped(*health, current.draining, Arc::clone(reason), *at)))
+            }
+            Self::Adopt { record, incarnation } => Some(adopt(current, record, *incarnation)),
+        }
+    }
+}
+
+fn register(
+    current: Option<&Arc<Record>>,
+    key: &Key,
+    registration: &Registration,
+    incarnation: u64,
+    at: Timestamp,
+) -> Arc<Record> {
+    let Some(current) = current else {
+        return Arc::new(Record::registered(key, registration, incarnation, at));
+    };
+    if current.says(registration) {
+        return Arc::clone(current);
+    }
+    if same_life(current, registration) {
+        return Arc::new(current.updated(registration));
+    }
+    let fresh = Record::registered(key, registration, incarnation, at);
+    let reason = Arc::clone(&fresh.instance.reason);
+    let history = current.flipped(Health::Starting, false, reason, at).history;
+    Arc::new(Record { history, ..fresh })
+}
+
+/// Whether the health that was observed so far says anything about what registers now.
+fn same_life(current: &Record, registration: &Registration) -> bool {
+    current.health != Health::Evicted
+        && current.instance.name == registration.name
+        && current.instance.address == registration.address
+        && current.instance.check == registration.check
+}
+
+fn adopt(current: Option<&Arc<Record>>, record: &Arc<Record>, incarnation: u64) -> Arc<Record> {
+    match current {
+        Some(current) if current == record => Arc::clone(current),
+        Some(current)
+            if current.instance.address == record.instance.address
+                && current.instance.check == record.instance.check
+                && current.health == record.health =>
+        {
+            Arc::new(Record { incarnation: current.incarnation, ..Record::clone(record) })
+        }
+        _ => Arc::new(Record { incarnation, ..Record::clone(record) }),
+    }
+}

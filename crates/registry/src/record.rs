@@ -1,0 +1,203 @@
+//! What the registry knows about one instance.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use roundsman_protocol::{Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::edit::Key;
+
+/// One instance: what everyone sees of it, and what only the server knows.
+///
+/// Immutable; a change makes a new record. Readers hold on to old ones as long as they like.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What everyone sees. Its `status` follows from [`Record::health`] and [`Record::draining`]; its
+    /// `history` is empty, see [`Record::history`].
+    pub instance: Arc<Instance>,
+    /// What the visits say.
+    pub health: Health,
+    /// Whether its owner or an operator wants it out of the lookups.
+    pub draining: bool,
+    /// Which life of this id it is: a new one begins when it registers after an eviction, at another address or
+    /// with another check. What was observed in an earlier life no longer counts.
+    pub incarnation: u64,
+    /// The last [`limits::HISTORY`] flips of its status, oldest first.
+    pub history: Arc<[Flip]>,
+    /// The instance in postcard, made when it is first looked up.
+    pub encoded: OnceLock<Bytes>,
+}
+
+/// What the visits say about an instance; draining comes on top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// No visit has passed yet.
+    Starting,
+    /// The last visit passed.
+    Passing,
+    /// The last visit failed, and one more decides.
+    Suspect,
+    /// Out, and on probation.
+    Evicted,
+}
+
+// === impl Record ===
+
+impl Record {
+    /// A new record of something that just registered.
+    #[must_use]
+    pub fn registered(key: &Key, registration: &Registration, incarnation: u64, now: Timestamp) -> Self {
+        let instance = Instance {
+            id: key.id.clone(),
+            name: registration.name.clone(),
+            namespace: key.namespace.clone(),
+            address: registration.address.clone(),
+            status: InstanceStatus::Starting,
+            reason: Arc::from("registered"),
+            since: now,
+            registered_at: now,
+            check: registration.check.clone(),
+            tags: registration.tags.clone(),
+            meta: registration.meta.clone(),
+            zone: registration.zone.clone(),
+            version: registration.version.clone(),
+            weight: registration.weight,
+            history: Vec::new(),
+        };
+        let flip = Flip { at: now, status: instance.status, reason: Arc::clone(&instance.reason) };
+        Self::restored(instance, Health::Starting, false, incarnation, Arc::new([flip]))
+    }
+
+    /// A record as a store kept it. The instance's status is made to agree with `health` and `draining`.
+    #[must_use]
+    pub fn restored(
+        mut instance: Instance,
+        health: Health,
+        draining: bool,
+        incarnation: u64,
+        history: Arc<[Flip]>,
+    ) -> Self {
+        instance.status = status(health, draining);
+        Self { instance: Arc::new(instance), health, draining, incarnation, history, encoded: OnceLock::new() }
+    }
+
+    /// Where it belongs.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key { namespace: self.instance.namespace.clone(), id: self.instance.id.clone() }
+    }
+
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> InstanceStatus {
+        self.instance.status
+    }
+
+    /// Whether `registration` would change nothing.
+    #[must_use]
+    pub fn says(&self, registration: &Registration) -> bool {
+        let known = &self.instance;
+        self.health != Health::Evicted
+            && known.name == registration.name
+            && known.address == registration.address
+            && known.check == registration.check
+            && known.tags == registration.tags
+            && known.meta == registration.meta
+            && known.zone == registration.zone
+            && known.version == registration.version
+            && known.weight == registration.weight
+    }
+
+    /// The same instance with what it now says of itself; its health and history go on.
+    #[must_use]
+    pub fn updated(&self, registration: &Registration) -> Self {
+        let instance = Instance {
+            tags: registration.tags.clone(),
+            meta: registration.meta.clone(),
+            zone: registration.zone.clone(),
+            version: registration.version.clone(),
+            weight: registration.weight,
+            ..Instance::clone(&self.instance)
+        };
+        Self::restored(instance, self.health, self.draining, self.incarnation, Arc::clone(&self.history))
+    }
+
+    /// The same instance in another state of health, or drained.
+    #[must_use]
+    pub fn flipped(&self, health: Health, draining: bool, reason: Arc<str>, at: Timestamp) -> Self {
+        let mut instance = Instance::clone(&self.instance);
+        let to = status(health, draining);
+        let mut history = Arc::clone(&self.history);
+        if to != self.status() {
+            let flip = Flip { at, status: to, reason: Arc::clone(&reason) };
+            let kept = self.history.len().saturating_sub(limits::HISTORY - 1);
+            history = self.history.iter().skip(kept).cloned().chain([flip]).collect();
+            instance.since = at;
+        }
+        instance.reason = reason;
+        Self::restored(instance, health, draining, self.incarnation, history)
+    }
+
+    /// The instance in postcard.
+    #[must_use]
+    pub fn encoded(&self) -> &Bytes {
+        // Writing to a Vec fails for no type that this crate writes; an empty answer would be noticed at once.
+        self.encoded.get_or_init(|| postcard::to_allocvec(&self.instance).map(Bytes::from).unwrap_or_default())
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.instance == other.instance
+            && self.health == other.health
+            && self.draining == other.draining
+            && self.history == other.history
+    }
+}
+
+fn status(health: Health, draining: bool) -> InstanceStatus {
+    match health {
+        Health::Evicted => InstanceStatus::Evicted,
+        _ if draining => InstanceStatus::Draining,
+        Health::Starting => InstanceStatus::Starting,
+        Health::Passing => InstanceStatus::Passing,
+        Health::Suspect => InstanceStatus::Suspect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let registration = Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap());
+        let key = Key { namespace: "default".parse().unwrap(), id: "product-1".parse().unwrap() };
+        Record::registered(&key, &registration, 1, Timestamp::from_millis(1_000))
+    }
+
+    #[test]
+    fn draining_hides_health_but_not_an_eviction() {
+        let flip =
+            |record: &Record, health, draining| record.flipped(health, draining, "".into(), Timestamp::default());
+        let drained = flip(&record(), Health::Passing, true);
+        assert_eq!(drained.status(), InstanceStatus::Draining);
+        assert_eq!(flip(&drained, Health::Evicted, true).status(), InstanceStatus::Evicted);
+        assert_eq!(flip(&drained, Health::Passing, false).status(), InstanceStatus::Passing);
+    }
+
+    #[test]
+    fn history_keeps_the_last_flips_and_since_the_last_one() {
+        let mut record = record();
+        for n in 1..=100 {
+            let health = if n % 2 == 0 { Health::Suspect } else { Health::Passing };
+            record = record.flipped(health, false, format!("visit {n}").into(), Timestamp::from_millis(n));
+        }
+        assert_eq!(record.history.len(), limits::HISTORY);
+        assert_eq!(&*record.history.last().unwrap().reason, "visit 100");
+        let same = record.flipped(Health::Suspect, false, "visit 101".into(), Timestamp::from_millis(101));
+        assert_eq!(same.instance.since, Timestamp::from_millis(100));
+        assert_eq!(&*same.instance.reason, "visit 101");
+    }
+}

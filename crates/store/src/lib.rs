@@ -1,0 +1,91 @@
+//! Where registrations last: in memory, in SQLite or in Redis.
+//!
+//! A store keeps what the one writer commits and gives it back when a server starts. It answers no lookups,
+//! takes no decisions and knows nothing of health beyond the field that says it.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use roundsman_registry::{Change, Record};
+
+/// Where registrations last.
+///
+/// There is one writer per server; [`Store::commit`] is never called twice at a time. All methods are cancel
+/// safe in this sense: a commit that was dropped may or may not have happened, and writing it again does no harm.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// What this store is, for status and logs: its kind, and where it is, without credentials.
+    fn describe(&self) -> Description;
+
+    /// Everything, with the position and the generation it was read at. Opens what needs to be opened.
+    async fn load(&self) -> Result<Snapshot, StoreError>;
+
+    /// Makes a batch durable: all of it or nothing.
+    async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError>;
+
+    /// Asks whether the store is there and still carries the generation that [`Store::load`] or [`Store::refill`] saw.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Gives a store that came back empty everything it has lost, and a generation.
+    /// After it, what others wrote meanwhile is still there.
+    async fn refill(&self, records: &[std::sync::Arc<Record>]) -> Result<Position, StoreError>;
+
+    /// What other servers committed after `after`. Never yields for embedded stores. Ends when it can no longer
+    /// tell everything (the change log was trimmed, the store was emptied): then load again.
+    fn changes(&self, after: Position) -> BoxStream<'static, Result<Foreign, StoreError>>;
+}
+
+/// What a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// `memory`, `sqlite` or `redis`.
+    pub kind: &'static str,
+    /// Where it is, without credentials.
+    pub location: String,
+}
+
+/// A point in a store's history, opaque to everyone but the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position(pub String);
+
+/// Everything a store holds.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The records, those on probation included. Their incarnations are 0; the reader gives them out.
+    pub records: Vec<Record>,
+    /// Where [`Store::changes`] goes on.
+    pub position: Position,
+}
+
+/// A change that another server committed.
+#[derive(Debug)]
+pub struct Foreign {
+    /// The change. A removal carries the last record known to its committer.
+    pub change: Change,
+    /// Where it stands.
+    pub position: Position,
+}
+
+/// Why a store did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer, or cannot write now: disk full, connection lost. Try again later; nothing was written.
+    #[error("{reason}")]
+    Unavailable {
+        /// In short, for clients.
+        reason: String,
+        /// The cause, for the log.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It answers, but no longer has the generation that it had. Refill it.
+    #[error("the store lost its contents")]
+    GenerationLost,
+    /// It is not ours, damaged, or from a newer version. No retry helps; an operator must look.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// When a client may try again after [`StoreError::Unavailable`].
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
