@@ -1,1 +1,191 @@
+//! A batch in the making: what the registry would be if it were carried out.
 
+use std::{collections::HashMap, sync::Arc};
+
+use roundsman_protocol::{
+    Address, DiscoveryError, InstanceId, Invalid, Namespace, Registered, Registration, ServiceName, Timestamp,
+    instance::Outcome,
+};
+
+use crate::{
+    edit::{Change, Edit, Key},
+    ledger::{Ledger, carry_out},
+    record::{Health, Record},
+    registry::Registry,
+};
+
+/// How much a registry takes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Instances in all namespaces, those on probation included.
+    pub max_instances: usize,
+    /// Namespaces that have an instance.
+    pub max_namespaces: usize,
+}
+
+/// Plans a batch of requests: checks each against the registry as the earlier ones of the batch leave it, and collects
+/// the edits to carry out and the changes to commit. Changes nothing itself.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    overlay: Overlay<'a>,
+    limits: Limits,
+    edits: Vec<Edit>,
+    /// How many instances the batch adds so far.
+    added: usize,
+}
+
+#[derive(Debug)]
+struct Overlay<'a> {
+    registry: &'a Registry,
+    records: HashMap<Key, Touched>,
+    addresses: HashMap<(Namespace, ServiceName, Address), Option<InstanceId>>,
+}
+
+#[derive(Debug)]
+struct Touched {
+    first: Option<Arc<Record>>,
+    now: Option<Arc<Record>>,
+}
+
+// === impl Draft ===
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(registry: &'a Registry, limits: Limits) -> Self {
+        let overlay = Overlay { registry, records: HashMap::new(), addresses: HashMap::new() };
+        Self { overlay, limits, edits: Vec::new(), added: 0 }
+    }
+
+    /// Plans a registration.
+    ///
+    /// # Errors
+    /// When the id belongs to another service of the namespace, or a limit is reached.
+    pub fn register(
+        &mut self,
+        namespace: &Namespace,
+        registration: Arc<Registration>,
+        now: Timestamp,
+    ) -> Result<Registered, DiscoveryError> {
+        let id = registration.id.clone().unwrap_or_else(|| InstanceId::random(&registration.name));
+        let key = Key { namespace: namespace.clone(), id };
+        let known = self.overlay.find(&key);
+        if let Some(other) = known.as_ref().filter(|record| record.instance.name != registration.name) {
+            let rule = format!(
+                "`{}` belongs to an instance of service `{}`; ids are unique in a namespace",
+                key.id, other.instance.name
+            );
+            return Err(Invalid::new("id", rule).into());
+        }
+        let outcome = match &known {
+            Some(known) if known.says(&registration) => Outcome::Unchanged,
+            Some(known) if known.health != Health::Evicted => Outcome::Updated,
+            Some(_) | None => Outcome::Created,
+        };
+        let id = key.id.clone();
+        if outcome != Outcome::Unchanged {
+            if known.is_none() {
+                self.check_limits(namespace)?;
+                self.added += 1;
+            }
+            let incarnation = self.overlay.registry.next_incarnation();
+            self.plan(Edit::Register { key, registration, incarnation, at: now });
+        }
+        Ok(Registered { id, outcome })
+    }
+
+    /// Plans a deregistration. One that is on probation is forgotten.
+    ///
+    /// # Errors
+    /// When there is no such instance.
+    pub fn deregister(&mut self, key: Key) -> Result<(), DiscoveryError> {
+        if self.overlay.find(&key).is_none() {
+            return Err(DiscoveryError::NotRegistered { id: key.id });
+        }
+        self.plan(Edit::Remove { key, reason: "deregistered".into() });
+        Ok(())
+    }
+
+    /// Plans a drain, or its end.
+    ///
+    /// # Errors
+    /// When there is no such instance, or it is evicted.
+    pub fn drain(&mut self, key: Key, on: bool, now: Timestamp) -> Result<(), DiscoveryError> {
+        let known = self.overlay.find(&key).filter(|record| record.health != Health::Evicted);
+        let Some(known) = known else {
+            return Err(DiscoveryError::NotRegistered { id: key.id });
+        };
+        if known.draining != on {
+            self.plan(Edit::Drain { key, on, at: now });
+        }
+        Ok(())
+    }
+
+    /// The edits to carry out once the changes are committed.
+    #[must_use]
+    pub fn finish(self) -> (Vec<Edit>, Vec<Change>) {
+        let changes = self.overlay.records.into_values().filter_map(|touched| match (touched.first, touched.now) {
+            (_, Some(now)) => Some(Change::Put(now)),
+            (Some(first), None) => Some(Change::Remove(first)),
+            (None, None) => None,
+        });
+        (self.edits, changes.collect())
+    }
+
+    fn check_limits(&self, namespace: &Namespace) -> Result<(), DiscoveryError> {
+        let registry = self.overlay.registry;
+        let reached = |limit: &str, value: usize| {
+            Err(DiscoveryError::LimitReached {
+                limit: limit.to_owned(),
+                value: u64::try_from(value).unwrap_or(u64::MAX),
+            })
+        };
+        if registry.len() + self.added >= self.limits.max_instances {
+            return reached("--max-instances", self.limits.max_instances);
+        }
+        // The namespaces that this very batch adds are not counted: a batch is short, and the limit is no fine line.
+        if registry.namespaces() >= self.limits.max_namespaces && !registry.has_namespace(namespace) {
+            return reached("--max-namespaces", self.limits.max_namespaces);
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, edit: Edit) {
+        carry_out(&mut self.overlay, &edit);
+        self.edits.push(edit);
+    }
+}
+
+// === impl Overlay ===
+
+impl Ledger for Overlay<'_> {
+    fn find(&self, key: &Key) -> Option<Arc<Record>> {
+        match self.records.get(key) {
+            Some(touched) => touched.now.clone(),
+            None => self.registry.find(key),
+        }
+    }
+
+    fn occupant(&self, namespace: &Namespace, service: &ServiceName, address: &Address) -> Option<InstanceId> {
+        match self.addresses.get(&(namespace.clone(), service.clone(), address.clone())) {
+            Some(occupant) => occupant.clone(),
+            None => self.registry.occupant(namespace, service, address),
+        }
+    }
+
+    fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
+        let place = |record: &Arc<Record>| {
+            let known = &record.instance;
+            (known.namespace.clone(), known.name.clone(), known.address.clone())
+        };
+        if let Some(before) = before {
+            self.addresses.insert(place(before), None);
+        }
+        if let Some(after) = after {
+            self.addresses.insert(place(after), Some(after.instance.id.clone()));
+        }
+        if let Some(record) = after.or(before) {
+            let touched =
+                self.records.entry(record.key()).or_insert_with(|| Touched { first: before.cloned(), now: None });
+            touched.now = after.cloned();
+        }
+    }
+}

@@ -5,7 +5,17 @@
 
 pub mod draft;
 pub mod edit;
+mod hub;
+mod ledger;
+mod log;
 pub mod record;
+pub mod registry;
+mod table;
+pub mod view;
+mod watch;
 
+pub use draft::{Draft, Limits};
 pub use edit::{Change, Edit, Effect, Key};
 pub use record::{Health, Record};
+pub use registry::Registry;
+pub use view::View;

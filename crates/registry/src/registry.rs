@@ -1,0 +1,268 @@
+//! The registry: all namespaces, one writer, any number of readers.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use roundsman_protocol::{
+    Address, DiscoveryError, Flip, Instance, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
+    status::{NamespaceStatus, RecentFlip},
+};
+
+use crate::{
+    draft::{Draft, Limits},
+    edit::{Edit, Effect, Key},
+    hub::Hub,
+    record::Record,
+    table::Table,
+};
+
+/// How many changes a namespace's log keeps, unless the caller says otherwise.
+const LOG_CAPACITY: usize = 4_096;
+/// How many flips [`Registry::recent`] tells.
+const RECENT: usize = 32;
+
+/// Who is registered and who is alive.
+///
+/// Lookups read immutable snapshots and never wait for the writer. There is one writer at a time: whoever calls
+/// [`Registry::apply`] sees to that.
+#[derive(Debug)]
+pub struct Registry {
+    pub(crate) epoch: u64,
+    pub(crate) hub: Hub,
+    tables: ArcSwap<HashMap<Namespace, Arc<Table>>>,
+    log_capacity: usize,
+    /// Where the revisions of a namespace begin: past those of every namespace that became empty and was dropped, so
+    /// that a cursor from its former life is never taken for one of its new life.
+    retired: AtomicU64,
+    incarnations: AtomicU64,
+    len: AtomicUsize,
+    recent: Mutex<VecDeque<RecentFlip>>,
+}
+
+impl Registry {
+    /// An empty registry. `epoch` must differ from that of every earlier one.
+    #[must_use]
+    pub fn new(epoch: u64) -> Self {
+        Self::with_log_capacity(epoch, LOG_CAPACITY)
+    }
+
+    /// An empty registry whose namespaces keep this many changes for watchers.
+    #[must_use]
+    pub fn with_log_capacity(epoch: u64, log_capacity: usize) -> Self {
+        Self {
+            epoch,
+            hub: Hub::default(),
+            tables: ArcSwap::default(),
+            log_capacity,
+            retired: AtomicU64::new(0),
+            incarnations: AtomicU64::new(0),
+            len: AtomicUsize::new(0),
+            recent: Mutex::default(),
+        }
+    }
+
+    // --- reading ---
+
+    /// The record whose turn it is.
+    ///
+    /// # Errors
+    /// When the service has no instance, or none that is handed out.
+    pub fn get(&self, namespace: &Namespace, service: &ServiceName) -> Result<Arc<Record>, DiscoveryError> {
+        let tables = self.tables.load();
+        let cell = tables.get(namespace).and_then(|table| {
+            table.with_cell(service, |cell| cell.next().ok_or_else(|| cell.view().summary.instances))
+        });
+        match cell {
+            None => Err(DiscoveryError::NoSuchService { service: service.clone() }),
+            Some(Err(registered)) => Err(DiscoveryError::NonePassing { service: service.clone(), registered }),
+            Some(Ok(record)) => Ok(record),
+        }
+    }
+
+    /// The instances that a query matches, by service and id.
+    #[must_use]
+    pub fn list(&self, namespace: &Namespace, query: &Query) -> Vec<Arc<Instance>> {
+        self.table(namespace).map(|table| table.matching(query)).unwrap_or_default()
+    }
+
+    /// Whether anybody is registered or on probation under this name.
+    #[must_use]
+    pub fn has_service(&self, namespace: &Namespace, service: &ServiceName) -> bool {
+        self.table(namespace).is_some_and(|table| table.cell(service).is_some())
+    }
+
+    /// All services of a namespace, by name.
+    #[must_use]
+    pub fn services(&self, namespace: &Namespace) -> Vec<ServiceSummary> {
+        let Some(table) = self.table(namespace) else { return Vec::new() };
+        table.cells(&Query::default()).iter().map(|cell| cell.view().summary.clone()).collect()
+    }
+
+    /// All services of one namespace, or of all, by name.
+    #[must_use]
+    pub fn overview(&self, only: Option<&Namespace>) -> Vec<NamespaceStatus> {
+        let mut names: Vec<Namespace> = self.tables.load().keys().cloned().collect();
+        names.retain(|name| only.is_none_or(|only| only == name));
+        names.sort();
+        names.into_iter().map(|namespace| NamespaceStatus { services: self.services(&namespace), namespace }).collect()
+    }
+
+    /// One record.
+    #[must_use]
+    pub fn find(&self, key: &Key) -> Option<Arc<Record>> {
+        self.table(&key.namespace)?.find(&key.id)
+    }
+
+    /// All records, for a store that has to be filled again.
+    #[must_use]
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        let tables = self.tables.load();
+        let cells = tables.values().flat_map(|table| table.cells(&Query::default()));
+        cells.flat_map(|cell| cell.view().records.to_vec()).collect()
+    }
+
+    /// The latest flips, newest first, of one namespace or of all.
+    #[must_use]
+    pub fn recent(&self, only: Option<&Namespace>) -> Vec<RecentFlip> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().rev().filter(|flip| only.is_none_or(|only| *only == flip.namespace)).cloned().collect()
+    }
+
+    /// How many instances there are, those on probation included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no instance.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many watches wait at this moment.
+    #[must_use]
+    pub fn watches(&self) -> usize {
+        self.hub.count()
+    }
+
+    pub(crate) fn namespaces(&self) -> usize {
+        self.tables.load().len()
+    }
+
+    pub(crate) fn has_namespace(&self, namespace: &Namespace) -> bool {
+        self.tables.load().contains_key(namespace)
+    }
+
+    pub(crate) fn occupant(
+        &self,
+        namespace: &Namespace,
+        service: &ServiceName,
+        address: &Address,
+    ) -> Option<InstanceId> {
+        self.table(namespace)?.occupant(service, address)
+    }
+
+    pub(crate) fn table(&self, namespace: &Namespace) -> Option<Arc<Table>> {
+        self.tables.load().get(namespace).cloned()
+    }
+
+    /// Where an empty namespace stands.
+    pub(crate) fn retired(&self) -> u64 {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    // --- writing ---
+
+    /// Starts to plan a batch.
+    #[must_use]
+    pub fn draft(&self, limits: Limits) -> Draft<'_> {
+        Draft::new(self, limits)
+    }
+
+    /// A number for a new life of an instance, never given out before.
+    #[must_use]
+    pub fn next_incarnation(&self) -> u64 {
+        self.incarnations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Takes in what a store held, before anybody reads.
+    pub fn load(&self, records: Vec<Record>) -> Vec<Arc<Record>> {
+        let adopt = |record| Edit::Adopt { record: Arc::new(record), incarnation: self.next_incarnation() };
+        let edits: Vec<Edit> = records.into_iter().map(adopt).collect();
+        let effects = self.carry_out(&edits, false);
+        effects.into_iter().filter_map(|effect| effect.after).collect()
+    }
+
+    /// Carries edits out, shows them to readers and wakes the watchers whom they concern.
+    pub fn apply(&self, edits: &[Edit]) -> Vec<Effect> {
+        let effects = self.carry_out(edits, true);
+        self.remember(&effects);
+        effects
+    }
+
+    fn carry_out(&self, edits: &[Edit], logged: bool) -> Vec<Effect> {
+        let mut by_namespace: BTreeMap<Namespace, Vec<&Edit>> = BTreeMap::new();
+        for edit in edits {
+            by_namespace.entry(edit.key().namespace).or_default().push(edit);
+        }
+        let mut all = Vec::new();
+        for (namespace, edits) in by_namespace {
+            let table = self.table(&namespace).unwrap_or_else(|| self.add_table(&namespace));
+            let effects = table.apply(edits.into_iter(), logged);
+            let added = effects.iter().filter(|effect| effect.before.is_none() && effect.after.is_some()).count();
+            let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
+            self.len.fetch_add(added, Ordering::Relaxed);
+            self.len.fetch_sub(removed, Ordering::Relaxed);
+            if table.is_empty() {
+                self.drop_table(&namespace, &table);
+            }
+            let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
+            let services: HashSet<&ServiceName> = records.map(|record| &record.instance.name).collect();
+            self.hub.wake(&namespace, services.into_iter());
+            all.extend(effects);
+        }
+        all
+    }
+
+    fn add_table(&self, namespace: &Namespace) -> Arc<Table> {
+        let table = Arc::new(Table::new(self.retired(), self.log_capacity));
+        let mut tables = HashMap::clone(&self.tables.load());
+        tables.insert(namespace.clone(), Arc::clone(&table));
+        self.tables.store(Arc::new(tables));
+        table
+    }
+
+    fn drop_table(&self, namespace: &Namespace, table: &Table) {
+        self.retired.fetch_max(table.revision(), Ordering::AcqRel);
+        let mut tables = HashMap::clone(&self.tables.load());
+        tables.remove(namespace);
+        self.tables.store(Arc::new(tables));
+    }
+
+    fn remember(&self, effects: &[Effect]) {
+        let flips = effects.iter().filter_map(|effect| {
+            let after = effect.after.as_ref()?;
+            let flipped = effect.before.as_ref().is_none_or(|before| before.status() != after.status());
+            let known = &after.instance;
+            flipped.then(|| RecentFlip {
+                namespace: known.namespace.clone(),
+                name: known.name.clone(),
+                id: known.id.clone(),
+                address: known.address.to_string().into(),
+                flip: Flip { at: known.since, status: known.status, reason: Arc::clone(&known.reason) },
+            })
+        });
+        let flips: Vec<RecentFlip> = flips.collect();
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.extend(flips);
+        let excess = recent.len().saturating_sub(RECENT);
+        recent.drain(..excess);
+    }
+}

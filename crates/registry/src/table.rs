@@ -1,0 +1,180 @@
+//! One namespace: its records, its services as readers see them, and its change log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use roundsman_protocol::{Address, Cursor, Instance, InstanceId, Namespace, Query, ServiceName, Update};
+
+use crate::{
+    edit::{Edit, Effect, Key},
+    ledger::{Ledger, carry_out},
+    log::Log,
+    record::Record,
+    view::Cell,
+};
+
+/// One namespace.
+#[derive(Debug)]
+pub(crate) struct Table {
+    services: ArcSwap<HashMap<ServiceName, Arc<Cell>>>,
+    books: Mutex<Books>,
+}
+
+/// What only the writer changes. Watches lock it for as long as it takes to read the log.
+#[derive(Debug)]
+struct Books {
+    by_id: HashMap<InstanceId, Arc<Record>>,
+    by_address: HashMap<(ServiceName, Address), InstanceId>,
+    log: Log,
+}
+
+// === impl Table ===
+
+impl Table {
+    pub(crate) fn new(revision: u64, log_capacity: usize) -> Self {
+        let books = Books { by_id: HashMap::new(), by_address: HashMap::new(), log: Log::new(revision, log_capacity) };
+        Self { services: ArcSwap::default(), books: Mutex::new(books) }
+    }
+
+    pub(crate) fn cell(&self, service: &ServiceName) -> Option<Arc<Cell>> {
+        self.services.load().get(service).cloned()
+    }
+
+    /// Calls `f` with a service's cell, without cloning it: lookups come through here.
+    pub(crate) fn with_cell<T>(&self, service: &ServiceName, f: impl FnOnce(&Cell) -> T) -> Option<T> {
+        self.services.load().get(service).map(|cell| f(cell))
+    }
+
+    /// The cells that a query is about, sorted by service.
+    pub(crate) fn cells(&self, query: &Query) -> Vec<Arc<Cell>> {
+        let services = self.services.load();
+        let mut chosen: BTreeMap<&ServiceName, &Arc<Cell>> = BTreeMap::new();
+        if query.services.is_empty() {
+            chosen.extend(services.iter());
+        } else {
+            chosen.extend(query.services.iter().filter_map(|name| services.get_key_value(name)));
+        }
+        chosen.into_values().cloned().collect()
+    }
+
+    pub(crate) fn find(&self, id: &InstanceId) -> Option<Arc<Record>> {
+        self.lock().by_id.get(id).cloned()
+    }
+
+    pub(crate) fn occupant(&self, service: &ServiceName, address: &Address) -> Option<InstanceId> {
+        self.lock().by_address.get(&(service.clone(), address.clone())).cloned()
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.lock().log.revision()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().by_id.is_empty()
+    }
+
+    /// Carries edits out, and shows them to readers all at once. `logged`: whether watchers may get them one by one.
+    pub(crate) fn apply<'e>(&self, edits: impl Iterator<Item = &'e Edit>, logged: bool) -> Vec<Effect> {
+        let mut books = self.lock();
+        let mut effects = Vec::new();
+        for edit in edits {
+            effects.extend(carry_out(&mut *books, edit));
+        }
+        self.show(&effects);
+        if logged {
+            effects.iter().cloned().for_each(|effect| books.log.push(effect));
+        } else if !effects.is_empty() {
+            books.log.skip();
+        }
+        effects
+    }
+
+    /// What a watcher has to learn. `after`: where it stands.
+    pub(crate) fn look(&self, epoch: u64, query: &Query, after: Option<Cursor>) -> Update {
+        let books = self.lock();
+        if let Some(update) = after.and_then(|after| books.log.update(epoch, query, after)) {
+            return update;
+        }
+        let cursor = Cursor { epoch, revision: books.log.revision() };
+        // Still under the lock, so that the snapshot is that of the cursor.
+        Update { cursor, snapshot: true, instances: self.matching(query), removed: Vec::new() }
+    }
+
+    pub(crate) fn matching(&self, query: &Query) -> Vec<Arc<Instance>> {
+        let mut found = Vec::new();
+        for cell in self.cells(query) {
+            let view = cell.view();
+            let matching = view.records.iter().filter(|record| query.matches(&record.instance));
+            found.extend(matching.map(|record| answer(record, query.history)));
+        }
+        found
+    }
+
+    fn show(&self, effects: &[Effect]) {
+        let mut touched: BTreeMap<&ServiceName, Vec<&Effect>> = BTreeMap::new();
+        for effect in effects {
+            let before = effect.before.as_ref().map(|record| &record.instance.name);
+            let after = effect.after.as_ref().map(|record| &record.instance.name);
+            for service in before.into_iter().chain(after.filter(|name| before != Some(name))) {
+                touched.entry(service).or_default().push(effect);
+            }
+        }
+        let services = self.services.load_full();
+        let (mut new, mut gone) = (Vec::new(), Vec::new());
+        for (service, effects) in touched {
+            let cell = services.get(service).cloned().unwrap_or_else(|| {
+                let cell = Arc::new(Cell::new(service.clone()));
+                new.push((service.clone(), Arc::clone(&cell)));
+                cell
+            });
+            if !cell.show(&effects) {
+                gone.push(service);
+            }
+        }
+        if !new.is_empty() || !gone.is_empty() {
+            let mut services = HashMap::clone(&services);
+            services.extend(new);
+            gone.into_iter().for_each(|service| drop(services.remove(service)));
+            self.services.store(Arc::new(services));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The instance as it is answered.
+fn answer(record: &Record, history: bool) -> Arc<Instance> {
+    if !history {
+        return Arc::clone(&record.instance);
+    }
+    Arc::new(Instance { history: record.history.to_vec(), ..Instance::clone(&record.instance) })
+}
+
+// === impl Books ===
+
+impl Ledger for Books {
+    fn find(&self, key: &Key) -> Option<Arc<Record>> {
+        self.by_id.get(&key.id).cloned()
+    }
+
+    fn occupant(&self, _: &Namespace, service: &ServiceName, address: &Address) -> Option<InstanceId> {
+        self.by_address.get(&(service.clone(), address.clone())).cloned()
+    }
+
+    fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
+        let place = |record: &Arc<Record>| (record.instance.name.clone(), record.instance.address.clone());
+        if let Some(before) = before {
+            self.by_id.remove(&before.instance.id);
+            self.by_address.remove(&place(before));
+        }
+        if let Some(after) = after {
+            self.by_id.insert(after.instance.id.clone(), Arc::clone(after));
+            self.by_address.insert(place(after), after.instance.id.clone());
+        }
+    }
+}
