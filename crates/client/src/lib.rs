@@ -1,1 +1,75 @@
+//! Service discovery for Rust services: register, find each other, follow what changes.
+//!
+//! Roundsman visits each registered instance's `/health` every few seconds, stops handing out whoever no longer
+//! answers, and tells everyone who is watching. This crate is what a service depends on to take part.
+//!
+//! # The first two minutes
+//!
+//! With a server running (`roundsman serve`), register at start, deregister at the end, and find others in between:
+//!
+//! ```no_run
+//! use roundsman::{Discovery, NewInstance};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), roundsman::Error> {
+//!     // Several servers, if there are several: "10.0.0.1:5555,10.0.0.2:5555".
+//!     let discovery = Discovery::connect("127.0.0.1:5555").await?;
+//!
+//!     // The address is the one that others use, never 0.0.0.0. It must answer GET /health with a 2xx.
+//!     let me = discovery.register(NewInstance::new("order", "127.0.0.1:6060")?.version("1.0.0")).await?;
+//!     println!("registered as {}", me.id());
+//!
+//!     // One instance that is alive, in turn.
+//!     let product = discovery.get("product").await?;
+//!     println!("product is at {}", product.address);
+//!
+//!     me.close().await?;
+//!     discovery.close().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What happens when things fail
+//!
+//! - The connection breaks, the server restarts, or another one takes over: it is made again in the background, calls
+//!   wait for it within their deadline, registrations register again, watches go on.
+//! - No server is there: calls fail within their deadline (five seconds unless [`Builder::timeout`] says otherwise) with
+//!   [`Error::Unreachable`], a sentence that names each address and what came of it.
+//! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within ten seconds.
+//!
+//! # Logs
+//!
+//! This crate logs through `tracing` under the target `roundsman`: connections made (info) and lost (warn), registrations
+//! lost (warn) and back (info). tarpc below it opens a span of level INFO around every call, which costs as much as the call
+//! itself when it is recorded: filter with `info,tarpc=warn`.
 
+mod backoff;
+mod builder;
+mod call;
+mod dial;
+mod discovery;
+mod error;
+mod keeper;
+mod link;
+mod new_instance;
+mod registration;
+mod servers;
+mod supervisor;
+mod watch;
+mod wire;
+
+pub use builder::{Builder, DEFAULT_SERVER, DEFAULT_TIMEOUT};
+pub use discovery::Discovery;
+pub use error::{Attempt, Attempts, Error};
+pub use new_instance::NewInstance;
+pub use registration::{Registration, RegistrationState};
+pub use roundsman_protocol::{
+    Address, Check, CheckKind, Codec, DiscoveryError, Flip, Instance, InstanceId, InstanceStatus, Invalid, Meta,
+    Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp, Trouble, instance::Outcome,
+    instance::Registered,
+};
+pub use servers::Servers;
+pub use watch::{Event, Watch};
+
+/// The names, types and messages of the protocol, for what is not re-exported above.
+pub use roundsman_protocol as protocol;

@@ -1,0 +1,128 @@
+//! How a client is set up.
+
+use std::time::Duration;
+
+use roundsman_protocol::{Codec, Invalid, Namespace, ServiceName, handshake::Hello, time};
+
+use crate::{discovery::Discovery, error::Error, link::Link, servers::Servers};
+
+/// How a client is set up; made by [`Discovery::builder`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), roundsman::Error> {
+/// use std::time::Duration;
+///
+/// let discovery = roundsman::Discovery::builder()
+///     .servers(["10.0.0.1:5555", "10.0.0.2:5555"])
+///     .namespace("shop")
+///     .service("order")
+///     .timeout(Duration::from_secs(2))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    servers: Servers,
+    namespace: Option<String>,
+    service: Option<String>,
+    timeout: Duration,
+    codec: Codec,
+}
+
+/// How long a call may take unless the caller says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server that is asked when none is named.
+pub const DEFAULT_SERVER: &str = "127.0.0.1:5555";
+
+/// Longest time a call may be given.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+// === impl Builder ===
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            servers: DEFAULT_SERVER.into(),
+            namespace: None,
+            service: None,
+            timeout: DEFAULT_TIMEOUT,
+            codec: Codec::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// The servers, tried in turn: `"a:5555"`, `"a:5555,b:5555"` or a list. By default [`DEFAULT_SERVER`].
+    pub fn servers(mut self, servers: impl Into<Servers>) -> Self {
+        self.servers = servers.into();
+        self
+    }
+
+    /// The tenant whom all calls are about. By default `default`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Which service is calling, so that the servers can tell who depends on whom.
+    pub fn service(mut self, service: impl Into<String>) -> Self {
+        self.service = Some(service.into());
+        self
+    }
+
+    /// How long a call may take in all, waiting for a connection included. By default [`DEFAULT_TIMEOUT`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How messages are written on the wire. By default postcard; JSON is for looking at.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Connects, trying each server once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a setting that breaks a rule, [`Error::Unreachable`] and [`Error::Refused`] when no
+    /// server let us in; nothing goes on in the background then.
+    pub async fn connect(self) -> Result<Discovery, Error> {
+        let discovery = self.connect_lazy()?;
+        let mut link = discovery.inner.link.clone();
+        let decided = |link: &Link| !matches!(link, Link::Away { failed_rounds: 0, .. });
+        let failure = match link.wait_for(decided).await.as_deref() {
+            Ok(Link::Up(_)) => None,
+            Ok(Link::Away { tried, .. }) => Some(Error::away(tried.clone())),
+            Ok(Link::Closed) | Err(_) => Some(Error::Closed),
+        };
+        let Some(failure) = failure else { return Ok(discovery) };
+        discovery.close().await;
+        Err(failure)
+    }
+
+    /// Connects in the background: calls made before there is a connection wait for it. For programs that
+    /// may start before their discovery server. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a setting that breaks a rule.
+    pub fn connect_lazy(self) -> Result<Discovery, Error> {
+        let servers = self.servers.checked()?;
+        let namespace = self.namespace.as_deref().map(Namespace::try_new).transpose()?.unwrap_or_default();
+        let service = self.service.as_deref().map(ServiceName::try_new).transpose();
+        let service = service.map_err(|invalid| Invalid { field: "service".to_owned(), ..invalid })?;
+        if self.timeout.is_zero() || self.timeout > MAX_TIMEOUT {
+            let rule = format!(
+                "must be more than 0 and at most {}, got {}",
+                time::display(MAX_TIMEOUT),
+                time::display(self.timeout)
+            );
+            return Err(Invalid::new("timeout", rule).into());
+        }
+        Ok(Discovery::start(servers, Hello::new(self.codec, namespace, service), self.timeout))
+    }
+}

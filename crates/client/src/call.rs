@@ -1,0 +1,123 @@
+//! One call: over the connection there is, or the next one, until it is answered or its deadline passes.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_protocol::{DiscoveryError, Invalid};
+use tarpc::{
+    ServerError,
+    client::RpcError,
+    context::{self, Context},
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    discovery::Discovery,
+    error::Error,
+    link::{Connection, Link},
+};
+
+/// What became of one try.
+enum Try<T> {
+    Done(Result<T, Error>),
+    /// The connection is of no use any more; try the next one.
+    Broken,
+}
+
+impl Discovery {
+    /// Sends a call, again on each new connection, until it is answered or `timeout` has passed.
+    ///
+    /// Only for calls that may be repeated, which all of the protocol's are.
+    pub(crate) async fn call<T, F, R>(&self, timeout: Duration, send: F) -> Result<T, Error>
+    where
+        F: Fn(Arc<Connection>, Context) -> R,
+        R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
+    {
+        let deadline = Instant::now() + timeout;
+        let mut context = context::current();
+        context.deadline = deadline.into_std();
+        let mut broken = None;
+        loop {
+            let connection = self.connection(broken, deadline).await?;
+            let answers = connection.answers();
+            let sent = send(Arc::clone(&connection), context);
+            let Ok(answer) = timeout_at(deadline, sent).await else {
+                return Err(late(&connection, answers, timeout));
+            };
+            match judge(&connection, answers, timeout, answer) {
+                Try::Done(result) => return result,
+                Try::Broken => broken = Some(connection.generation),
+            }
+        }
+    }
+
+    /// The connection, or, when that one is broken, the next.
+    async fn connection(&self, broken: Option<u64>, deadline: Instant) -> Result<Arc<Connection>, Error> {
+        let usable = |link: &Link| match link {
+            Link::Up(connection) => Some(connection.generation) != broken,
+            Link::Away { .. } => false,
+            Link::Closed => true,
+        };
+        if let Link::Up(connection) = &*self.inner.link.borrow()
+            && Some(connection.generation) != broken
+        {
+            return Ok(Arc::clone(connection));
+        }
+        let mut link = self.inner.link.clone();
+        // An if-let would hold the channel's lock across the other branch.
+        let found = match timeout_at(deadline, link.wait_for(usable)).await {
+            Ok(Ok(link)) => Some(link.clone()),
+            Ok(Err(_)) => Some(Link::Closed),
+            Err(_) => None,
+        };
+        match found.unwrap_or_else(|| self.inner.link.borrow().clone()) {
+            Link::Up(connection) => Ok(connection),
+            Link::Away { tried, .. } => Err(Error::away(tried)),
+            Link::Closed => Err(Error::Closed),
+        }
+    }
+}
+
+fn judge<T>(
+    connection: &Connection,
+    answers: u64,
+    timeout: Duration,
+    answer: Result<Result<T, DiscoveryError>, RpcError>,
+) -> Try<T> {
+    match answer {
+        Ok(Err(DiscoveryError::ShuttingDown)) => {
+            connection.abandoned.cancel();
+            Try::Broken
+        }
+        Ok(result) => {
+            connection.heard();
+            Try::Done(result.map_err(Error::from))
+        }
+        Err(RpcError::Shutdown | RpcError::Channel(_)) => Try::Broken,
+        Err(RpcError::DeadlineExceeded) => Try::Done(Err(late(connection, answers, timeout))),
+        // Too large a frame: only this call is concerned.
+        Err(RpcError::Send(error)) => {
+            let rule = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Try::Done(Err(Invalid::new("request", rule).into()))
+        }
+        Err(RpcError::Server(error)) => {
+            connection.heard();
+            Try::Done(Err(refused(connection, error)))
+        }
+    }
+}
+
+/// The deadline passed. A server that answered nobody else meanwhile is given up: it may be frozen.
+fn late(connection: &Connection, answers: u64, after: Duration) -> Error {
+    if connection.answers() == answers {
+        connection.abandoned.cancel();
+    }
+    Error::Deadline { server: Arc::clone(&connection.server), after }
+}
+
+/// An answer outside the protocol's own errors: the server could not read the request, or failed over it.
+fn refused(connection: &Connection, error: ServerError) -> Error {
+    if error.kind == std::io::ErrorKind::InvalidInput {
+        return Invalid::new("request", error.detail).into();
+    }
+    Error::Failed { server: Arc::clone(&connection.server), detail: error.to_string() }
+}

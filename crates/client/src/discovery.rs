@@ -1,0 +1,322 @@
+//! The handle that everything begins with.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use roundsman_protocol::{
+    Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble, handshake::Hello, instance::Registered,
+};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    builder::Builder, error::Error, link::Link, new_instance::NewInstance, registration::Registration,
+    servers::Servers, supervisor::Supervisor, watch::Watch,
+};
+
+/// A connection to the discovery servers that mends itself. Cheap to clone; clones share the connection.
+///
+/// When the connection breaks, it is made again in the background, with growing, jittered pauses, to each
+/// server in turn. A call that meets a broken connection waits for the next one and is sent again, within its
+/// deadline; all calls are safe to repeat. When no server can be reached in time it fails with
+/// [`Error::Unreachable`], which names every address and what came of it.
+///
+/// All calls are cancel safe: dropping the future abandons the call, which may or may not have happened.
+///
+/// The background task ends with [`Discovery::close`], or soon after the last clone, [`Registration`] and
+/// [`Watch`] were dropped.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), roundsman::Error> {
+/// use roundsman::{Discovery, NewInstance};
+///
+/// let discovery = Discovery::connect("127.0.0.1:5555").await?;
+/// let registration = discovery.register(NewInstance::new("order", "10.0.0.8:6060")?).await?;
+/// let product = discovery.get("product").await?;
+/// println!("buying from {}", product.address);
+/// registration.close().await?;
+/// discovery.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) timeout: Duration,
+    pub(crate) link: watch::Receiver<Link>,
+    /// Tells the registrations to leave.
+    pub(crate) closing: CancellationToken,
+    /// The tasks of registrations.
+    pub(crate) keepers: TaskTracker,
+    supervisor: TaskTracker,
+    stop: CancellationToken,
+}
+
+// === impl Discovery ===
+
+impl Discovery {
+    /// Connects to the first of `servers` that lets us in, in the namespace `default`.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] or [`Error::Refused`] when each server was tried once without success, and
+    /// [`Error::Invalid`] for an address that is none. A program that may start before its discovery server
+    /// uses [`Builder::connect_lazy`].
+    pub async fn connect(servers: impl Into<Servers>) -> Result<Self, Error> {
+        Self::builder().servers(servers).connect().await
+    }
+
+    /// For more than an address: namespace, deadline, codec.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn start(servers: Vec<Arc<str>>, hello: Hello, timeout: Duration) -> Self {
+        let stop = CancellationToken::new();
+        let (task, link) = Supervisor::new(servers, hello, timeout, stop.clone());
+        let supervisor = TaskTracker::new();
+        supervisor.spawn(task.run());
+        let (closing, keepers) = (CancellationToken::new(), TaskTracker::new());
+        Self { inner: Arc::new(Inner { timeout, link, closing, keepers, supervisor, stop }) }
+    }
+
+    /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call: nothing goes on in
+    /// the background then, and the caller decides. See [`Discovery::register_in_background`] for the other way.
+    pub async fn register(&self, instance: NewInstance) -> Result<Registration, Error> {
+        let registration = instance.into_registration()?;
+        let (registered, generation) = self.register_on(&registration).await;
+        registered?;
+        Ok(Registration::keep(self, registration, generation))
+    }
+
+    /// Registers an instance as soon as a server can be reached, and keeps it registered.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the instance breaks a rule.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), roundsman::Error> {
+    /// # use roundsman::{Discovery, NewInstance};
+    /// let discovery = Discovery::builder().servers("127.0.0.1:5555").connect_lazy()?;
+    /// let mut registration = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?)?;
+    /// // … serve …
+    /// registration.registered().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_in_background(&self, instance: NewInstance) -> Result<Registration, Error> {
+        Ok(Registration::keep(self, instance.into_registration()?, None))
+    }
+
+    /// Registers an instance and leaves it at that: nobody keeps it registered, nobody takes it out but its
+    /// failing checks or [`Discovery::deregister`]. For tools that register other programs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call.
+    pub async fn register_once(&self, registration: &roundsman_protocol::Registration) -> Result<Registered, Error> {
+        registration.validate()?;
+        // The id is made up here and not by the server, so that a registration sent again makes no second instance.
+        let mut registration = registration.clone();
+        registration.id.get_or_insert_with(|| InstanceId::random(&registration.name));
+        self.register_on(&registration).await.0
+    }
+
+    /// Registers, and tells on which connection this was tried last.
+    pub(crate) async fn register_on(
+        &self,
+        registration: &roundsman_protocol::Registration,
+    ) -> (Result<Registered, Error>, Option<u64>) {
+        let generation = AtomicU64::new(0);
+        let sent = self.call(self.inner.timeout, |connection, context| {
+            generation.store(connection.generation, Ordering::Relaxed);
+            let registration = registration.clone();
+            async move { connection.client.register(context, registration).await }
+        });
+        let result = sent.await;
+        let generation = generation.into_inner();
+        (result, (generation > 0).then_some(generation))
+    }
+
+    /// Takes an instance out for good.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id.
+    pub async fn deregister(&self, id: &InstanceId) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let id = id.clone();
+            async move { connection.client.deregister(context, id).await }
+        })
+        .await
+    }
+
+    /// "This instance is alive." [`Registration`] does this by itself; for those who keep an instance with a
+    /// ttl check alive in their own way.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when the server does not know it,
+    /// or evicted it: register again.
+    pub async fn renew(&self, id: &InstanceId) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let id = id.clone();
+            async move { connection.client.renew(context, id).await }
+        })
+        .await
+    }
+
+    /// Stops (`on`) or resumes handing an instance out. It stays registered.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id.
+    pub async fn drain(&self, id: &InstanceId, on: bool) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let id = id.clone();
+            async move { connection.client.drain(context, id, on).await }
+        })
+        .await
+    }
+
+    /// One instance of a service that is handed out, in turn and by weight.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] when the service has none.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// match discovery.get("product").await {
+    ///     Ok(product) => println!("ask {}", product.address),
+    ///     Err(error) if error.is_not_found() => println!("nobody sells at the moment"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get<S>(&self, service: S) -> Result<Arc<Instance>, Error>
+    where
+        S: TryInto<ServiceName>,
+        Error: From<S::Error>,
+    {
+        let service = service.try_into()?;
+        self.call(self.inner.timeout, |connection, context| {
+            let service = service.clone();
+            async move { connection.client.get(context, service).await }
+        })
+        .await
+    }
+
+    /// The instances that a query matches; none is no error.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::{Query, Scope};
+    /// let query = Query::service("product".try_into()?).scope(Scope::All);
+    /// for instance in discovery.list(query).await? {
+    ///     println!("{} {} {}: {}", instance.id, instance.address, instance.status, instance.reason);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn list(&self, query: Query) -> Result<Vec<Arc<Instance>>, Error> {
+        query.validate()?;
+        self.call(self.inner.timeout, |connection, context| {
+            let query = query.clone();
+            async move { connection.client.list(context, query).await }
+        })
+        .await
+    }
+
+    /// All services of the namespace, with how many of their instances are in which status.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
+        self.call(self.inner.timeout, |connection, context| async move { connection.client.services(context).await })
+            .await
+    }
+
+    /// The whole server at this moment, with the services of this namespace.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.call(self.inner.timeout, |connection, context| async move { connection.client.status(context).await })
+            .await
+    }
+
+    /// Tells the server that an instance could not be used, so that it is visited now and not at its next turn.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn report(&self, id: &InstanceId, trouble: Trouble) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let (id, trouble) = (id.clone(), trouble.clone());
+            async move { connection.client.report(context, id, trouble).await }
+        })
+        .await
+    }
+
+    /// Follows the instances that a query matches: everything at first, then each change as it happens.
+    /// See [`Watch`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the query breaks a rule.
+    pub fn watch(&self, query: Query) -> Result<Watch, Error> {
+        query.validate()?;
+        Ok(Watch::new(self, query))
+    }
+
+    /// Returns when a server is connected; at once if one is.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn connected(&self) -> Result<(), Error> {
+        let mut link = self.inner.link.clone();
+        match link.wait_for(|link| !matches!(link, Link::Away { .. })).await.as_deref() {
+            Ok(Link::Up(_)) => Ok(()),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Returns when no server is connected, with the reason; at once if none is.
+    pub async fn disconnected(&self) -> Error {
+        let mut link = self.inner.link.clone();
+        match link.wait_for(|link| !matches!(link, Link::Up(_))).await.as_deref() {
+            Ok(Link::Away { tried, .. }) => Error::away(tried.clone()),
+            _ => Error::Closed,
+        }
+    }
+
+    /// Deregisters what this client registered and still keeps, closes the connection and ends every task of the
+    /// library. Calls still under way, on any clone, fail with [`Error::Closed`].
+    ///
+    /// Takes as long as a call may take, when the server is away; what could not be deregistered will be evicted.
+    pub async fn close(&self) {
+        self.inner.closing.cancel();
+        self.inner.keepers.close();
+        self.inner.keepers.wait().await;
+        self.inner.stop.cancel();
+        self.inner.supervisor.close();
+        self.inner.supervisor.wait().await;
+    }
+}
+
+// === impl Inner ===
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,174 @@
+//! The one task that owns the connection: makes it, watches over it, and makes another when it is gone.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_protocol::{Codec, DiscoveryClient, Query, ServiceName, handshake::Hello};
+use tarpc::context;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::{Backoff, jittered},
+    dial::{Dialed, dial},
+    error::{Attempt, Attempts},
+    link::{Connection, Link},
+    wire::Frames,
+};
+
+/// First and longest pause between two rounds through all servers.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// After so long without an answer the server is asked whether it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long it has to answer that.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that broke sooner, and on which nothing was ever answered, counts as a failed try.
+const SOUND_AFTER: Duration = Duration::from_secs(1);
+
+/// The task's state. It holds nothing of [`Discovery`](crate::Discovery), whose last handle ends it.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    servers: Vec<Arc<str>>,
+    hello: Hello,
+    dial_timeout: Duration,
+    link: watch::Sender<Link>,
+    stop: CancellationToken,
+    backoff: Backoff,
+    /// Which server comes first in the next round.
+    turn: usize,
+    generations: u64,
+    /// tarpc's end of the connection, while there is one.
+    dispatch: JoinSet<Result<(), String>>,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// A supervisor, and what it publishes.
+    pub(crate) fn new(
+        servers: Vec<Arc<str>>,
+        hello: Hello,
+        dial_timeout: Duration,
+        stop: CancellationToken,
+    ) -> (Self, watch::Receiver<Link>) {
+        let tried = servers.iter().map(|server| Attempt {
+            server: Arc::clone(server),
+            reason: "no answer yet".to_owned(),
+            refused: false,
+        });
+        let (link, links) = watch::channel(Link::Away { tried: tried.collect(), failed_rounds: 0 });
+        let backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let dispatch = JoinSet::new();
+        (Self { servers, hello, dial_timeout, link, stop, backoff, turn: 0, generations: 0, dispatch }, links)
+    }
+
+    /// Keeps a connection until it is told to stop.
+    pub(crate) async fn run(mut self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.keep_connected()).await;
+        self.dispatch.shutdown().await;
+        self.link.send_replace(Link::Closed);
+    }
+
+    async fn keep_connected(&mut self) {
+        let mut failed_rounds = 0_u32;
+        loop {
+            match self.round().await {
+                Ok(connection) => {
+                    failed_rounds = 0;
+                    self.hold(connection).await;
+                }
+                Err(tried) => {
+                    failed_rounds = failed_rounds.saturating_add(1);
+                    tracing::debug!(%tried, failed_rounds, "no discovery server reached");
+                    self.link.send_replace(Link::Away { tried, failed_rounds });
+                }
+            }
+            sleep(self.backoff.next()).await;
+        }
+    }
+
+    /// Tries each server once.
+    async fn round(&mut self) -> Result<Arc<Connection>, Attempts> {
+        let mut tried = Vec::new();
+        for _ in 0..self.servers.len() {
+            let Some(server) = self.servers.get(self.turn % self.servers.len()).cloned() else { break };
+            match dial(&server, &self.hello, self.dial_timeout).await {
+                Ok(dialed) => return Ok(self.start(server, dialed)),
+                Err(attempt) => tried.push(attempt),
+            }
+            self.turn = self.turn.wrapping_add(1);
+        }
+        Err(tried.into_iter().collect())
+    }
+
+    fn start(&mut self, server: Arc<str>, dialed: Dialed) -> Arc<Connection> {
+        let mut config = tarpc::client::Config::default();
+        // Watches wait on the server for minutes; lookups must never queue behind them.
+        config.max_in_flight_requests = usize::from(u16::MAX);
+        config.pending_request_buffer = 1_024;
+        let codec: Codec = self.hello.codec;
+        let transport = tarpc::serde_transport::new(dialed.framed, Frames(codec));
+        let tarpc::client::NewClient { client, dispatch } = DiscoveryClient::new(config, transport);
+        self.dispatch.spawn(async move { dispatch.await.map_err(|error| root_cause(&error)) });
+        self.generations += 1;
+        tracing::info!(server = %server, name = dialed.name, "connected to the discovery server");
+        Arc::new(Connection::new(self.generations, server, client))
+    }
+
+    /// Lends the connection out until it breaks.
+    async fn hold(&mut self, connection: Arc<Connection>) {
+        let since = Instant::now();
+        self.link.send_replace(Link::Up(Arc::clone(&connection)));
+        let reason = tokio::select! {
+            end = self.dispatch.join_next() => match end {
+                Some(Ok(Err(error))) => format!("the connection broke: {error}"),
+                _ => "the server closed the connection".to_owned(),
+            },
+            () = connection.abandoned.cancelled() => "the server stopped answering".to_owned(),
+            () = silence(&connection) => format!("no sign of life within {}", roundsman_protocol::time::display(HEARTBEAT_TIMEOUT)),
+        };
+        self.dispatch.shutdown().await;
+        tracing::warn!(server = %connection.server, reason, "lost the discovery server; connecting again");
+        if connection.answers() > 0 || since.elapsed() > SOUND_AFTER {
+            self.backoff.reset();
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let attempt = Attempt { server: Arc::clone(&connection.server), reason, refused: false };
+        self.link.send_replace(Link::Away { tried: [attempt].into_iter().collect(), failed_rounds: 0 });
+    }
+}
+
+/// Returns when the server no longer gives any sign of life, though the connection stands: a frozen process,
+/// a machine that lost power, a network that swallows packets.
+async fn silence(connection: &Connection) {
+    // A question that costs next to nothing: few will name a service so, and a handful of instances is no load.
+    let nobody = ServiceName::try_new("roundsman").map(Query::service).unwrap_or_default();
+    let mut seen = connection.answers();
+    loop {
+        sleep(jittered(HEARTBEAT)).await;
+        let answers = connection.answers();
+        if answers != seen {
+            seen = answers;
+            continue;
+        }
+        let mut context = context::current();
+        context.deadline = (Instant::now() + HEARTBEAT_TIMEOUT).into_std();
+        match timeout(HEARTBEAT_TIMEOUT, connection.client.list(context, nobody.clone())).await {
+            Ok(Err(tarpc::client::RpcError::DeadlineExceeded)) | Err(_) if connection.answers() == seen => return,
+            _ => {}
+        }
+    }
+}
+
+/// The innermost error: the outer ones only say that something happened to the channel.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
