@@ -1,1 +1,22 @@
+//! Example service: purchases, through whatever product instance discovery names.
+//!
+//! Made to be copied. [`shop`] decides whom to buy from and what to do when that fails; [`till`] is one call to one
+//! product instance; [`routes`] is the HTTP door; [`args`] is the command line; [`process`] is what every process needs;
+//! `main.rs` binds, registers, serves and leaves.
+//!
+//! # What a purchase guarantees
+//!
+//! - It ends within [`shop::BUDGET`], whatever products and discovery do.
+//! - One purchase takes at most one from all instances that are alive. Every purchase has a key of its own, by which a
+//!   product instance sells once: when a connection breaks before the answer came, the same instance is asked again
+//!   with the same key. When it is gone, its stock, which lived in its memory, went with it, and another is asked.
+//! - An instance that went silent in the middle of a sale is passed over, and told to undo that sale as soon as it
+//!   answers again, for up to [`shop::UNDO_FOR`]. Until then it may hold one too few; nothing is charged for twice.
+//! - "Sold out" is said only when every instance that is handed out says so.
+//! - A buyer who hangs up in the middle has bought: a purchase that has begun is carried to its end.
 
+pub mod args;
+pub mod process;
+pub mod routes;
+pub mod shop;
+pub mod till;

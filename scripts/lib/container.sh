@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# What the build.sh of each container shares. Sourced, not run; needs common.sh.
+
+NETWORK=service_discovery
+
+need_docker() {
+    has docker || die "docker is missing; on Debian: apt-get install docker.io"
+    docker info >/dev/null 2>&1 || die "no Docker engine answers; start one, or name its socket in DOCKER_HOST"
+}
+
+# static_binaries: builds roundsman, product and order so that they run in an empty image. One call for all three:
+# the second build.sh finds nothing left to do. Sets BINARIES to their folder.
+static_binaries() {
+    need_rust
+    local triple
+    triple="$(uname -m)-unknown-linux-gnu"
+    step "Building static binaries (release; some minutes the first time)"
+    (cd "$ROOT" && RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --quiet --release --target "$triple" \
+        --bins -p roundsman-cli -p roundsman-product -p roundsman-order) || die "the build failed"
+    BINARIES="$TARGET_DIR/$triple/release"
+}
+
+# image NAME FOLDER [FILE...] [-- BUILD OPTIONS...]: builds roundsman/NAME from FOLDER's Dockerfile and these files,
+# which are gathered in target/container/NAME, so that the engine is sent nothing else.
+image() {
+    local name="$1" folder="$2" context="$TARGET_DIR/container/$1"
+    shift 2
+    rm -rf "$context" && mkdir -p "$context"
+    cp "$folder/Dockerfile" "$context/"
+    while (($#)) && [[ "$1" != -- ]]; do
+        cp "$1" "$context/"
+        shift
+    done
+    (($# == 0)) || shift
+    step "Image roundsman/$name"
+    local log
+    log="$(docker build --tag "roundsman/$name" "$@" "$context" 2>&1)" || die "docker build failed: $log"
+    good "$(docker image inspect --format '{{.Size}}' "roundsman/$name" | awk '{ printf "%.0f MB", $1 / 1e6 }')"
+}
+
+# run_container NAME OPTIONS...: runs roundsman/NAME as the container NAME on the network, in place of an earlier one.
+# What follows -- goes to the program.
+run_container() {
+    local name="$1" options=()
+    shift
+    while (($#)) && [[ "$1" != -- ]]; do
+        options+=("$1")
+        shift
+    done
+    (($# == 0)) || shift
+    docker network inspect "$NETWORK" >/dev/null 2>&1 || docker network create "$NETWORK" >/dev/null
+    # SIGTERM first, so that a service says goodbye to discovery.
+    docker stop --time 10 "$name" >/dev/null 2>&1 || true
+    docker rm --force --volumes "$name" >/dev/null 2>&1 || true
+    step "Container $name"
+    docker run --detach --name "$name" --network "$NETWORK" --restart unless-stopped "${options[@]}" \
+        "roundsman/$name" "$@" >/dev/null || die "docker run failed"
+}
+
+# is_healthy NAME: what the image's own health check says.
+is_healthy() { [[ "$(docker inspect --format '{{.State.Health.Status}}' "$1")" == healthy ]]; }
+
+# wait_healthy NAME
+wait_healthy() {
+    wait_or_log "$1" 60 "container $1 to be healthy" is_healthy "$1"
+    good "healthy"
+}
+
+# is_registered SERVICE: whether discovery hands it out.
+is_registered() { docker exec discovery /roundsman get "$1"; }
+
+# wait_registered SERVICE
+wait_registered() {
+    wait_or_log "$1" 60 "$1 to be handed out by discovery" is_registered "$1"
+    good "registered at $(docker exec discovery /roundsman get "$1")"
+}
+
+# wait_or_log NAME SECONDS WHAT COMMAND...: like wait_for, with the container's log when it was in vain.
+wait_or_log() {
+    local name="$1"
+    shift
+    if ! (wait_for "$@"); then
+        docker logs --tail 20 "$name" >&2 || true
+        exit 1
+    fi
+}

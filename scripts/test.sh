@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# The test command: installs what is missing, then checks and tests everything. 0 when all of it held.
+#
+#   ./scripts/test.sh
+set -euo pipefail
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+CARGO_DENY_VERSION=0.20.2
+SUMMARY=()
+
+cd "$ROOT"
+
+# check NAME COMMAND...: runs it, says how long it took, and ends the script when it fails.
+check() {
+    local name="$1" begun=$SECONDS
+    shift
+    step "$name"
+    "$@" || die "$name failed: $*"
+    SUMMARY+=("$(printf '%-38s %4s s' "$name" $((SECONDS - begun)))")
+}
+
+install_missing() {
+    need_rust
+    apt_install redis-server redis-server
+    apt_install shellcheck shellcheck
+    if ! has cargo-deny; then
+        note "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
+        "$CARGO" install --quiet --locked "cargo-deny@$CARGO_DENY_VERSION" ||
+            die "cannot install cargo-deny; check the network and run this again"
+        PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    fi
+}
+
+# Advisories come from a database on the network. Without it nothing can be said about them, which is no fault of
+# the code: that is said aloud, and does not fail the run. An advisory that was found does.
+advisories() {
+    local log
+    if log="$(cargo-deny check advisories 2>&1)"; then
+        good "no known advisories"
+    elif grep -q 'failed to fetch advisory database' <<<"$log"; then
+        warn "NOT CHECKED: the advisory database cannot be fetched"
+        UNCHECKED="advisories were NOT CHECKED: their database cannot be fetched"
+    else
+        printf '%s\n' "$log"
+        return 1
+    fi
+}
+
+scripts() {
+    local files=()
+    mapfile -t files < <(find scripts discovery database services .ci \( -name '*.sh' -o -path '.ci/run' \) -type f | sort)
+    shellcheck -x "${files[@]}"
+}
+
+UNCHECKED=''
+check "install what is missing" install_missing
+check "rustfmt" "$CARGO" fmt --all --check
+check "clippy" "$CARGO" clippy --quiet --workspace --all-targets -- -D warnings
+check "rustdoc" env RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --workspace --no-deps
+check "licences, bans and sources" cargo-deny --log-level error check licenses bans sources
+check "advisories" advisories
+check "shellcheck" scripts
+check "all tests" "$CARGO" test --workspace
+check "the demo" ./scripts/demo.sh --once
+
+step "All of it held."
+printf '  %s\n' "${SUMMARY[@]}"
+[[ -z "$UNCHECKED" ]] || warn "$UNCHECKED"
