@@ -90,6 +90,18 @@ pub struct Effect {
     pub reason: Arc<str>,
 }
 
+// === impl Change ===
+
+impl Change {
+    /// Which record it is about.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(record) | Self::Remove(record) => record.key(),
+        }
+    }
+}
+
 // === impl Edit ===
 
 impl Edit {

@@ -1,0 +1,277 @@
+//! Any sequence of registrations, observations, drains and removals leaves lookups, change log and watches agreeing
+//! with a model that does everything the slow way.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+use roundsman_protocol::{
+    Cursor, Instance, InstanceId, InstanceStatus, Namespace, Query, Registration, Scope, ServiceName, Timestamp,
+};
+use roundsman_registry::{Edit, Health, Key, Limits, Registry};
+
+const LIMITS: Limits = Limits { max_instances: 10_000, max_namespaces: 10 };
+const LOG_CAPACITY: usize = 8;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Register { id: Option<u8>, service: u8, port: u16, tagged: bool },
+    Deregister { id: u8 },
+    Drain { id: u8, on: bool },
+    Observe { id: u8, health: Health, stale: bool },
+    Look { watcher: usize },
+}
+
+/// What the model knows of an instance.
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    service: u8,
+    port: u16,
+    tagged: bool,
+    draining: bool,
+    health: Health,
+}
+
+/// A watcher that keeps its own copy by what it is told.
+struct Watcher {
+    query: Query,
+    cursor: Option<Cursor>,
+    copy: BTreeMap<InstanceId, Arc<Instance>>,
+}
+
+fn namespace() -> Namespace {
+    "default".parse().unwrap()
+}
+
+fn id(number: u8) -> InstanceId {
+    format!("i-{number}").parse().unwrap()
+}
+
+fn service(number: u8) -> ServiceName {
+    format!("s{number}").parse().unwrap()
+}
+
+fn key(number: u8) -> Key {
+    Key { namespace: namespace(), id: id(number) }
+}
+
+fn registration(number: u8, name: u8, port: u16, tagged: bool) -> Registration {
+    let mut registration = Registration::new(service(name), format!("10.0.0.1:{port}").parse().unwrap());
+    registration.id = Some(id(number));
+    registration.tags = if tagged { vec!["blue".into()] } else { Vec::new() };
+    registration
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let health =
+        prop_oneof![Just(Health::Passing), Just(Health::Suspect), Just(Health::Evicted), Just(Health::Passing)];
+    prop_oneof![
+        4 => (proptest::option::weighted(0.9, 0..6_u8), 0..3_u8, 1..5_u16, any::<bool>())
+            .prop_map(|(id, service, port, tagged)| Step::Register { id, service, port, tagged }),
+        1 => (0..6_u8).prop_map(|id| Step::Deregister { id }),
+        1 => (0..6_u8, any::<bool>()).prop_map(|(id, on)| Step::Drain { id, on }),
+        5 => (0..6_u8, health, proptest::bool::weighted(0.1))
+            .prop_map(|(id, health, stale)| Step::Observe { id, health, stale }),
+        3 => (0..4_usize).prop_map(|watcher| Step::Look { watcher }),
+    ]
+}
+
+fn watchers() -> Vec<Watcher> {
+    let all = Query { scope: Scope::All, ..Query::default() };
+    let one = Query::service(service(1));
+    let two = Query { services: vec![service(0), service(2)], scope: Scope::Registered, ..Query::default() };
+    let blue = Query { tags: vec!["blue".into()], ..Query::default() };
+    [all, one, two, blue].map(|query| Watcher { query, cursor: None, copy: BTreeMap::new() }).into()
+}
+
+fn status(known: &Known) -> InstanceStatus {
+    match known.health {
+        Health::Evicted => InstanceStatus::Evicted,
+        _ if known.draining => InstanceStatus::Draining,
+        Health::Starting => InstanceStatus::Starting,
+        Health::Passing => InstanceStatus::Passing,
+        Health::Suspect => InstanceStatus::Suspect,
+    }
+}
+
+/// Does a step to the model; the ids that the registry makes up are added by `Check`.
+fn step_model(model: &mut BTreeMap<u8, Known>, step: &Step) {
+    match step {
+        Step::Register { id: Some(id), service, port, tagged } => {
+            let fresh =
+                Known { service: *service, port: *port, tagged: *tagged, draining: false, health: Health::Starting };
+            if model.get(id).is_some_and(|known| known.service != *service) {
+                return;
+            }
+            model.retain(|other, known| other == id || known.service != *service || known.port != *port);
+            let known = model.entry(*id).or_insert(fresh.clone());
+            if known.health == Health::Evicted || known.port != *port {
+                *known = fresh;
+            }
+            known.tagged = *tagged;
+        }
+        Step::Register { id: None, .. } | Step::Look { .. } => {}
+        Step::Deregister { id } => drop(model.remove(id)),
+        Step::Drain { id, on } => {
+            if let Some(known) = model.get_mut(id).filter(|known| known.health != Health::Evicted) {
+                known.draining = *on;
+            }
+        }
+        Step::Observe { id, health, stale } => {
+            if let Some(known) = model.get_mut(id).filter(|_| !stale) {
+                known.health = *health;
+            }
+        }
+    }
+}
+
+fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
+    let mut draft = registry.draft(LIMITS);
+    match step {
+        Step::Register { id: Some(id), service, port, tagged } => {
+            let _ = draft.register(&namespace(), Arc::new(registration(*id, *service, *port, *tagged)), now);
+        }
+        Step::Deregister { id } => drop(draft.deregister(key(*id))),
+        Step::Drain { id, on } => drop(draft.drain(key(*id), *on, now)),
+        Step::Observe { id, health, stale } => {
+            let Some(record) = registry.find(&key(*id)) else { return };
+            let incarnation = if *stale { record.incarnation - 1 } else { record.incarnation };
+            let reason = format!("{health:?}").into();
+            registry.apply(&[Edit::Observe { key: key(*id), incarnation, health: *health, reason, at: now }]);
+        }
+        Step::Register { id: None, .. } | Step::Look { .. } => {}
+    }
+    let (edits, _) = draft.finish();
+    registry.apply(&edits);
+}
+
+fn agree(registry: &Registry, model: &BTreeMap<u8, Known>) {
+    let all = registry.list(&namespace(), &Query { scope: Scope::All, ..Query::default() });
+    let listed: BTreeMap<InstanceId, (String, u16, bool, InstanceStatus)> = all
+        .iter()
+        .map(|i| (i.id.clone(), (i.name.to_string(), i.address.port(), !i.tags.is_empty(), i.status)))
+        .collect();
+    let expected = model
+        .iter()
+        .map(|(number, k)| (id(*number), (service(k.service).to_string(), k.port, k.tagged, status(k))))
+        .collect();
+    assert_eq!(listed, expected);
+    assert_eq!(registry.len(), model.len());
+    for number in 0..3 {
+        let mine = || model.values().filter(|known| known.service == number);
+        let available = mine().filter(|known| status(known).is_available()).count();
+        match registry.get(&namespace(), &service(number)) {
+            Ok(record) => assert!(available > 0 && record.status().is_available()),
+            Err(_) => assert_eq!(available, 0),
+        }
+        let summary = registry.services(&namespace()).into_iter().find(|summary| summary.name == service(number));
+        assert_eq!(summary.is_some(), mine().count() > 0);
+        let evicted = mine().filter(|known| known.health == Health::Evicted).count();
+        assert_eq!(summary.map_or(0, |summary| summary.evicted as usize), evicted);
+    }
+}
+
+impl Watcher {
+    fn look(&mut self, registry: &Registry) {
+        let update = registry.look(&namespace(), &self.query, self.cursor);
+        if update.snapshot {
+            self.copy.clear();
+            assert!(update.removed.is_empty());
+        }
+        for removed in &update.removed {
+            assert!(self.copy.remove(&removed.id).is_some(), "told to remove what it was never told of");
+        }
+        for instance in &update.instances {
+            let before = self.copy.insert(instance.id.clone(), Arc::clone(instance));
+            assert!(before.as_ref() != Some(instance), "told what it knew already");
+        }
+        self.cursor = Some(update.cursor);
+        let listed = registry.list(&namespace(), &self.query);
+        let listed: BTreeMap<_, _> = listed.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
+        assert_eq!(self.copy, listed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn registry_log_and_watches_agree_with_the_model(steps in proptest::collection::vec(steps(), 1..80)) {
+        let registry = Registry::with_log_capacity(7, LOG_CAPACITY);
+        let mut model = BTreeMap::new();
+        let mut watchers = watchers();
+        for (n, step) in steps.iter().enumerate() {
+            step_registry(&registry, step, Timestamp::from_millis(n as u64));
+            step_model(&mut model, step);
+            agree(&registry, &model);
+            if let Step::Look { watcher } = step {
+                watchers[*watcher].look(&registry);
+            }
+        }
+        for watcher in &mut watchers {
+            watcher.look(&registry);
+            prop_assert!(registry.look(&namespace(), &watcher.query, watcher.cursor).is_unchanged());
+        }
+    }
+
+    #[test]
+    fn a_batch_does_what_its_steps_do_one_by_one(steps in proptest::collection::vec(steps(), 1..40)) {
+        let (batched, single) = (Registry::new(1), Registry::new(1));
+        let mut draft = batched.draft(LIMITS);
+        for step in &steps {
+            match step {
+                Step::Register { id: Some(id), service, port, tagged } => {
+                    let registration = Arc::new(registration(*id, *service, *port, *tagged));
+                    let _ = draft.register(&namespace(), registration, Timestamp::default());
+                }
+                Step::Deregister { id } => drop(draft.deregister(key(*id))),
+                Step::Drain { id, on } => drop(draft.drain(key(*id), *on, Timestamp::default())),
+                Step::Register { id: None, .. } | Step::Observe { .. } | Step::Look { .. } => continue,
+            }
+            step_registry(&single, step, Timestamp::default());
+        }
+        let (edits, changes) = draft.finish();
+        batched.apply(&edits);
+        let all = Query { scope: Scope::All, ..Query::default() };
+        prop_assert_eq!(batched.list(&namespace(), &all), single.list(&namespace(), &all));
+        let kept = changes.iter().filter(|change| matches!(change, roundsman_registry::Change::Put(_))).count();
+        prop_assert_eq!(kept, batched.len(), "what is committed is what is visible");
+    }
+}
+
+#[test]
+fn ids_are_unique_in_a_namespace_and_limits_hold() {
+    let registry = Registry::new(1);
+    let mut draft = registry.draft(Limits { max_instances: 2, max_namespaces: 1 });
+    let mut register = |number, service, port| {
+        draft.register(&namespace(), Arc::new(registration(number, service, port, false)), Timestamp::default())
+    };
+    register(1, 0, 1).unwrap();
+    assert!(register(1, 1, 1).unwrap_err().to_string().contains("belongs to an instance of service `s0`"));
+    register(2, 0, 2).unwrap();
+    assert!(register(3, 0, 3).unwrap_err().to_string().contains("--max-instances (2)"));
+    let (edits, _) = draft.finish();
+    registry.apply(&edits);
+    let other = Registration::new(service(0), "10.0.0.1:1".parse().unwrap());
+    let mut draft = registry.draft(Limits { max_instances: 9, max_namespaces: 1 });
+    let refused = draft.register(&"other".parse().unwrap(), Arc::new(other), Timestamp::default());
+    assert!(refused.unwrap_err().to_string().contains("--max-namespaces (1)"));
+}
+
+#[test]
+fn the_cursor_of_an_emptied_namespace_is_never_mistaken() {
+    let registry = Registry::new(1);
+    let mut watcher =
+        Watcher { query: Query { scope: Scope::All, ..Query::default() }, cursor: None, copy: BTreeMap::new() };
+    for round in 0..20_u8 {
+        let step = Step::Register { id: Some(round % 3), service: 0, port: 1 + u16::from(round % 2), tagged: false };
+        step_registry(&registry, &step, Timestamp::default());
+        if round % 4 != 0 {
+            watcher.look(&registry);
+        }
+        step_registry(&registry, &Step::Deregister { id: round % 3 }, Timestamp::default());
+        if round % 3 != 0 {
+            watcher.look(&registry);
+            assert!(watcher.copy.is_empty());
+        }
+    }
+}
