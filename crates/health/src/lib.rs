@@ -1,1 +1,23 @@
+//! The rounds: schedule, probes, verdicts and the brake.
+//!
+//! This crate visits instances and says what it found. It knows no store and no door, and changes nothing in the
+//! registry: whoever started the [`Rounds`] reads its [`Observation`]s and carries them out. What a visit means is
+//! decided by pure state machines (one per instance, one for the brake); sockets are in the probes alone.
 
+mod brake;
+mod habit;
+mod line;
+mod machine;
+mod observation;
+mod probe;
+mod rounds;
+mod schedule;
+mod settings;
+mod shared;
+mod target;
+mod visitor;
+
+pub use observation::{Class, Nudge, Observation, Witness};
+pub use rounds::Rounds;
+pub use settings::Settings;
+pub use target::TargetPolicy;

@@ -1,0 +1,137 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const INTERVAL: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(120);
+const WELL: Standing = Standing { visited: true, silent: None, held: false };
+const GONE: Standing = Standing { visited: false, silent: None, held: false };
+
+fn silent(since: Instant) -> Standing {
+    Standing { silent: Some(since), ..WELL }
+}
+
+/// A brake with `count` healthy instances, and the time.
+fn with(count: u32) -> (Brake, Instant) {
+    let now = Instant::now();
+    let mut brake = Brake::new(INTERVAL, LIMIT);
+    for _ in 0..count {
+        brake.moved(GONE, WELL, now);
+    }
+    (brake, now)
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn more_than_half_and_at_least_five_put_it_on() {
+    for (visited, fallen, on) in
+        [(4, 4, false), (5, 5, true), (9, 5, true), (10, 5, false), (11, 6, true), (100, 50, false)]
+    {
+        let (mut brake, now) = with(visited);
+        let turns = (0..fallen).filter_map(|_| brake.moved(WELL, silent(now), now)).collect::<Vec<_>>();
+        assert_eq!(turns == [Turn::On], on, "{fallen} of {visited}: {turns:?}");
+    }
+}
+
+#[test]
+fn a_slow_trickle_is_not_ours() {
+    let (mut brake, mut now) = with(10);
+    for _ in 0..10 {
+        assert_eq!(brake.moved(WELL, silent(now), now), None);
+        now += ms(1_500);
+    }
+    assert_eq!(brake.counts().silent, 10);
+}
+
+#[test]
+fn it_lets_go_when_the_share_falls_and_not_when_time_passes() {
+    let (mut brake, start) = with(10);
+    for _ in 0..10 {
+        brake.moved(WELL, silent(start), start);
+    }
+    let mut now = start + ms(60_000);
+    assert_eq!(brake.holds(start, now), (true, None), "everyone is still silent");
+    for _ in 0..4 {
+        assert_eq!(brake.moved(silent(start), WELL, now), None);
+    }
+    now += ms(100);
+    assert_eq!(brake.moved(silent(start), WELL, now), Some(Turn::Off));
+    assert_eq!(brake.holds(start, now), (false, None));
+}
+
+#[test]
+fn it_lets_go_at_its_limit_and_stays_off_until_the_share_fell() {
+    let (mut brake, start) = with(10);
+    for _ in 0..10 {
+        brake.moved(WELL, silent(start), start);
+    }
+    assert_eq!(brake.assess(start + LIMIT - ms(1)), None);
+    let now = start + LIMIT;
+    assert_eq!(brake.holds(start, now), (false, Some(Turn::Spent)));
+    assert_eq!(brake.moved(silent(start), GONE, now), None, "an eviction");
+    assert_eq!(brake.moved(GONE, silent(now), now), None, "does not put it on again");
+    for _ in 0..10 {
+        brake.moved(silent(start), WELL, now);
+    }
+    let turns = (0..10).filter_map(|_| brake.moved(WELL, silent(now), now)).collect::<Vec<_>>();
+    assert_eq!(turns, [Turn::On], "a new blackout");
+}
+
+#[test]
+fn the_first_to_fall_in_a_blackout_waits_for_the_others() {
+    let (mut brake, start) = with(100);
+    // 20 visits a second; each falls silent a second after it begins.
+    let mut evictable = 0;
+    for n in 0..100 {
+        let now = start + ms(1_000 + n * 50);
+        brake.moved(WELL, silent(now), now);
+        evictable += u32::from(!brake.holds(start + ms(1_000), now).0);
+    }
+    assert_eq!(evictable, 0);
+    assert_eq!(brake.counts().on_since, Some(start + ms(1_000 + 50 * 50)));
+}
+
+#[test]
+fn one_dead_instance_among_healthy_ones_does_not_wait() {
+    let (mut brake, start) = with(100);
+    brake.moved(WELL, silent(start), start);
+    assert!(brake.holds(start, start).0, "nobody else was heard yet");
+    brake.answered(start + ms(50));
+    assert!(!brake.holds(start, start + ms(1_200)).0);
+    let (mut few, start) = with(4);
+    few.moved(WELL, silent(start), start);
+    assert!(!few.holds(start, start).0, "four instances prove nothing about us");
+}
+
+#[test]
+fn doubt_ends_after_an_interval() {
+    let (mut brake, start) = with(6);
+    brake.moved(WELL, silent(start), start);
+    assert!(brake.holds(start, start + INTERVAL - ms(1)).0);
+    assert!(!brake.holds(start, start + INTERVAL).0);
+}
+
+proptest! {
+    #[test]
+    fn counts_agree_with_the_standings(moves in proptest::collection::vec((0_usize..8, any::<(bool, bool, bool)>(), 0_u64..3_000), 0..300)) {
+        let (mut brake, mut now) = with(0);
+        let mut all = [GONE; 8];
+        for (who, (visited, is_silent, held), late) in moves {
+            now += ms(late);
+            let to = Standing { visited, silent: is_silent.then_some(now), held };
+            brake.moved(all[who], to, now);
+            all[who] = to;
+            let count = |f: fn(&Standing) -> bool| u32::try_from(all.iter().filter(|s| f(s)).count()).unwrap();
+            let counts = brake.counts();
+            prop_assert_eq!(counts.visited, count(|s| s.visited));
+            prop_assert_eq!(counts.silent, count(|s| s.visited && s.silent.is_some()));
+            prop_assert_eq!(counts.held, count(|s| s.held));
+            let most = counts.silent >= FEWEST && counts.silent * 2 > counts.visited;
+            prop_assert!(counts.on_since.is_none() || most, "on without reason");
+            prop_assert!(brake.pieces.len() <= 22);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The handle to the rounds: whom to visit, what to hurry, how things stand.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use roundsman_protocol::{
+    CheckKind, Clock,
+    status::{BrakeStatus, RoundsStatus},
+};
+use roundsman_registry::{Health, Key, Record};
+use tokio::{sync::mpsc, task::AbortHandle};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    line::Line,
+    observation::{Nudge, Observation, Witness},
+    settings::Settings,
+    shared::{Shared, Unvisited},
+    visitor::{Visitor, caller},
+};
+
+/// The rounds of one server. Cheap to clone; when the last clone is dropped, all visits end.
+#[derive(Clone, Debug)]
+pub struct Rounds(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    targets: Mutex<Targets>,
+}
+
+#[derive(Debug, Default)]
+struct Targets {
+    by_key: HashMap<Key, Target>,
+    stopped: bool,
+}
+
+/// An instance under observation. Its task ends when this is dropped, and with it its connection.
+#[derive(Debug)]
+struct Target {
+    incarnation: u64,
+    kind: CheckKind,
+    /// `none` needs neither.
+    line: Option<Arc<Line>>,
+    task: Option<AbortHandle>,
+}
+
+// === impl Rounds ===
+
+impl Rounds {
+    /// Begins, with nobody to visit yet.
+    ///
+    /// What is found out goes to `observations`; while that queue is full, those who have something to say wait, and
+    /// their visits with them. `witness` learns of every visit.
+    pub fn start(
+        settings: Settings,
+        clock: Clock,
+        observations: mpsc::Sender<Observation>,
+        witness: Arc<dyn Witness>,
+    ) -> Self {
+        let shared = Arc::new(Shared::new(settings, clock, observations, witness));
+        Self(Arc::new(Inner { shared, tasks: TaskTracker::new(), targets: Mutex::default() }))
+    }
+
+    /// Takes in an instance that is new or changed. In the same incarnation its visits go on undisturbed; in another
+    /// one they begin anew, from the health in the record. Must be called within a Tokio runtime.
+    pub fn track(&self, record: &Arc<Record>) {
+        self.0.track(record, None, |visitor| visitor.first_visit());
+    }
+
+    /// Takes in the instances that a store held when the server started. They are visited soon, and no instance is
+    /// evicted before each of these had its first visit; [`RoundsStatus::unvisited`] counts down to that.
+    /// Must be called within a Tokio runtime.
+    pub fn track_stored(&self, records: &[Arc<Record>]) {
+        let visited = |record: &&Arc<Record>| is_visited(record.instance.check.kind);
+        let count = records.iter().filter(visited).count();
+        let mut unvisited = self.0.shared.unvisited(count);
+        for record in records {
+            let ticket = if visited(&record) { unvisited.next() } else { None };
+            self.0.track(record, ticket, |visitor| visitor.first_visit_of(count));
+        }
+    }
+
+    /// Ends the visits of an instance and closes its connection.
+    pub fn untrack(&self, key: &Key) {
+        let target = self.0.targets().by_key.remove(key);
+        drop(target);
+    }
+
+    /// Has an instance visited at once, or as soon as its last hurried visits are not too recent: nudges are merged,
+    /// and cannot make more than five visits a second of one instance.
+    pub fn nudge(&self, key: &Key, why: Nudge) {
+        let line = self.0.targets().by_key.get(key).and_then(|target| target.line.clone());
+        if let Some(line) = line {
+            tracing::debug!(id = %key.id, ?why, "a visit is hurried");
+            line.nudge();
+        }
+    }
+
+    /// Takes in the renewal of a `ttl` instance; for any other it does nothing.
+    /// `false` when the instance is not known, or evicted: it has to register again.
+    #[must_use]
+    pub fn renew(&self, key: &Key) -> bool {
+        match self.0.targets().by_key.get(key) {
+            None => false,
+            Some(Target { kind: CheckKind::Ttl, line: Some(line), .. }) => line.renew(),
+            Some(_) => true,
+        }
+    }
+
+    /// How the rounds stand.
+    #[must_use]
+    pub fn status(&self) -> RoundsStatus {
+        let targets = self.0.targets().by_key.len();
+        self.0.shared.status(targets)
+    }
+
+    /// How the brake stands. `silent` counts those that did not answer their last visit.
+    #[must_use]
+    pub fn brake(&self) -> BrakeStatus {
+        self.0.shared.brake_status()
+    }
+
+    /// Ends all visits, and waits until they have ended. Nothing is tracked from then on.
+    pub async fn stop(self) {
+        let targets = {
+            let mut targets = self.0.targets();
+            targets.stopped = true;
+            std::mem::take(&mut targets.by_key)
+        };
+        drop(targets);
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn targets(&self) -> MutexGuard<'_, Targets> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn track(&self, record: &Arc<Record>, unvisited: Option<Unvisited>, first: impl Fn(&Visitor) -> Duration) {
+        let key = record.key();
+        let mut targets = self.targets();
+        let known = targets.by_key.get(&key).is_some_and(|known| known.incarnation == record.incarnation);
+        if known || targets.stopped {
+            return;
+        }
+        let target = self.target(record, unvisited, first);
+        let before = targets.by_key.insert(key, target);
+        drop(targets);
+        drop(before);
+    }
+
+    fn target(
+        &self,
+        record: &Arc<Record>,
+        unvisited: Option<Unvisited>,
+        first: impl Fn(&Visitor) -> Duration,
+    ) -> Target {
+        let check = &record.instance.check;
+        let shared = || Arc::clone(&self.shared);
+        let line = Arc::new(Line::new(self.shared.epoch));
+        let target =
+            |line, task: Option<AbortHandle>| Target { incarnation: record.incarnation, kind: check.kind, line, task };
+        if let Some(visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
+            let first = first(&visitor);
+            return target(Some(line), Some(self.tasks.spawn(visitor.run(first)).abort_handle()));
+        }
+        match check.ttl {
+            Some(ttl) if check.kind == CheckKind::Ttl => {
+                let called = caller::called(shared(), Arc::clone(&line), Arc::clone(record), ttl);
+                target(Some(line), Some(self.tasks.spawn(called).abort_handle()))
+            }
+            _ if record.health == Health::Passing => target(None, None),
+            _ => {
+                let unchecked = caller::unchecked(shared(), Arc::clone(record));
+                target(None, Some(self.tasks.spawn(unchecked).abort_handle()))
+            }
+        }
+    }
+}
+
+fn is_visited(kind: CheckKind) -> bool {
+    matches!(kind, CheckKind::Http | CheckKind::Https | CheckKind::Tcp)
+}
+
+// === impl Target ===
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What an operator decides about the rounds.
+
+use std::time::Duration;
+
+use crate::target::TargetPolicy;
+
+/// What an operator decides about the rounds. An instance's own check may name another interval and timeout.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Time between two visits of an instance.
+    pub interval: Duration,
+    /// Time that a visit may take, connecting included.
+    pub timeout: Duration,
+    /// Failed visits in a row that evict; at least 1.
+    pub failures: u32,
+    /// How long an evicted instance may come back without registering.
+    pub probation: Duration,
+    /// How long a new instance may take until its first visit passes.
+    pub start_deadline: Duration,
+    /// How long evictions for silence are held back at most.
+    pub brake_limit: Duration,
+    /// Most visits under way at a time; others wait for their turn.
+    pub max_visits: usize,
+    /// Most connections kept open between visits; beyond it each visit opens its own.
+    pub max_kept: usize,
+    /// Which addresses may be visited.
+    pub targets: TargetPolicy,
+    /// What the visits call themselves. Control characters in it are left out.
+    pub user_agent: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            failures: 2,
+            probation: Duration::from_secs(60),
+            start_deadline: Duration::from_secs(30),
+            brake_limit: Duration::from_secs(120),
+            max_visits: 512,
+            max_kept: 10_000,
+            targets: TargetPolicy::default(),
+            user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What all visitors share: the settings, the brake, the start gate and the counters.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use roundsman_protocol::{
+    Clock, Timestamp,
+    status::{BrakeStatus, RoundsStatus},
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+
+use crate::{
+    brake::{Brake, Standing, Turn},
+    machine::{Evidence, Hold, Rules},
+    observation::{Observation, Witness},
+    probe::{Https, Room},
+    settings::Settings,
+};
+
+/// What all visitors share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    /// Rounds are counted from here.
+    pub(crate) epoch: Instant,
+    pub(crate) observations: mpsc::Sender<Observation>,
+    pub(crate) witness: Arc<dyn Witness>,
+    pub(crate) permits: Semaphore,
+    pub(crate) room: Room,
+    pub(crate) https: Arc<Https>,
+    pub(crate) counters: Counters,
+    brake: Mutex<Brake>,
+}
+
+/// What the rounds did since the start, and what they are doing.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) in_flight: AtomicU64,
+    pub(crate) visits: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) evictions: AtomicU64,
+    pub(crate) reinstatements: AtomicU64,
+    unvisited: AtomicU64,
+}
+
+/// A stored instance that was not visited yet. Dropped with the first visit, or with the visitor.
+#[derive(Debug)]
+pub(crate) struct Unvisited(Arc<Shared>);
+
+/// A visit under way.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a>(&'a AtomicU64);
+
+/// The place of one instance in the counts of the brake; left when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    shared: Arc<Shared>,
+    standing: Standing,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(
+        settings: Settings,
+        clock: Clock,
+        observations: mpsc::Sender<Observation>,
+        witness: Arc<dyn Witness>,
+    ) -> Self {
+        Self {
+            clock,
+            epoch: Instant::now(),
+            observations,
+            witness,
+            permits: Semaphore::new(settings.max_visits.clamp(1, Semaphore::MAX_PERMITS)),
+            room: Room::new(settings.max_kept),
+            https: Arc::new(Https::new(settings.targets.clone(), &settings.user_agent)),
+            counters: Counters::default(),
+            brake: Mutex::new(Brake::new(settings.interval, settings.brake_limit)),
+            settings,
+        }
+    }
+
+    /// The rules of an instance that is visited every `interval`.
+    pub(crate) fn rules(&self, interval: std::time::Duration) -> Rules {
+        Rules {
+            interval,
+            failures: self.settings.failures,
+            probation: self.settings.probation,
+            start_deadline: self.settings.start_deadline,
+        }
+    }
+
+    /// Whether every stored instance was visited, so that evictions may begin.
+    pub(crate) fn gate_is_open(&self) -> bool {
+        self.counters.unvisited.load(Ordering::Acquire) == 0
+    }
+
+    /// Announces `count` stored instances that wait for their first visit.
+    pub(crate) fn unvisited(self: &Arc<Self>, count: usize) -> impl Iterator<Item = Unvisited> {
+        self.counters.unvisited.fetch_add(count as u64, Ordering::AcqRel);
+        let shared = Arc::clone(self);
+        // All tickets exist before the first is used, or the gate would open in between.
+        (0..count).map(move |_| Unvisited(Arc::clone(&shared))).collect::<Vec<_>>().into_iter()
+    }
+
+    pub(crate) fn begin_visit(&self) -> InFlight<'_> {
+        self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&self.counters.in_flight)
+    }
+
+    pub(crate) fn status(&self, targets: usize) -> RoundsStatus {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RoundsStatus {
+            interval: self.settings.interval,
+            timeout: self.settings.timeout,
+            failures: self.settings.failures,
+            probation: self.settings.probation,
+            targets: targets as u64,
+            kept: self.room.kept() as u64,
+            in_flight: count(&self.counters.in_flight),
+            visits: count(&self.counters.visits),
+            failed: count(&self.counters.failed),
+            evictions: count(&self.counters.evictions),
+            reinstatements: count(&self.counters.reinstatements),
+            unvisited: count(&self.counters.unvisited),
+        }
+    }
+
+    pub(crate) fn brake_status(&self) -> BrakeStatus {
+        let now = Instant::now();
+        let (turn, counts) = {
+            let mut brake = self.brake();
+            (brake.assess(now), brake.counts())
+        };
+        self.announce(turn);
+        let wall = self.clock.now().as_millis();
+        let before = |at: Instant| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        BrakeStatus {
+            on: counts.on_since.is_some(),
+            since: counts.on_since.map(|at| Timestamp::from_millis(wall.saturating_sub(before(at)))),
+            silent: counts.silent.into(),
+            visited: counts.visited.into(),
+            held: counts.held.into(),
+        }
+    }
+
+    fn brake(&self) -> MutexGuard<'_, Brake> {
+        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self, turn: Option<Turn>) {
+        let Some(turn) = turn else { return };
+        let counts = self.brake().counts();
+        let (silent, visited) = (counts.silent, counts.visited);
+        match turn {
+            Turn::On => tracing::warn!(
+                silent,
+                visited,
+                "more than half of all instances fell silent: evictions for silence are held back"
+            ),
+            Turn::Off => tracing::info!(silent, visited, "instances answer again: evictions are no longer held back"),
+            Turn::Spent => tracing::warn!(
+                silent,
+                visited,
+                "instances have been silent for too long: evictions are no longer held back"
+            ),
+        }
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    pub(crate) fn new(shared: Arc<Shared>, visited: bool) -> Self {
+        let mut seat = Self { shared, standing: Standing::default() };
+        seat.stand(Standing { visited, ..Standing::default() }, Instant::now());
+        seat
+    }
+
+    /// Tells the brake what a visit found, and asks which evictions are held back.
+    /// `brink`: the visit may evict, so the answer matters.
+    pub(crate) fn weigh(&mut self, evidence: Evidence, brink: bool, now: Instant) -> Hold {
+        let mut hold = Hold::Nothing;
+        match evidence {
+            Evidence::Silence => {
+                let since = self.standing.silent.unwrap_or(now);
+                self.stand(Standing { silent: Some(since), ..self.standing }, now);
+                if brink {
+                    let (holds, turn) = self.shared.brake().holds(since, now);
+                    self.shared.announce(turn);
+                    hold = if holds { Hold::Silence } else { Hold::Nothing };
+                }
+            }
+            Evidence::Nothing => {}
+            Evidence::Pass | Evidence::Proof | Evidence::Failure => {
+                if self.standing.visited {
+                    self.shared.brake().answered(now);
+                }
+                self.stand(Standing { silent: None, ..self.standing }, now);
+            }
+        }
+        if self.shared.gate_is_open() { hold } else { Hold::All }
+    }
+
+    /// Takes in what became of the instance.
+    pub(crate) fn settle(&mut self, visited: bool, held: bool, now: Instant) {
+        self.stand(Standing { visited, held, ..self.standing }, now);
+    }
+
+    fn stand(&mut self, to: Standing, now: Instant) {
+        let from = std::mem::replace(&mut self.standing, to);
+        if from != to {
+            let turn = self.shared.brake().moved(from, to, now);
+            self.shared.announce(turn);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stand(Standing::default(), Instant::now());
+    }
+}
+
+// === impl Unvisited ===
+
+impl Drop for Unvisited {
+    fn drop(&mut self) {
+        self.0.counters.unvisited.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+// === impl InFlight ===
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

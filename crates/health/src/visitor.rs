@@ -1,0 +1,261 @@
+//! One visitor per instance: a thin shell that waits, visits and reports. What it means is decided by the machine.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use roundsman_protocol::{Address, Check};
+use roundsman_registry::{Health, Key, Record};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    habit::Habit,
+    line::Line,
+    machine::{Evidence, Flip, Machine, Next, Step},
+    observation::{Class, Observation},
+    probe::{Finding, Probe, Visit},
+    schedule::{Allowance, Place},
+    shared::{Seat, Shared, Unvisited},
+};
+
+pub(crate) mod caller;
+
+/// Visits one instance until its probation is over, or until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    shared: Arc<Shared>,
+    line: Arc<Line>,
+    name: Name,
+    address: Address,
+    check: Check,
+    interval: Duration,
+    timeout: Duration,
+    machine: Machine,
+    probe: Probe,
+    seat: Seat,
+    habit: Habit,
+    allowance: Allowance,
+    place: Place,
+    unvisited: Option<Unvisited>,
+}
+
+/// Which life of which instance is visited.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) key: Key,
+    pub(crate) incarnation: u64,
+}
+
+/// Nobody takes observations any more.
+struct Deaf;
+
+// === impl Visitor ===
+
+impl Visitor {
+    /// A visitor of an instance; `None` when its check knows no visits.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        line: Arc<Line>,
+        record: &Record,
+        unvisited: Option<Unvisited>,
+    ) -> Option<Self> {
+        let (instance, settings) = (&record.instance, &shared.settings);
+        let probe = Probe::new(&instance.check, &instance.address, &settings.user_agent, &shared.https)?;
+        let name = Name { key: record.key(), incarnation: record.incarnation };
+        let now = Instant::now();
+        Some(Self {
+            line,
+            address: instance.address.clone(),
+            interval: instance.check.interval.unwrap_or(settings.interval).max(Duration::from_millis(1)),
+            timeout: instance.check.timeout.unwrap_or(settings.timeout),
+            check: instance.check.clone(),
+            machine: machine(shared, record, now),
+            probe,
+            seat: Seat::new(Arc::clone(shared), is_handed_out(record.health)),
+            habit: Habit::default(),
+            allowance: Allowance::new(now),
+            place: Place::of(&name.key),
+            name,
+            unvisited,
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// The time until the first visit, for an instance that was tracked while the server ran.
+    pub(crate) fn first_visit(&self) -> Duration {
+        match self.machine.health() {
+            Health::Passing => self.until_round(),
+            Health::Starting | Health::Suspect | Health::Evicted => Duration::ZERO,
+        }
+    }
+
+    /// The time until the first visit, for one of `count` stored instances.
+    pub(crate) fn first_visit_of(&self, count: usize) -> Duration {
+        self.place.at_start(count, self.interval)
+    }
+
+    /// Makes the first visit after `first`, and goes on until the instance is forgotten.
+    pub(crate) async fn run(mut self, first: Duration) {
+        let mut due = Instant::now() + first;
+        loop {
+            let closed = self.wait(due).await;
+            let Some((finding, took)) = self.visit().await else { return };
+            let now = Instant::now();
+            if closed && finding.class == Some(Class::Passed) {
+                self.habit.closed_harmlessly(now);
+            }
+            let step = self.judge(&finding, now);
+            if self.report(step, &finding, took).await.is_err() {
+                return;
+            }
+            due = now
+                + match step.next {
+                    Next::Round => self.until_round(),
+                    Next::After(delay) => delay,
+                    Next::Forget => return,
+                };
+        }
+    }
+
+    fn until_round(&self) -> Duration {
+        self.place.until_round(self.shared.epoch, self.interval, Instant::now())
+    }
+
+    /// Waits until the next visit is due, or until something hurries it. Says whether that was a closed connection.
+    async fn wait(&mut self, due: Instant) -> bool {
+        let (mut due, mut hurried, mut closed) = (due, false, false);
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => break,
+                () = self.line.nudged() => {}
+                () = self.probe.closed() => closed = true,
+            }
+            hurried = true;
+            let now = Instant::now();
+            due = due.min(self.allowance.earliest(now));
+            if due <= now {
+                break;
+            }
+        }
+        if hurried {
+            self.allowance.book(Instant::now());
+        }
+        closed
+    }
+
+    /// Visits, when its turn has come. `None` when the rounds are over.
+    async fn visit(&mut self) -> Option<(Finding, Duration)> {
+        let Self { shared, probe, .. } = self;
+        let _permit = shared.permits.acquire().await.ok()?;
+        let _in_flight = shared.begin_visit();
+        let start = Instant::now();
+        let visit = Visit {
+            address: &self.address,
+            policy: &shared.settings.targets,
+            timeout: self.timeout,
+            deadline: start + self.timeout,
+            room: self.habit.keeps(start).then_some(&shared.room),
+        };
+        let finding = probe.visit(&visit).await;
+        let took = start.elapsed();
+        self.unvisited = None;
+        if let Some(class) = finding.class {
+            shared.counters.visits.fetch_add(1, Ordering::Relaxed);
+            if class != Class::Passed {
+                shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            shared.witness.visited(class, took);
+        }
+        Some((finding, took))
+    }
+
+    fn judge(&mut self, finding: &Finding, now: Instant) -> Step {
+        let rules = self.shared.rules(self.interval);
+        let evidence = evidence(finding.class);
+        let brink = self.machine.at_the_brink(&rules, evidence);
+        let hold = self.seat.weigh(evidence, brink, now);
+        let step = self.machine.visited(&rules, evidence, hold, now);
+        self.seat.settle(is_handed_out(self.machine.health()), self.machine.held(), now);
+        step
+    }
+
+    /// Tells what changed.
+    async fn report(&self, step: Step, finding: &Finding, took: Duration) -> Result<(), Deaf> {
+        if finding.class.is_none() {
+            let reason = finding.detail.reason(&self.check, took);
+            tracing::warn!(id = %self.name.key.id, %reason, "a visit could not be made");
+        }
+        if step.next == Next::Forget {
+            return Box::pin(self.shared.forget(&self.name)).await;
+        }
+        let Some(flip) = step.flip else { return Ok(()) };
+        let mut class = finding.class.unwrap_or(Class::Silence);
+        let mut reason = finding.detail.reason(&self.check, took);
+        let health = match flip {
+            Flip::Passing => Health::Passing,
+            Flip::Reinstated => {
+                self.shared.counters.reinstatements.fetch_add(1, Ordering::Relaxed);
+                Health::Passing
+            }
+            Flip::Suspect => Health::Suspect,
+            Flip::Evicted => Health::Evicted,
+            Flip::NeverStarted => {
+                let deadline = roundsman_protocol::time::display(self.shared.settings.start_deadline);
+                class = Class::StartDeadline;
+                reason = format!("no visit passed within {deadline} of registration; last {reason}").into();
+                Health::Evicted
+            }
+        };
+        Box::pin(self.shared.observe(&self.name, health, class, reason)).await
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    async fn observe(&self, name: &Name, health: Health, class: Class, reason: Arc<str>) -> Result<(), Deaf> {
+        if health == Health::Evicted {
+            self.counters.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::debug!(id = %name.key.id, ?health, %reason, "health changed");
+        let Name { key, incarnation } = name.clone();
+        let observation = Observation::Health { key, incarnation, health, class, reason, at: self.clock.now() };
+        self.observations.send(observation).await.map_err(|_| Deaf)
+    }
+
+    async fn forget(&self, name: &Name) -> Result<(), Deaf> {
+        tracing::debug!(id = %name.key.id, "probation is over");
+        let Name { key, incarnation } = name.clone();
+        let forget = Observation::Forget { key, incarnation, reason: Arc::from("probation is over") };
+        self.observations.send(forget).await.map_err(|_| Deaf)
+    }
+}
+
+/// The machine of a record: how long it has been on probation, and how often it was evicted lately.
+fn machine(shared: &Shared, record: &Record, now: Instant) -> Machine {
+    let wall = shared.clock.now();
+    let when = |at| now.checked_sub(wall.since(at));
+    let since = match record.health {
+        Health::Evicted => when(record.instance.since).unwrap_or(now),
+        // Time that passed while no server ran is not held against it.
+        Health::Starting | Health::Passing | Health::Suspect => now,
+    };
+    let evicted = |flip: &&roundsman_protocol::Flip| flip.status == roundsman_protocol::InstanceStatus::Evicted;
+    let evictions = record.history.iter().filter(evicted).filter_map(|flip| when(flip.at));
+    Machine::new(record.health, since, evictions)
+}
+
+fn is_handed_out(health: Health) -> bool {
+    matches!(health, Health::Passing | Health::Suspect)
+}
+
+fn evidence(class: Option<Class>) -> Evidence {
+    match class {
+        None => Evidence::Nothing,
+        Some(Class::Passed) => Evidence::Pass,
+        Some(Class::Refused) => Evidence::Proof,
+        // A name server that fails is as likely to be our trouble as theirs.
+        Some(Class::Silence | Class::Unresolved) => Evidence::Silence,
+        Some(Class::Reset | Class::Status | Class::Garbage | Class::Forbidden | Class::StartDeadline | Class::Ttl) => {
+            Evidence::Failure
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Instances that nobody visits: those that call in within their ttl, and those that are not checked at all.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_registry::{Health, Record};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Name;
+use crate::{line::Line, observation::Class, shared::Shared};
+
+/// How often a ttl that ran out looks whether evictions may begin.
+const GATE_DELAY: Duration = Duration::from_millis(200);
+
+/// Passes an instance that is not checked, and is done with it.
+pub(crate) async fn unchecked(shared: Arc<Shared>, record: Arc<Record>) {
+    let _ = shared.observe(&name(&record), Health::Passing, Class::Passed, Arc::from("not checked")).await;
+}
+
+/// Waits for the renewals of an instance, and evicts it when they stop. It registered, which counts as the first one;
+/// after a restart of the server it gets one full ttl. Only registering again brings it back after an eviction.
+pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Record>, ttl: Duration) {
+    let name = name(&record);
+    let (health, since) = (record.health, record.instance.since);
+    // Not held on to: the record changes, and this task may outlive it by months.
+    drop(record);
+    let mut served = Duration::ZERO;
+    if health == Health::Evicted {
+        line.expire_now();
+        served = shared.clock.now().since(since);
+    } else {
+        let called_in = Arc::from("called in");
+        if health != Health::Passing && shared.observe(&name, Health::Passing, Class::Passed, called_in).await.is_err()
+        {
+            return;
+        }
+        expired(&shared, &line, ttl).await;
+        let reason = format!("no renewal within {}", roundsman_protocol::time::display(ttl));
+        if shared.observe(&name, Health::Evicted, Class::Ttl, reason.into()).await.is_err() {
+            return;
+        }
+    }
+    sleep(shared.settings.probation.saturating_sub(served)).await;
+    let _ = shared.forget(&name).await;
+}
+
+/// Ends when no renewal came for a whole ttl; from then on renewals are refused.
+async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
+    while let Some(renewal) = line.renewal() {
+        let end = line.at(renewal) + ttl;
+        if Instant::now() < end {
+            sleep_until(end).await;
+        } else if !shared.gate_is_open() {
+            sleep(GATE_DELAY).await;
+        } else if line.expire(renewal) {
+            return;
+        }
+    }
+}
+
+fn name(record: &Record) -> Name {
+    Name { key: record.key(), incarnation: record.incarnation }
+}
