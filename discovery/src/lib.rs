@@ -1,1 +1,24 @@
+//! The Roundsman server: its doors, its configuration, and how it starts and stops.
+//!
+//! What it keeps is the registry's business, where it lasts the store's, and who is alive the rounds'. This
+//! crate puts them together: one writer task owns every change, the doors read snapshots.
 
+pub mod config;
+mod context;
+mod doors;
+mod error;
+mod files;
+mod follower;
+mod loading;
+mod logging;
+mod metrics;
+mod run;
+mod server;
+mod status;
+mod store_state;
+mod writer;
+
+pub use config::{Config, args::ServeArgs};
+pub use error::ServeError;
+pub use run::serve;
+pub use server::Server;

@@ -1,0 +1,4 @@
+//! The ways in.
+
+pub(crate) mod http;
+pub(crate) mod rpc;

@@ -1,0 +1,74 @@
+//! The RPC door: accepts, greets, and serves each connection in a task of its own.
+
+mod answer;
+mod calls;
+mod connection;
+mod frame;
+mod greeting;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::context::Context;
+
+/// How long to wait after a failed accept: out of file descriptors does not heal by trying at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `stop`, then waits until every connection has answered what it was asked, at most for the drain deadline.
+pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let abort = CancellationToken::new();
+    while let Some(stream) = accept(&listener, &stop).await {
+        let Ok(permit) = Arc::clone(&context.permits).try_acquire_owned() else {
+            context.meters.closed("max-connections");
+            // Answered in the task of its own: the refusal is a courtesy that must not hold up the next one. It is bounded by time.
+            connections.spawn(greeting::turn_away(stream, context.config.max_connections));
+            continue;
+        };
+        let (context, stop, abort) = (Arc::clone(&context), stop.clone(), abort.clone());
+        connections.spawn(async move {
+            abort.run_until_cancelled(converse(stream, context, stop)).await;
+            drop(permit);
+        });
+    }
+    connections.close();
+    if tokio::time::timeout(context.config.drain_deadline, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "closing connections with calls still in flight");
+        abort.cancel();
+        connections.wait().await;
+    }
+}
+
+/// The next connection, or `None` when the door is to be closed.
+async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpStream> {
+    loop {
+        let accepted = stop.run_until_cancelled(listener.accept()).await?;
+        match accepted {
+            Ok((stream, _)) => return Some(stream),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an RPC connection");
+                stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await?;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, context: Arc<Context>, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let greeted = match stop.run_until_cancelled(greeting::greet(stream, &context)).await {
+        Some(Ok(greeted)) => greeted,
+        Some(Err(reason)) => return context.meters.closed(reason),
+        None => return,
+    };
+    let reason = connection::Connection::new(greeted, Arc::clone(&context)).run(&stop).await;
+    if let Some(reason) = reason {
+        context.meters.closed(reason);
+    }
+}

@@ -1,0 +1,79 @@
+//! The calls of one connection that cannot be answered at once.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures::{
+    StreamExt,
+    future::{AbortHandle, Abortable, BoxFuture, FutureExt},
+    stream::FuturesUnordered,
+};
+use roundsman_protocol::InstanceId;
+use tokio_util::sync::CancellationToken;
+
+use super::frame::Outgoing;
+
+/// The longest that a call is worked on, whatever its deadline says.
+const MAX_DEADLINE: Duration = Duration::from_secs(600);
+
+/// The calls of one connection that wait.
+pub(super) struct Calls {
+    waiting: FuturesUnordered<BoxFuture<'static, (u64, Option<Done>)>>,
+    cancels: HashMap<u64, AbortHandle>,
+    limit: usize,
+    stop: CancellationToken,
+}
+
+/// A call that is done.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) outgoing: Outgoing,
+    /// The instance that it registered.
+    pub(super) registered: Option<InstanceId>,
+    /// The instance that it deregistered.
+    pub(super) deregistered: Option<InstanceId>,
+}
+
+/// A call that waits; given the token that asks it to end soon.
+pub(super) type Later = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Done> + Send>;
+
+impl Calls {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { waiting: FuturesUnordered::new(), cancels: HashMap::new(), limit, stop: CancellationToken::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= self.limit
+    }
+
+    /// Begins a call. After its deadline nobody waits for an answer any more and none is sent, as tarpc has it.
+    pub(super) fn add(&mut self, id: u64, deadline: Duration, call: Later) {
+        let (cancel, registration) = AbortHandle::new_pair();
+        let call = Abortable::new(call(self.stop.clone()), registration);
+        let call = tokio::time::timeout(deadline.min(MAX_DEADLINE), call);
+        self.waiting.push(call.map(move |result| (id, result.ok().and_then(Result::ok))).boxed());
+        self.cancels.insert(id, cancel);
+    }
+
+    /// The caller no longer waits for this call.
+    pub(super) fn cancel(&mut self, id: u64) {
+        if let Some(cancel) = self.cancels.remove(&id) {
+            cancel.abort();
+        }
+    }
+
+    /// Asks those that would wait long to end now.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// The next call that is done; `None` when it has no answer. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Done> {
+        let (id, done) = self.waiting.next().await?;
+        self.cancels.remove(&id);
+        done
+    }
+}

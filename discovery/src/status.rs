@@ -1,0 +1,30 @@
+//! The whole server at one moment.
+
+use roundsman_protocol::{Namespace, Status, status::DoorsStatus};
+
+use crate::context::Context;
+
+/// The state of the server. `only`: with the services of one namespace, not of all.
+pub(crate) fn status(context: &Context, only: Option<&Namespace>) -> Status {
+    let bound = context.bound.get();
+    Status {
+        server: context.server.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: context.started_at,
+        now: context.clock.now(),
+        ready: context.is_ready(),
+        store: context.store_state.status(),
+        rounds: context.rounds.status(),
+        brake: context.rounds.brake(),
+        doors: DoorsStatus {
+            rpc: bound.map(|bound| bound.rpc.to_string()),
+            http: bound.map(|bound| bound.http.to_string()),
+            connections: context.connections(),
+            calls: context.meters.call_count(),
+            watches: u64::try_from(context.registry.watches()).unwrap_or(u64::MAX),
+        },
+        namespaces: context.registry.overview(only),
+        recent: context.registry.recent(only),
+        replicas: Vec::new(),
+    }
+}

@@ -1,0 +1,87 @@
+//! The one task that changes anything.
+//!
+//! What clients ask for is committed first and visible second; what the rounds observed is visible first and
+//! committed with the next batch. While a batch is on its way to the store, requests wait and become the next batch.
+
+mod batch;
+mod task;
+
+use std::sync::Arc;
+
+use roundsman_protocol::{DiscoveryError, InstanceId, Registered, Registration};
+use roundsman_registry::Key;
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use task::{Inputs, Task};
+
+/// Where changes are asked for. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    requests: mpsc::Sender<Request>,
+}
+
+/// A change that a client asks for, and where the answer goes.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Register { namespace: roundsman_protocol::Namespace, registration: Arc<Registration>, reply: Reply<Registered> },
+    Deregister { key: Key, reply: Reply<()> },
+    Drain { key: Key, on: bool, reply: Reply<()> },
+}
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, DiscoveryError>>;
+
+// === impl Writer ===
+
+impl Writer {
+    pub(crate) fn new(queue: usize) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, receiver) = mpsc::channel(queue);
+        (Self { requests }, receiver)
+    }
+
+    pub(crate) async fn register(
+        &self,
+        namespace: roundsman_protocol::Namespace,
+        registration: Registration,
+    ) -> Result<Registered, DiscoveryError> {
+        let registration = Arc::new(registration);
+        self.ask(|reply| Request::Register { namespace, registration, reply }).await
+    }
+
+    pub(crate) async fn deregister(&self, key: Key) -> Result<(), DiscoveryError> {
+        self.ask(|reply| Request::Deregister { key, reply }).await
+    }
+
+    pub(crate) async fn drain(&self, key: Key, on: bool) -> Result<(), DiscoveryError> {
+        self.ask(|reply| Request::Drain { key, on, reply }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DiscoveryError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(request(reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                let value = u64::try_from(self.requests.max_capacity()).unwrap_or(u64::MAX);
+                DiscoveryError::LimitReached { limit: "--max-queue".to_owned(), value }
+            }
+            mpsc::error::TrySendError::Closed(_) => DiscoveryError::ShuttingDown,
+        })?;
+        answer.await.unwrap_or(Err(DiscoveryError::ShuttingDown))
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Answers with a refusal.
+    pub(crate) fn refuse(self, error: DiscoveryError) {
+        // Whoever asked may have hung up meanwhile; then nobody is left to be told.
+        match self {
+            Self::Register { reply, .. } => drop(reply.send(Err(error))),
+            Self::Deregister { reply, .. } | Self::Drain { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// The key of an instance in a namespace.
+pub(crate) fn key(namespace: &roundsman_protocol::Namespace, id: InstanceId) -> Key {
+    Key { namespace: namespace.clone(), id }
+}

@@ -1,0 +1,100 @@
+//! One batch: requests planned together, committed together, answered together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use roundsman_protocol::{DiscoveryError, Registered, Timestamp};
+use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
+
+use super::{Reply, Request};
+
+/// Records whose observed state the store does not have yet, as last known.
+pub(crate) type Unwritten = HashMap<Key, Arc<Record>>;
+
+/// Requests on their way to the store.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) changes: Vec<Change>,
+    /// What was observed and rides along.
+    pub(crate) observed: Unwritten,
+    answers: Vec<Answer>,
+}
+
+/// What a request is answered once its batch is committed.
+#[derive(Debug)]
+enum Answer {
+    Registered(Reply<Registered>, Registered),
+    Done(Reply<()>),
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// Plans requests and what was observed. Requests that the registry refuses are answered at once.
+    pub(crate) fn plan(
+        registry: &Registry,
+        mut draft: Draft<'_>,
+        requests: &mut Vec<Request>,
+        observed: Unwritten,
+        now: Timestamp,
+    ) -> Self {
+        let answers = requests.drain(..).filter_map(|request| answer(&mut draft, request, now)).collect();
+        let (edits, mut changes) = draft.finish();
+        let touched: std::collections::HashSet<Key> = changes.iter().map(Change::key).collect();
+        for (key, last) in &observed {
+            if !touched.contains(key) {
+                changes.push(match registry.find(key) {
+                    Some(record) => Change::Put(record),
+                    None => Change::Remove(Arc::clone(last)),
+                });
+            }
+        }
+        Self { edits, changes, observed, answers }
+    }
+
+    /// The batch is committed and visible.
+    pub(crate) fn answer(self) {
+        for answer in self.answers {
+            // Whoever asked may have hung up meanwhile; the change stands all the same.
+            match answer {
+                Answer::Registered(reply, registered) => drop(reply.send(Ok(registered))),
+                Answer::Done(reply) => drop(reply.send(Ok(()))),
+            }
+        }
+    }
+
+    /// The batch was not committed. Gives back what was observed, to be written later.
+    pub(crate) fn refuse(self, error: &DiscoveryError) -> Unwritten {
+        for answer in self.answers {
+            match answer {
+                Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Done(reply) => drop(reply.send(Err(error.clone()))),
+            }
+        }
+        self.observed
+    }
+}
+
+fn answer(draft: &mut Draft<'_>, request: Request, now: Timestamp) -> Option<Answer> {
+    match request {
+        Request::Register { namespace, registration, reply } => match draft.register(&namespace, registration, now) {
+            Ok(registered) => Some(Answer::Registered(reply, registered)),
+            Err(error) => {
+                drop(reply.send(Err(error)));
+                None
+            }
+        },
+        Request::Deregister { key, reply } => done(draft.deregister(key), reply),
+        Request::Drain { key, on, reply } => done(draft.drain(key, on, now), reply),
+    }
+}
+
+fn done(planned: Result<(), DiscoveryError>, reply: Reply<()>) -> Option<Answer> {
+    match planned {
+        Ok(()) => Some(Answer::Done(reply)),
+        Err(error) => {
+            drop(reply.send(Err(error)));
+            None
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Limits: over each of them there is a clear refusal, and memory stays bounded.
+
+use roundsman_discovery::{Config, Server};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::{Raw, config, metric_reaches};
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so() {
+    let server = Server::start(Config { max_connections: 2, ..config("memory:") }).await.unwrap();
+    let (first, _second) = (Raw::connect(&server).await, Raw::connect(&server).await);
+    let mut third = Raw::silent(&server).await;
+    let refusal = third.receive().await.unwrap();
+    assert!(refusal["error"].as_str().unwrap().contains("--max-connections (2)"), "{refusal}");
+    metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"max-connections\"}", 1.0).await;
+    drop(first);
+    metric_reaches(&server, "roundsman_rpc_connections", 1.0).await;
+    let connected = async {
+        loop {
+            let mut raw = Raw::silent(&server).await;
+            raw.send(&json!({"roundsman": 1, "codec": "json"})).await;
+            if raw.receive().await.is_some_and(|welcome| welcome["ok"] == true) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::SOON, connected).await.expect("the place of the one that left is free");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn instances_watches_and_calls_in_flight_have_limits() {
+    let limits = Config { max_instances: 1, max_watches: 1, max_in_flight: 2, ..config("memory:") };
+    let server = Server::start(limits).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    let registration =
+        |port: u16| json!({"name": "db", "address": format!("10.0.0.7:{port}"), "check": {"kind": "none"}});
+    raw.register(registration(1)).await;
+    let refusal = raw.register(registration(2)).await;
+    assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-instances");
+
+    let watch = |after| json!({"Watch": {"query": {"services": ["nobody"]}, "after": after, "wait": "60s"}});
+    let cursor = raw.call(watch(json!(null))).await["Ok"]["cursor"].clone();
+    raw.begin(watch(cursor.clone())).await;
+    metric_reaches(&server, "roundsman_watches", 1.0).await;
+    let refusal = raw.call(watch(cursor.clone())).await;
+    assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-watches");
+    server.stop().await;
+
+    let server = Server::start(Config { max_in_flight: 1, ..config("memory:") }).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    let cursor = raw.call(watch(json!(null))).await["Ok"]["cursor"].clone();
+    let waiting = raw.begin(watch(cursor)).await;
+    let refusal = raw.call(json!({"Services": {}})).await.to_string();
+    assert!(refusal.contains("--max-in-flight (1)"), "{refusal}");
+    raw.send(&json!({"Cancel": {"request_id": waiting}})).await;
+    assert_eq!(raw.call(json!({"Services": {}})).await, json!({"Ok": []}), "a cancelled call makes room");
+    server.stop().await;
+}
+
+/// The client asks for megabytes and reads nothing: the server stops reading from it and goes on serving others.
+#[tokio::test]
+async fn a_client_that_never_reads_is_left_waiting() {
+    let server = Server::start(config("memory:")).await.unwrap();
+    let mut other = Raw::connect(&server).await;
+    for port in 1..=200 {
+        let meta = json!({"blob": "x".repeat(8_000)});
+        other
+            .register(
+                json!({"name": "db", "address": format!("10.0.0.7:{port}"), "check": {"kind": "none"}, "meta": meta}),
+            )
+            .await;
+    }
+    let mut greedy = Raw::connect(&server).await;
+    let request = json!({"Request": {"id": 1, "message": {"List": {"query": {"scope": "all"}}}}}).to_string();
+    let mut frame = u32::try_from(request.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend(request.as_bytes());
+    // 1.6 MB of answer each; whatever is not read stays in the client's own send buffer once the server stops reading.
+    let stuffed = tokio::time::timeout(std::time::Duration::from_secs(3), async {
+        for _ in 0..200_000 {
+            greedy.stream.write_all(&frame).await.unwrap();
+        }
+    });
+    assert!(stuffed.await.is_err(), "the server went on reading requests whose answers nobody reads");
+    assert_eq!(other.call(json!({"Services": {}})).await["Ok"][0]["instances"], 200);
+    let (_, status) = crate::support::page(&server, "/api/v1/status").await;
+    assert!(status.contains("\"connections\":2"), "{status}");
+    drop(greedy);
+    server.stop().await;
+}
