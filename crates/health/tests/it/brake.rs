@@ -1,0 +1,160 @@
+//! The brake and the start gate.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use roundsman_health::{Class, Observation, Settings};
+use roundsman_protocol::Check;
+use roundsman_registry::{Health, Record};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::{NEVER, OK, Server, Watched, http, nowhere, record, request, settings, until};
+
+fn settings_for_silence() -> Settings {
+    Settings {
+        interval: Duration::from_millis(200),
+        timeout: Duration::from_millis(100),
+        brake_limit: NEVER,
+        ..settings()
+    }
+}
+
+/// A server that can be cut off from the world and back.
+async fn switched(up: &Arc<AtomicBool>) -> Server {
+    let up = Arc::clone(up);
+    Server::start(move |_, mut stream, seen| {
+        let up = Arc::clone(&up);
+        async move {
+            while request(&mut stream, &seen).await {
+                if up.load(Ordering::SeqCst) {
+                    stream.write_all(OK).await.unwrap();
+                }
+            }
+        }
+    })
+    .await
+}
+
+fn six(server: &Server) -> Vec<Arc<Record>> {
+    (0..6).map(|n| http(&format!("product-{n}"), server.addr, Health::Passing)).collect()
+}
+
+fn healths(observations: Vec<Observation>) -> Vec<Health> {
+    let health = |observation| match observation {
+        Observation::Health { health, .. } => health,
+        other @ Observation::Forget { .. } => panic!("{other:?}"),
+    };
+    observations.into_iter().map(health).collect()
+}
+
+#[tokio::test]
+async fn a_blackout_evicts_nobody() {
+    let up = Arc::new(AtomicBool::new(true));
+    let server = switched(&up).await;
+    let mut watched = Watched::start(settings_for_silence());
+    watched.rounds.track_stored(&six(&server));
+    until("a visit of each", || watched.rounds.status().visits >= 6).await;
+    assert_eq!(watched.rounds.brake().visited, 6);
+    assert!(!watched.rounds.brake().on);
+    up.store(false, Ordering::SeqCst);
+    until("all evictions are held", || watched.rounds.brake().held == 6).await;
+    let brake = watched.rounds.brake();
+    assert!(brake.on && brake.since.is_some() && brake.silent == 6, "{brake:?}");
+    assert_eq!(healths(watched.pending()), [Health::Suspect; 6]);
+    up.store(true, Ordering::SeqCst);
+    until("the brake lets go", || !watched.rounds.brake().on).await;
+    until("all is well", || watched.rounds.brake().silent == 0).await;
+    let observed = healths(watched.stop().await);
+    assert_eq!(observed, [Health::Passing; 6], "nobody was evicted");
+}
+
+#[tokio::test]
+async fn the_brake_lets_go_at_its_limit() {
+    let server = Server::silent().await;
+    let mut watched = Watched::start(Settings { brake_limit: Duration::from_secs(1), ..settings_for_silence() });
+    watched.rounds.track_stored(&six(&server));
+    until("the brake is on", || watched.rounds.brake().on).await;
+    let mut evicted = 0;
+    while evicted < 6 {
+        let (health, class, _) = watched.flip().await;
+        assert_eq!(class, Class::Silence);
+        evicted += u32::from(health == Health::Evicted);
+    }
+    let brake = watched.rounds.brake();
+    assert!(!brake.on && brake.held == 0 && brake.visited == 0, "{brake:?}");
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn evidence_from_the_instances_is_never_held() {
+    let silent = Server::silent().await;
+    let mut watched = Watched::start(settings_for_silence());
+    let mut records = six(&silent);
+    records.push(http("product-dead", nowhere().await, Health::Starting));
+    watched.rounds.track_stored(&records);
+    until("the brake is on", || watched.rounds.brake().on).await;
+    watched.pending();
+    let dead = record("product-refused", &nowhere().await.to_string(), Check::default(), Health::Suspect);
+    watched.rounds.track(&dead);
+    loop {
+        if let Observation::Health { key, health, class, .. } = watched.next().await
+            && health == Health::Evicted
+        {
+            assert_eq!((key, class), (dead.key(), Class::Refused));
+            break;
+        }
+    }
+    assert!(watched.rounds.brake().on);
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn a_single_silent_instance_is_evicted() {
+    let server = Server::silent().await;
+    let mut watched = Watched::start(settings_for_silence());
+    watched.rounds.track_stored(&six(&server)[..1]);
+    assert_eq!(watched.flip().await.0, Health::Suspect);
+    let evicted = (Health::Evicted, Class::Silence, "GET /health: no answer in 100ms".to_owned());
+    assert_eq!(watched.flip().await, evicted);
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_evicted_before_all_stored_instances_were_visited() {
+    let slow = Server::silent().await;
+    let mut watched = Watched::start(settings());
+    let patient = Check { timeout: Some(Duration::from_millis(700)), ..Check::default() };
+    let dead = http("product-dead", nowhere().await, Health::Passing);
+    let slow = record("product-slow", &slow.addr.to_string(), patient, Health::Passing);
+    watched.rounds.track_stored(&[dead, slow]);
+    assert_eq!(watched.rounds.status().unvisited, 2);
+    until("the dead one was visited", || watched.rounds.status().visits >= 1).await;
+    let mut flips = Vec::new();
+    while !flips.contains(&Health::Evicted) {
+        flips.push(watched.flip().await.0);
+    }
+    assert_eq!(watched.rounds.status().unvisited, 0);
+    let log = watched.log.all();
+    let silence = log.iter().position(|class| *class == Class::Silence).expect("the slow one was not visited");
+    assert!(log[..silence].contains(&Class::Refused), "{log:?}");
+    assert!(log[silence..].contains(&Class::Refused), "the dead one is visited again once the gate is open: {log:?}");
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn an_untracked_instance_does_not_keep_the_gate_shut() {
+    let slow = Server::silent().await;
+    let mut watched = Watched::start(settings());
+    let dead = http("product-dead", nowhere().await, Health::Passing);
+    let slow = http("product-slow", slow.addr, Health::Passing);
+    watched.rounds.track_stored(&[dead, Arc::clone(&slow)]);
+    assert_eq!(watched.flip().await.0, Health::Suspect, "refused, but held");
+    watched.rounds.untrack(&slow.key());
+    assert_eq!(watched.flip().await.0, Health::Evicted);
+    watched.stop().await;
+}

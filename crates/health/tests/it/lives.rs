@@ -1,0 +1,129 @@
+//! Tracking, lives, renewals and the end.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_health::{Class, Nudge, Observation, Settings};
+use roundsman_protocol::Check;
+use roundsman_registry::{Health, Record};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{OK, Server, UNAVAILABLE, Watched, http, key, record, settings, until};
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn ttl(health: Health) -> Arc<Record> {
+    record("product-1", "10.0.0.7:7070", Check::ttl(TTL), health)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_calls_in_passes_and_who_stops_is_evicted_and_forgotten() {
+    let mut watched = Watched::start(Settings { probation: Duration::from_secs(15), ..settings() });
+    watched.rounds.track(&ttl(Health::Starting));
+    assert_eq!(watched.flip().await, (Health::Passing, Class::Passed, "called in".into()));
+    for _ in 0..10 {
+        sleep(TTL - Duration::from_secs(1)).await;
+        assert!(watched.rounds.renew(&key("product-1")));
+    }
+    assert_eq!(watched.pending(), []);
+    let last = Instant::now();
+    assert_eq!(watched.flip().await, (Health::Evicted, Class::Ttl, "no renewal within 10s".into()));
+    assert_eq!(last.elapsed().as_secs(), TTL.as_secs());
+    assert!(!watched.rounds.renew(&key("product-1")), "it has to register again");
+    assert!(matches!(watched.next().await, Observation::Forget { .. }));
+    assert_eq!(last.elapsed().as_secs(), 25);
+    watched.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_ttl_begins_anew() {
+    let mut watched = Watched::start(settings());
+    watched.rounds.track_stored(&[ttl(Health::Passing)]);
+    assert_eq!(watched.rounds.status().unvisited, 0, "nobody visits it");
+    let start = Instant::now();
+    assert_eq!(watched.flip().await.0, Health::Evicted);
+    assert_eq!(start.elapsed().as_secs(), TTL.as_secs());
+    watched.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_ttl_instance_only_comes_back_by_registering() {
+    let mut watched = Watched::start(Settings { probation: Duration::from_secs(15), ..settings() });
+    watched.rounds.track_stored(&[ttl(Health::Evicted)]);
+    tokio::task::yield_now().await;
+    assert!(!watched.rounds.renew(&key("product-1")));
+    assert!(matches!(watched.next().await, Observation::Forget { .. }));
+    let again = Arc::new(Record { incarnation: 2, ..Record::clone(&ttl(Health::Starting)) });
+    watched.rounds.track(&again);
+    assert_eq!(watched.flip().await.0, Health::Passing);
+    assert!(watched.rounds.renew(&key("product-1")));
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn unchecked_instances_pass_without_a_visit() {
+    let mut watched = Watched::start(settings());
+    watched.rounds.track(&record("product-1", "10.0.0.7:7070", Check::none(), Health::Starting));
+    assert_eq!(watched.flip().await, (Health::Passing, Class::Passed, "not checked".into()));
+    assert!(watched.rounds.renew(&key("product-1")), "without effect");
+    assert!(!watched.rounds.renew(&key("product-2")), "unknown");
+    watched.rounds.nudge(&key("product-1"), Nudge::SessionClosed);
+    watched.rounds.nudge(&key("product-2"), Nudge::SessionClosed);
+    assert_eq!(watched.rounds.status().targets, 1);
+    assert_eq!(watched.stop().await, []);
+}
+
+#[tokio::test]
+async fn the_same_life_goes_on_and_another_one_begins_anew() {
+    let (well, ill) = (Server::answering(OK).await, Server::answering(UNAVAILABLE).await);
+    let mut watched = Watched::start(settings());
+    let first = http("product-1", well.addr, Health::Starting);
+    watched.rounds.track(&first);
+    assert_eq!(watched.flip().await.0, Health::Passing);
+    watched.rounds.track(&Arc::new(Record { draining: true, ..Record::clone(&first) }));
+    assert_eq!(watched.rounds.status().targets, 1);
+    assert_eq!(watched.rounds.status().kept, 1);
+    let second = http("product-1", ill.addr, Health::Suspect);
+    watched.rounds.track(&Arc::new(Record { incarnation: 2, ..Record::clone(&second) }));
+    let Observation::Health { incarnation, health, .. } = watched.next().await else { panic!() };
+    assert_eq!((incarnation, health), (2, Health::Evicted));
+    until("the old connection is closed", || well.seen.closed.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
+    assert_eq!(well.seen.requests(), 1, "draining changed nothing about the visits");
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn untracking_closes_the_connection() {
+    let server = Server::answering(OK).await;
+    let mut watched = Watched::start(settings());
+    watched.rounds.track(&http("product-1", server.addr, Health::Starting));
+    watched.flip().await;
+    watched.rounds.untrack(&key("product-1"));
+    until("the connection is closed", || server.seen.closed.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
+    let status = watched.rounds.status();
+    assert_eq!((status.targets, status.kept, status.in_flight), (0, 0, 0));
+    assert_eq!(watched.rounds.brake().visited, 0);
+    assert_eq!(watched.stop().await, []);
+}
+
+#[tokio::test]
+async fn stopping_leaves_nothing_behind() {
+    let (well, silent) = (Server::answering(OK).await, Server::silent().await);
+    let watched = Watched::start(settings());
+    let rounds = watched.rounds.clone();
+    rounds.track(&http("product-1", well.addr, Health::Passing));
+    rounds.track(&http("product-2", silent.addr, Health::Starting));
+    rounds.track(&record("product-3", "10.0.0.7:7070", Check::ttl(TTL), Health::Passing));
+    until("a visit is under way", || rounds.status().in_flight == 1).await;
+    let (rounds_after, log) = (rounds.clone(), Arc::clone(&watched.log));
+    timeout_stop(watched).await;
+    rounds_after.track(&http("product-4", well.addr, Health::Starting));
+    let status = rounds_after.status();
+    assert_eq!((status.targets, status.kept, status.in_flight), (0, 0, 0));
+    drop((rounds, rounds_after));
+    assert_eq!(Arc::strong_count(&log), 1, "a task still holds the witness");
+}
+
+async fn timeout_stop(watched: Watched) {
+    let stopped = tokio::time::timeout(crate::support::PATIENCE, watched.rounds.stop()).await;
+    assert!(stopped.is_ok(), "a visitor does not stop");
+}
