@@ -3,11 +3,19 @@
 //! A store keeps what the one writer commits and gives it back when a server starts. It answers no lookups,
 //! takes no decisions and knows nothing of health beyond the field that says it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use roundsman_registry::{Change, Record};
+
+mod memory;
+mod redis;
+mod sqlite;
+mod stored;
+mod url;
+
+pub use url::StoreUrl;
 
 /// Where registrations last.
 ///
@@ -19,20 +27,27 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn describe(&self) -> Description;
 
     /// Everything, with the position and the generation it was read at. Opens what needs to be opened.
+    ///
+    /// A store that was loaded before and has lost its contents since answers [`StoreError::GenerationLost`] instead
+    /// of an empty snapshot, so that nobody mistakes the loss for the truth.
     async fn load(&self) -> Result<Snapshot, StoreError>;
 
-    /// Makes a batch durable: all of it or nothing.
+    /// Makes a batch durable: all of it or nothing, per namespace for stores that spread namespaces over machines.
+    /// The position is where the batch stands; [`Store::changes`] goes on from where it was, not from here.
     async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError>;
 
     /// Asks whether the store is there and still carries the generation that [`Store::load`] or [`Store::refill`] saw.
     async fn probe(&self) -> Result<(), StoreError>;
 
     /// Gives a store that came back empty everything it has lost, and a generation.
-    /// After it, what others wrote meanwhile is still there.
-    async fn refill(&self, records: &[std::sync::Arc<Record>]) -> Result<Position, StoreError>;
+    /// After it, what others wrote meanwhile is still there, and [`Store::changes`] after the position tells it.
+    /// Not atomic: when it fails halfway, do it again.
+    async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError>;
 
     /// What other servers committed after `after`. Never yields for embedded stores. Ends when it can no longer
     /// tell everything (the change log was trimmed, the store was emptied): then load again.
+    ///
+    /// An error is told once per outage; the stream heals by itself, and goes on without a gap or ends.
     fn changes(&self, after: Position) -> BoxStream<'static, Result<Foreign, StoreError>>;
 }
 
@@ -70,7 +85,8 @@ pub struct Foreign {
 /// Why a store did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It does not answer, or cannot write now: disk full, connection lost. Try again later; nothing was written.
+    /// It does not answer, or cannot write now: disk full, connection lost. Try again later. Embedded stores wrote
+    /// nothing; whether one behind a network did is unknown when the answer was lost.
     #[error("{reason}")]
     Unavailable {
         /// In short, for clients.
@@ -89,3 +105,11 @@ pub enum StoreError {
 
 /// When a client may try again after [`StoreError::Unavailable`].
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+// === impl StoreError ===
+
+impl StoreError {
+    fn unavailable(reason: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable { reason: reason.to_owned(), source: Some(source.into()) }
+    }
+}

@@ -1,0 +1,223 @@
+//! What other servers committed, read from the streams of all namespaces.
+//!
+//! One connection of its own, on which reads block. Changes are numbered without gaps within a generation, so
+//! a trimmed stream, an emptied store and a restored backup are all told from silence, and end the stream.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures::{
+    StreamExt,
+    future::try_join_all,
+    stream::{self, BoxStream},
+};
+use redis::{
+    AsyncTypedCommands, RedisResult, Value,
+    aio::MultiplexedConnection,
+    streams::{StreamId, StreamReadReply},
+};
+use roundsman_protocol::Namespace;
+use roundsman_registry::Change;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Shared,
+    layout::{Mark, Marks, NAMESPACES, changes_key, marks, namespace_of, position, sequence},
+    link::{PATIENCE, failed},
+    script::{Answer, read},
+};
+use crate::{
+    Foreign, Position, StoreError,
+    stored::{COUNT, FIELDS, Reader},
+};
+
+/// How long a read blocks. New namespaces and a lost generation are looked for in between.
+const BLOCK: Duration = Duration::from_millis(BLOCK_MILLIS);
+const BLOCK_MILLIS: u64 = 1_000;
+/// Pause before trying again after a failure, and while there is no namespace yet.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Most changes of a namespace in one read.
+const COUNT_PER_READ: usize = 256;
+
+/// An entry of a stream of changes.
+pub(super) enum Entry {
+    /// The one after the last. No change when its fields cannot be read.
+    Next {
+        /// Who committed it.
+        by: String,
+        /// What.
+        change: Option<Change>,
+    },
+    /// Something is missing before it.
+    Gap,
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    marks: Marks,
+    connection: Option<MultiplexedConnection>,
+    checked: Option<Instant>,
+    ready: VecDeque<Foreign>,
+    reader: Reader,
+    failing: bool,
+}
+
+enum Stop {
+    /// There is something that can no longer be told.
+    Gap,
+    /// Redis does not answer now.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The changes after `after`.
+pub(super) fn follow(shared: Arc<Shared>, after: &Position) -> BoxStream<'static, Result<Foreign, StoreError>> {
+    let Some(marks) = marks(after) else { return stream::empty().boxed() };
+    let follower = Follower {
+        shared,
+        marks,
+        connection: None,
+        checked: None,
+        ready: VecDeque::new(),
+        reader: Reader::default(),
+        failing: false,
+    };
+    stream::unfold(follower, |mut follower| async { follower.next().await.map(|item| (item, follower)) }).boxed()
+}
+
+/// Reads an entry, and moves `mark` to it.
+pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId) -> Entry {
+    let field = |name: &str| entry.map.get(name).and_then(text);
+    let (number, generation) = (sequence(&entry.id), field("generation").unwrap_or_default());
+    if number != Some(mark.sequence + 1) || (!mark.generation.is_empty() && generation != mark.generation) {
+        return Entry::Gap;
+    }
+    mark.sequence += 1;
+    generation.clone_into(&mut mark.generation);
+    let texts: [&str; COUNT] = FIELDS.map(|name| field(name).unwrap_or_default());
+    let record = reader.record(texts);
+    let change = match (record, field("op")) {
+        (Ok(record), Some("put")) => Some(Change::Put(Arc::new(record))),
+        (Ok(record), Some("remove")) => Some(Change::Remove(Arc::new(record))),
+        (Ok(_), op) => {
+            tracing::warn!(entry = entry.id, ?op, "left out a change of an unknown kind");
+            None
+        }
+        (Err(error), _) => {
+            tracing::warn!(entry = entry.id, %error, "left out a change");
+            None
+        }
+    };
+    Entry::Next { by: field("by").unwrap_or_default().to_owned(), change }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// The next change; an error once per outage; `None` after a gap.
+    async fn next(&mut self) -> Option<Result<Foreign, StoreError>> {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Some(Ok(change));
+            }
+            match self.round().await {
+                Ok(()) => self.failing = false,
+                Err(Stop::Gap) => return None,
+                Err(Stop::Failed(error)) => {
+                    (self.connection, self.checked) = (None, None);
+                    if !std::mem::replace(&mut self.failing, true) {
+                        return Some(Err(error));
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), Stop> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.shared.link.connect().await?,
+        };
+        if self.checked.is_none_or(|checked| checked.elapsed() >= BLOCK) {
+            self.look_around(&connection).await?;
+            self.checked = Some(Instant::now());
+        }
+        if self.marks.is_empty() {
+            sleep(PAUSE).await;
+            self.checked = None;
+        } else {
+            self.read(connection.clone()).await?;
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Finds namespaces that are new, and those that are no longer what they were.
+    async fn look_around(&mut self, connection: &MultiplexedConnection) -> Result<(), Stop> {
+        let mut own = connection.clone();
+        for name in within(PATIENCE, own.smembers(NAMESPACES)).await? {
+            if let Ok(namespace) = name.parse() {
+                self.marks.entry(namespace).or_default();
+            }
+        }
+        let checks = self.marks.iter().map(|(namespace, mark)| self.shared.check(connection.clone(), namespace, mark));
+        let answers = within(PATIENCE, try_join_all(checks)).await?;
+        for ((namespace, mark), answer) in self.marks.iter_mut().zip(answers) {
+            let Answer::Done { mark: found, .. } = read(&answer)? else { return Err(Stop::Gap) };
+            if mark.generation.is_empty() && !found.generation.is_empty() {
+                mark.generation = found.generation;
+                self.shared.learn(namespace, mark);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, mut connection: MultiplexedConnection) -> Result<(), Stop> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(COUNT_PER_READ).arg("BLOCK").arg(BLOCK_MILLIS).arg("STREAMS");
+        for namespace in self.marks.keys() {
+            read.arg(changes_key(namespace));
+        }
+        for mark in self.marks.values() {
+            read.arg(format!("{}-0", mark.sequence));
+        }
+        let reply = read.query_async::<Option<StreamReadReply>>(&mut connection);
+        for stream in within(BLOCK + PATIENCE, reply).await?.unwrap_or_default().keys {
+            let Some(namespace) = namespace_of(&stream.key) else { continue };
+            for entry in &stream.ids {
+                self.take(&namespace, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, namespace: &Namespace, entry: &StreamId) -> Result<(), Stop> {
+        let Some(mark) = self.marks.get_mut(namespace) else { return Ok(()) };
+        let Entry::Next { by, change } = read_entry(&mut self.reader, mark, entry) else { return Err(Stop::Gap) };
+        self.shared.learn(namespace, mark);
+        if let Some(change) = change.filter(|_| by != self.shared.server) {
+            self.ready.push_back(Foreign { change, position: position(&self.marks) });
+        }
+        Ok(())
+    }
+}
+
+async fn within<T>(patience: Duration, request: impl Future<Output = RedisResult<T>> + Send) -> Result<T, StoreError> {
+    match timeout(patience, request).await {
+        Ok(answer) => answer.map_err(failed),
+        Err(elapsed) => Err(StoreError::unavailable("redis does not answer", elapsed)),
+    }
+}

@@ -1,0 +1,167 @@
+//! The embedded store: one SQLite file, in which a commit is on the disk before it is acknowledged.
+//!
+//! SQLite blocks, so every call runs on a blocking thread; the mutex keeps them in order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use roundsman_protocol::Clock;
+use roundsman_registry::{Change, Record};
+
+use crate::{Description, Foreign, Position, Snapshot, Store, StoreError};
+
+mod error;
+mod file;
+mod table;
+
+use file::{Db, Identity};
+
+/// Keeps records in a SQLite file of its own.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    path: PathBuf,
+    retention: Duration,
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+/// What is open, and which file it was.
+#[derive(Debug, Default)]
+struct State {
+    db: Option<Db>,
+    /// The file whose contents this server relies on. When the path leads to another one, it lost them.
+    known: Option<Identity>,
+}
+
+// === impl SqliteStore ===
+
+impl SqliteStore {
+    /// A store in the file at `path` that drops evicted records after `retention`.
+    pub(crate) fn new(path: PathBuf, retention: Duration) -> Self {
+        Self { path, retention, clock: Clock::system(), state: Arc::default() }
+    }
+
+    /// Runs `work` on a blocking thread. Dropping the future does not stop it: a commit happens or not, never half.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State, &Path) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (state, path) = (Arc::clone(&self.state), self.path.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = work(&mut state, &path);
+            if matches!(&result, Err(error) if error::needs_reopening(error)) {
+                state.db = None;
+            }
+            result
+        });
+        done.await.unwrap_or_else(|error| Err(StoreError::unavailable("the store's thread was stopped", error)))
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn describe(&self) -> Description {
+        Description { kind: "sqlite", location: self.path.display().to_string() }
+    }
+
+    async fn load(&self) -> Result<Snapshot, StoreError> {
+        let now = self.clock.now();
+        let records = self.run(move |state, path| table::load(state.open(path)?, path, now)).await?;
+        Ok(Snapshot { records, position: Position::default() })
+    }
+
+    async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
+        let (batch, retention) = (batch.to_vec(), self.retention);
+        self.run(move |state, path| table::commit(state.open(path)?, path, &batch, retention)).await?;
+        Ok(Position::default())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.run(|state, path| table::probe(state.open(path)?, path)).await
+    }
+
+    async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
+        let batch: Vec<_> = records.iter().map(|record| Change::Put(Arc::clone(record))).collect();
+        let retention = self.retention;
+        self.run(move |state, path| {
+            if state.is_another_file(path)? {
+                *state = State::default();
+            }
+            table::commit(state.open(path)?, path, &batch, retention)
+        })
+        .await?;
+        Ok(Position::default())
+    }
+
+    fn changes(&self, _after: Position) -> BoxStream<'static, Result<Foreign, StoreError>> {
+        futures::stream::pending().boxed()
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn open(&mut self, path: &Path) -> Result<&mut Db, StoreError> {
+        if self.is_another_file(path)? {
+            return Err(StoreError::GenerationLost);
+        }
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => file::open(path)?,
+        };
+        self.known = Some(db.identity());
+        Ok(self.db.insert(db))
+    }
+
+    /// Whether the file that we relied on was deleted or replaced: SQLite would go on writing to where nobody looks.
+    fn is_another_file(&self, path: &Path) -> Result<bool, StoreError> {
+        match self.known {
+            Some(known) => Ok(file::identity(path)? != Some(known)),
+            None => Ok(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use roundsman_protocol::{Registration, Timestamp};
+    use roundsman_registry::Key;
+
+    fn put(n: u32) -> Change {
+        let registration = Registration {
+            meta: [("filling", "x".repeat(2_000))].into_iter().collect(),
+            ..Registration::new("product".parse().unwrap(), format!("10.0.0.1:{n}").parse().unwrap())
+        };
+        let key = Key { namespace: "default".parse().unwrap(), id: format!("product-{n}").parse().unwrap() };
+        Change::Put(Arc::new(Record::registered(&key, &registration, 1, Timestamp::from_millis(1))))
+    }
+
+    fn limit_pages(store: &SqliteStore, pages: u32) {
+        let state = store.state.lock().unwrap();
+        state.db.as_ref().unwrap().connection.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+
+    /// The variant of the full disk that needs no mount: SQLite answers a reached page limit with the same error.
+    #[tokio::test]
+    async fn a_full_disk_refuses_the_whole_batch_and_heals() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(dir.path().join("r.db"), Duration::from_secs(60));
+        store.load().await.unwrap();
+        store.commit(&[put(1)]).await.unwrap();
+        limit_pages(&store, 16);
+        let batch: Vec<_> = (2..1_000).map(put).collect();
+        let error = store.commit(&batch).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Unavailable { reason, .. } if reason == "the disk is full"), "{error}");
+        assert_eq!(store.load().await.unwrap().records.len(), 1);
+        limit_pages(&store, 1_000_000);
+        store.commit(&batch).await.unwrap();
+        assert_eq!(store.load().await.unwrap().records.len(), 999);
+    }
+}

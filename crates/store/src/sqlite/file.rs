@@ -1,0 +1,238 @@
+//! Opening the file: whose it is, whether it is whole, and that nobody else uses it.
+//!
+//! A file that is refused is left exactly as it was: everything is looked at read-only, without locks of SQLite's and
+//! without the `-wal` file that an ordinary connection would leave behind, before anything is opened for writing.
+
+use std::{
+    fs::{File, Metadata, OpenOptions, TryLockError},
+    io::{ErrorKind, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use super::{
+    error::{damaged, failed, io_failed, not_sqlite},
+    table,
+};
+use crate::StoreError;
+
+/// `Rman`, in the header of every file of ours.
+const APPLICATION_ID: u32 = 0x526d_616e;
+/// The version of the schema that this server writes.
+const SCHEMA: u32 = 1;
+/// How long a commit waits for somebody who looks into the file with another program.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Db {
+    // Declared, and therefore closed, before the lock: closing any descriptor of a file ends the process's POSIX
+    // locks on it, which are SQLite's.
+    pub(super) connection: Connection,
+    identity: Identity,
+    _lock: File,
+}
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// What a look at the beginning of the file told.
+enum Header {
+    Empty,
+    Ours,
+}
+
+// === impl Db ===
+
+impl Db {
+    /// Which file this is.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+}
+
+// === impl Identity ===
+
+impl From<Metadata> for Identity {
+    fn from(metadata: Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// The file that `path` leads to now, if any.
+pub(super) fn identity(path: &Path) -> Result<Option<Identity>, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_failed(path, error)),
+    }
+}
+
+/// Opens the file, and creates it when there is none.
+pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
+    let mut lock = lock(path)?;
+    let header = header(path, &mut lock)?;
+    // With a write-ahead log beside it, the file alone is not the whole truth.
+    let settled = !has_content(path, "-wal") && !has_content(path, "-journal");
+    if settled && matches!(header, Header::Ours) {
+        look(path)?;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(path, error))?;
+    prepare(&connection, path, settled).map_err(|error| match error {
+        Refusal::Sqlite(error) => failed(path, error),
+        Refusal::Store(error) => error,
+    })?;
+    let identity = lock.metadata().map_err(|error| io_failed(path, error))?.into();
+    Ok(Db { connection, identity, _lock: lock })
+}
+
+/// Takes the file for this server alone. An advisory lock that SQLite does not know, so that people can still
+/// read the file with `sqlite3` while the server runs.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let exists = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => true,
+        Ok(_) => return Err(StoreError::Unusable(format!("{} is not a file; name one", path.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(io_failed(path, error)),
+    };
+    let file = if exists { File::open(path).map_err(|error| io_failed(path, error))? } else { create(path)? };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::Unusable(format!("{} is in use by another server", path.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(io_failed(path, error)),
+    }
+}
+
+fn create(path: &Path) -> Result<File, StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(StoreError::Unusable(format!(
+            "{} cannot be created: the folder {} does not exist; create it or name another file",
+            path.display(),
+            folder.display()
+        )));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).open(path).map_err(|error| io_failed(path, error))
+}
+
+fn header(path: &Path, file: &mut File) -> Result<Header, StoreError> {
+    const LEN: usize = 100;
+    let mut bytes = Vec::with_capacity(LEN);
+    file.take(LEN as u64).read_to_end(&mut bytes).map_err(|error| io_failed(path, error))?;
+    if bytes.is_empty() {
+        return Ok(Header::Empty);
+    }
+    if bytes.len() < LEN || !bytes.starts_with(b"SQLite format 3\0") {
+        return Err(not_sqlite(path));
+    }
+    let word = |at: usize| {
+        let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk::<4>());
+        bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    };
+    // Offsets from SQLite's file format: 60 the user version, 68 the application id.
+    if word(68) != APPLICATION_ID {
+        let path = path.display();
+        return Err(StoreError::Unusable(format!("{path} is a SQLite file of another program; name another file")));
+    }
+    check_version(path, word(60))?;
+    Ok(Header::Ours)
+}
+
+fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
+    if found <= SCHEMA {
+        return Ok(());
+    }
+    Err(StoreError::Unusable(format!(
+        "{} was written by a newer version: its schema is {found}, this one knows {SCHEMA}; use the newer version",
+        path.display()
+    )))
+}
+
+/// Whether SQLite left a file with something in it beside the main one.
+fn has_content(path: &Path, suffix: &str) -> bool {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    std::fs::metadata(PathBuf::from(beside)).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Checks the file without leaving a trace.
+fn look(path: &Path) -> Result<(), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(immutable(path), flags).map_err(|error| failed(path, error))?;
+    check(&connection, path)
+}
+
+/// The file as a URI that promises SQLite that nobody writes to it, which spares it every lock and extra file.
+fn immutable(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+/// Whether the file is whole and has the table we read.
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| failed(path, error))?;
+    if found != "ok" {
+        // The first line of several only names the database.
+        return Err(damaged(path, &found.lines().last().unwrap_or_default()));
+    }
+    table::check(connection).map_err(|error| damaged(path, &error))
+}
+
+enum Refusal {
+    Sqlite(rusqlite::Error),
+    Store(StoreError),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn prepare(connection: &Connection, path: &Path, settled: bool) -> Result<(), Refusal> {
+    // A log that was found beside the file stays there until the file is known to be good.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    if connection.is_readonly("main")? {
+        return Err(Refusal::Store(StoreError::Unavailable { reason: "the file is read-only".into(), source: None }));
+    }
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    check_version(path, version).map_err(Refusal::Store)?;
+    if version == 0 {
+        initialise(connection)?;
+    } else if !settled {
+        check(connection, path).map_err(Refusal::Store)?;
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(())
+}
+
+/// Schema, version and application id in one transaction, and before the switch to a write-ahead log: so they are
+/// in the main file, where [`header`] looks, from the first moment on.
+fn initialise(connection: &Connection) -> rusqlite::Result<()> {
+    let create = table::create();
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {create}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
+    ))
+}

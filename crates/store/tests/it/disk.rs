@@ -1,0 +1,51 @@
+//! A disk so small that it can be filled, where the tests may mount one.
+
+use std::{fs, path::PathBuf, process::Command};
+
+/// A small file system in memory. Gone when dropped.
+pub(crate) struct SmallDisk {
+    dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts one; `None` where that is not allowed, which is everywhere but for root.
+    pub(crate) fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self { dir });
+        }
+        eprintln!("no right to mount a small disk here; the page limit of SQLite stands in for it elsewhere");
+        None
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Takes all the room there is.
+    pub(crate) fn fill(&self) {
+        let (mut chunk, ballast) = (64 * 1_024, self.dir.path().join("ballast"));
+        let mut ballast = fs::File::create(ballast).unwrap();
+        while chunk > 0 {
+            if std::io::Write::write_all(&mut ballast, &vec![0; chunk]).is_err() {
+                chunk /= 2;
+            }
+        }
+    }
+
+    pub(crate) fn make_room(&self) {
+        fs::remove_file(self.dir.path().join("ballast")).unwrap();
+    }
+
+    pub(crate) fn remount(&self, how: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.dir.path()).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.dir.path()).status());
+    }
+}

@@ -1,0 +1,20 @@
+//! Every store against the one contract, and each against what can happen to it alone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "all of it is tests"
+)]
+
+mod contract;
+mod disk;
+mod memory;
+mod records;
+mod redis;
+mod redis_faults;
+mod redis_replicas;
+mod redis_server;
+mod sqlite;
+mod sqlite_faults;

@@ -1,0 +1,98 @@
+//! Records to put into stores, and how to compare what comes out.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_protocol::{Check, Clock, Namespace, Registration, Timestamp};
+use roundsman_registry::{Change, Health, Key, Record};
+use roundsman_store::{Store, StoreError, StoreUrl};
+
+/// How long stores in these tests keep evicted records.
+pub(crate) const RETENTION: Duration = Duration::from_secs(60);
+
+pub(crate) fn open(url: &StoreUrl) -> Arc<dyn Store> {
+    open_as(url, &format!("server-{}", fastrand::u64(..)))
+}
+
+pub(crate) fn open_as(url: &StoreUrl, server: &str) -> Arc<dyn Store> {
+    url.open(RETENTION, server)
+}
+
+pub(crate) fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+/// The `n`th instance of a service in the default namespace.
+pub(crate) fn record(service: &str, n: u32) -> Record {
+    record_in(&Namespace::default(), service, n)
+}
+
+pub(crate) fn record_in(namespace: &Namespace, service: &str, n: u32) -> Record {
+    let address = format!("10.{}.{}.{}:7070", n >> 16 & 255, n >> 8 & 255, n & 255);
+    let registration = Registration {
+        check: Check::http("/health").or_defaults(Duration::from_secs(5), Duration::from_secs(1)),
+        ..Registration::new(service.parse().unwrap(), address.parse().unwrap())
+    };
+    let key = Key { namespace: namespace.clone(), id: format!("{service}-{n}").parse().unwrap() };
+    Record::registered(&key, &registration, 0, now())
+}
+
+pub(crate) fn flipped(record: &Record, health: Health, reason: &str, at: Timestamp) -> Record {
+    record.flipped(health, record.draining, reason.into(), at)
+}
+
+pub(crate) fn put(record: &Record) -> Change {
+    Change::Put(Arc::new(record.clone()))
+}
+
+pub(crate) fn remove(record: &Record) -> Change {
+    Change::Remove(Arc::new(record.clone()))
+}
+
+pub(crate) fn shared(records: &[Record]) -> Vec<Arc<Record>> {
+    records.iter().cloned().map(Arc::new).collect()
+}
+
+pub(crate) fn sorted(mut records: Vec<Record>) -> Vec<Record> {
+    records.sort_by_key(Record::key);
+    records
+}
+
+pub(crate) async fn loaded(store: &Arc<dyn Store>) -> Vec<Record> {
+    sorted(store.load().await.unwrap().records)
+}
+
+#[track_caller]
+pub(crate) fn assert_holds(found: Vec<Record>, expected: &[&Record]) {
+    let expected = sorted(expected.iter().copied().cloned().collect());
+    assert_eq!(sorted(found), expected);
+}
+
+/// The short reason of a store that is unavailable.
+#[track_caller]
+pub(crate) fn unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(StoreError::Unavailable { reason, .. }) => reason,
+        other => panic!("expected Unavailable, got {other:?}"),
+    }
+}
+
+/// The message of a store that an operator must look at.
+#[track_caller]
+pub(crate) fn unusable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(StoreError::Unusable(message)) => message,
+        other => panic!("expected Unusable, got {other:?}"),
+    }
+}
+
+/// Tries until `attempt` succeeds; fails loudly when it does not within a generous deadline.
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < until, "gave up waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
