@@ -26,7 +26,7 @@ async fn a_death_is_seen_and_not_polled_and_the_return_needs_no_registration() {
     let before = raw.until(Raw::list("product"), passing).await;
     let cursor = raw.call(json!({"Watch": {"query": {}, "after": null, "wait": "0ms"}})).await["Ok"]["cursor"].clone();
     let watch = json!({"Watch": {"query": {"services": ["product"]}, "after": cursor, "wait": "60s"}});
-    drop(product);
+    product.kill().await;
     let update = raw.call(watch).await;
     assert_eq!(update["Ok"]["removed"][0]["reason"], "GET /health: connection refused", "{update}");
     assert!(raw.get("product").await["Err"].get("NonePassing").is_some());

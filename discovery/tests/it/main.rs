@@ -5,6 +5,7 @@ mod by_hand;
 mod health;
 mod http_door;
 mod limits;
+mod redis;
 mod restart;
 mod stopping;
 mod support;

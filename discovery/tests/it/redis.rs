@@ -1,9 +1,244 @@
-//! Redis under a running server: stopped, started, emptied, frozen, shared.
+//! Redis under a running server: read by a person, stopped, started, emptied, shared.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use roundsman_discovery::Server;
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use crate::support::{Raw, config, metric_reaches};
+use crate::support::{Healthy, Raw, SOON, config, metric, metric_reaches};
 
-#[path = "../../../crates/store/tests/it/redis_server.rs"]
-mod redis_server;
+/// A redis-server of this test's own. Appends to its file at every write when `durable`.
+struct Redis {
+    folder: tempfile::TempDir,
+    port: u16,
+    durable: bool,
+    child: Option<Child>,
+}
+
+impl Redis {
+    async fn start(durable: bool) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut redis = Self { folder: tempfile::tempdir().unwrap(), port, durable, child: None };
+        redis.run().await;
+        redis
+    }
+
+    async fn run(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string(), "--dir"]);
+        command.arg(self.folder.path()).stdout(Stdio::null());
+        command.args(["--appendonly", if self.durable { "yes" } else { "no" }, "--appendfsync", "always"]);
+        let child = command.spawn().expect("install redis-server (./scripts/test.sh does)");
+        self.child = Some(child);
+        self.until(&["PING"], |answer| answer.trim() == "PONG").await;
+    }
+
+    /// As `kill -9` does.
+    fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// What redis-cli prints.
+    fn cli(&self, args: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        let output = command.args(["-p", &self.port.to_string()]).args(args).output();
+        String::from_utf8(output.expect("install redis-tools").stdout).unwrap()
+    }
+
+    fn hash(&self, key: &str) -> HashMap<String, String> {
+        let printed = self.cli(&["HGETALL", key]);
+        let lines: Vec<&str> = printed.lines().collect();
+        lines.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect()
+    }
+
+    async fn until(&self, args: &[&str], right: impl Fn(&str) -> bool) {
+        let asked = async {
+            while !right(&self.cli(args)) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, asked)
+            .await
+            .unwrap_or_else(|_| panic!("never came true: redis-cli {args:?}: {}", self.cli(args)));
+    }
+
+    async fn server(&self) -> Server {
+        Server::start(config(&format!("redis://127.0.0.1:{}/0", self.port))).await.unwrap()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+fn database(port: u16) -> Value {
+    json!({"name": "db", "id": format!("db-{port}"), "address": format!("10.0.0.7:{port}"), "check": {"kind": "none"}})
+}
+
+fn is(status: &'static str) -> impl Fn(&Value) -> bool {
+    move |answer| answer["Ok"][0]["status"] == status
+}
+
+#[tokio::test]
+async fn a_person_with_redis_cli_understands_it() {
+    let redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    let product = Healthy::start().await;
+    raw.register(json!({"name": "product", "id": "p-1", "address": product.addr.to_string(), "zone": "a"})).await;
+    raw.until(Raw::list("product"), is("passing")).await;
+    let live = "roundsman:{default}:instance:product:p-1";
+    redis.until(&["HGET", live, "status"], |answer| answer.trim() == "passing").await;
+    let hash = redis.hash(live);
+    for (field, value) in
+        [("name", "product"), ("health", "/health"), ("id", "p-1"), ("zone", "a"), ("namespace", "default")]
+    {
+        assert_eq!(hash[field], value, "{hash:?}");
+    }
+    assert_eq!(hash["address"], product.addr.to_string());
+    product.kill().await;
+    raw.until(Raw::list("product"), is("evicted")).await;
+    redis.until(&["EXISTS", live], |answer| answer.trim() == "0").await;
+    redis
+        .until(&["TTL", "roundsman:{default}:evicted:product:p-1"], |answer| answer.trim().parse::<i64>().unwrap() > 0)
+        .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_redis_reads_and_evictions_go_on_and_writes_are_refused() {
+    let mut redis = Redis::start(true).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    let product = Healthy::start().await;
+    raw.register(json!({"name": "product", "id": "p-1", "address": product.addr.to_string()})).await;
+    raw.register(database(1)).await;
+    raw.until(Raw::list("product"), is("passing")).await;
+    redis.kill();
+
+    let refused = raw.register(database(2)).await;
+    assert!(refused["Err"]["StoreUnavailable"]["retry_after"].is_string(), "{refused}");
+    assert_eq!(raw.get("db").await["Ok"]["id"], "db-1");
+    product.kill().await;
+    raw.until(Raw::list("product"), is("evicted")).await;
+    let status = raw.call(json!({"Status": {}})).await;
+    assert_eq!(status["Ok"]["store"]["available"], false, "{status}");
+    assert!(status["Ok"]["store"]["unwritten"].as_u64().unwrap() >= 1);
+
+    redis.run().await;
+    raw.until(json!({"Register": {"registration": database(2)}}), |answer| answer.get("Ok").is_some()).await;
+    redis.until(&["EXISTS", "roundsman:{default}:instance:product:p-1"], |answer| answer.trim() == "0").await;
+    redis.until(&["EXISTS", "roundsman:{default}:evicted:product:p-1"], |answer| answer.trim() == "1").await;
+    assert!(metric(&server, "roundsman_store_errors_total").await >= 1.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_filled_again() {
+    let mut redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    for port in 1..=20 {
+        assert_eq!(raw.register(database(port)).await["Ok"]["outcome"], "created");
+    }
+    redis.cli(&["FLUSHALL"]);
+    redis
+        .until(&["HGET", "roundsman:{default}:instance:db:db-20", "address"], |answer| answer.trim() == "10.0.0.7:20")
+        .await;
+    metric_reaches(&server, "roundsman_store_refills_total", 1.0).await;
+
+    // Killed without persistence it comes back empty as well; a registration is what notices it first, or the probe.
+    redis.kill();
+    redis.run().await;
+    raw.until(json!({"Register": {"registration": database(21)}}), |answer| answer.get("Ok").is_some()).await;
+    for port in 1..=21 {
+        let key = format!("roundsman:{{default}}:instance:db:db-{port}");
+        redis.until(&["EXISTS", &key], |answer| answer.trim() == "1").await;
+    }
+    server.stop().await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    assert_eq!(raw.call(Raw::list("db")).await["Ok"].as_array().unwrap().len(), 21);
+    server.stop().await;
+}
+
+/// Redis is killed and started again while clients register: whatever was acknowledged is there afterwards.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_while_redis_comes_and_goes() {
+    let mut redis = Redis::start(true).await;
+    let server = redis.server().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(Raw::connect(&server).await);
+    }
+    let (done, doing) = tokio::sync::watch::channel(false);
+    let registering = clients.into_iter().zip(1_u16..).map(|(mut raw, client)| {
+        let doing = doing.clone();
+        async move {
+            let mut acknowledged = BTreeSet::new();
+            for port in (client..60_000).step_by(4) {
+                if *doing.borrow() {
+                    break;
+                }
+                if raw.register(database(port)).await.get("Ok").is_some() {
+                    acknowledged.insert(format!("db-{port}"));
+                } else {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+            acknowledged
+        }
+    });
+    let chaos = async {
+        for _ in 0..2 {
+            metric_reaches(&server, "roundsman_registrations_total", 50.0).await;
+            sleep(Duration::from_millis(100)).await;
+            redis.kill();
+            sleep(Duration::from_millis(300)).await;
+            redis.run().await;
+            let before = metric(&server, "roundsman_registrations_total").await;
+            metric_reaches(&server, "roundsman_registrations_total", before + 50.0).await;
+        }
+        done.send(true).unwrap();
+    };
+    let (acknowledged, ()) = tokio::join!(futures::future::join_all(registering), chaos);
+    let acknowledged: BTreeSet<String> = acknowledged.into_iter().flatten().collect();
+    server.stop().await;
+
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    let listed = raw.call(Raw::list("db")).await;
+    let kept: BTreeSet<String> =
+        listed["Ok"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect();
+    let lost: Vec<_> = acknowledged.difference(&kept).collect();
+    assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_servers_on_one_redis_see_each_other() {
+    let redis = Redis::start(false).await;
+    let (one, two) = (redis.server().await, redis.server().await);
+    let (mut a, mut b) = (Raw::connect(&one).await, Raw::connect(&two).await);
+    a.register(database(1)).await;
+    b.until(json!({"Get": {"service": "db"}}), |answer| answer["Ok"]["id"] == "db-1").await;
+    b.call(json!({"Drain": {"id": "db-1", "on": true}})).await;
+    a.until(Raw::list("db"), is("draining")).await;
+    a.call(json!({"Deregister": {"id": "db-1"}})).await;
+    b.until(Raw::list("db"), |answer| answer["Err"].get("NoSuchService").is_some()).await;
+    one.stop().await;
+    two.stop().await;
+}

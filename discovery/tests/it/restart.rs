@@ -45,7 +45,8 @@ async fn nobody_is_evicted_before_everybody_was_visited() {
         raw.until(Raw::list(service), |answer| answer["Ok"][0]["status"] == "passing").await;
     }
     server.stop().await;
-    drop((dies, hangs));
+    dies.kill().await;
+    hangs.kill().await;
     let silent = tokio::net::TcpListener::bind(hanging).await.unwrap();
 
     let server = Server::start(slow).await.unwrap();

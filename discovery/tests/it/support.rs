@@ -123,12 +123,17 @@ fn unwrap(message: Value) -> Value {
 /// An instance that answers every request with 200, on connections it keeps open. Dropping it closes everything, as a killed process does.
 pub(crate) struct Healthy {
     pub(crate) addr: SocketAddr,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Healthy {
     pub(crate) async fn start() -> Self {
         Self::at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Returns once nobody listens any more and every connection is closed.
+    pub(crate) async fn kill(mut self) {
+        self.tasks.shutdown().await;
     }
 
     pub(crate) async fn at(addr: SocketAddr) -> Self {
@@ -141,7 +146,7 @@ impl Healthy {
                 connections.spawn(answer(stream));
             }
         });
-        Self { addr, _tasks: tasks }
+        Self { addr, tasks }
     }
 }
 
