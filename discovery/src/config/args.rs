@@ -117,3 +117,28 @@ impl ServeArgs {
         given.chain(networks).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    /// The README's table has every flag, with its twin in the environment and its default.
+    #[test]
+    fn the_readme_lists_every_flag() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let command = ServeArgs::augment_args(clap::Command::new("serve"));
+        let shown = crate::Config::default().to_string();
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "check_config") {
+            let flag = argument.get_long().unwrap();
+            let twin = argument.get_env().unwrap().to_str().unwrap();
+            let row = format!("| `--{flag}` | `{twin}` | ");
+            let default =
+                readme.lines().find_map(|line| line.strip_prefix(&row)).unwrap_or_else(|| panic!("no row {row}"));
+            let setting = shown.lines().find_map(|line| line.strip_prefix(&format!("{flag} = ")));
+            let Some(setting) = setting.filter(|setting| *setting != "[]") else { continue };
+            let setting = setting.trim_matches('"');
+            assert!(default.starts_with(&format!("`{setting}`")), "--{flag} is {setting}, the README says {default}");
+        }
+    }
+}
