@@ -13,6 +13,7 @@ source "$HERE/../scripts/lib/common.sh"
 source "$ROOT/scripts/lib/container.sh"
 
 need_docker
-image redis_cs "$HERE" "$HERE/redis.conf" -- --build-arg "REDIS_IMAGE=${REDIS_IMAGE:-redis:7-alpine}"
+gather redis_cs "$HERE" "$HERE/redis.conf"
+image redis_cs --build-arg "REDIS_IMAGE=${REDIS_IMAGE:-redis:7-alpine}"
 run_container redis_cs --volume redis_cs:/data
 wait_healthy redis_cs

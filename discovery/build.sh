@@ -15,6 +15,7 @@ PUBLISH="${PUBLISH:-127.0.0.1}"
 
 need_docker
 static_binaries
-image discovery "$HERE" "$BINARIES/roundsman"
+gather discovery "$HERE" "$BINARIES/roundsman"
+image discovery
 run_container discovery --publish "$PUBLISH:5555:5555" --publish "$PUBLISH:5556:5556"
 wait_healthy discovery

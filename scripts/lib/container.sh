@@ -17,25 +17,25 @@ static_binaries() {
     step "Building static binaries (release; some minutes the first time)"
     (cd "$ROOT" && RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --quiet --release --target "$triple" \
         --bins -p roundsman-cli -p roundsman-product -p roundsman-order) || die "the build failed"
+    # shellcheck disable=SC2034  # for the build.sh that called this
     BINARIES="$TARGET_DIR/$triple/release"
 }
 
-# image NAME FOLDER [FILE...] [-- BUILD OPTIONS...]: builds roundsman/NAME from FOLDER's Dockerfile and these files,
-# which are gathered in target/container/NAME, so that the engine is sent nothing else.
+# gather NAME FOLDER FILE...: puts FOLDER's Dockerfile and these files into target/container/NAME and sets CONTEXT to
+# it, so that the engine is sent nothing else.
+gather() {
+    CONTEXT="$TARGET_DIR/container/$1"
+    rm -rf "$CONTEXT" && mkdir -p "$CONTEXT"
+    cp "$2/Dockerfile" "${@:3}" "$CONTEXT/"
+}
+
+# image NAME [BUILD OPTIONS...]: builds roundsman/NAME from CONTEXT.
 image() {
-    local name="$1" folder="$2" context="$TARGET_DIR/container/$1"
-    shift 2
-    rm -rf "$context" && mkdir -p "$context"
-    cp "$folder/Dockerfile" "$context/"
-    while (($#)) && [[ "$1" != -- ]]; do
-        cp "$1" "$context/"
-        shift
-    done
-    (($# == 0)) || shift
+    local name="$1" log
+    shift
     step "Image roundsman/$name"
-    local log
-    log="$(docker build --tag "roundsman/$name" "$@" "$context" 2>&1)" || die "docker build failed: $log"
-    good "$(docker image inspect --format '{{.Size}}' "roundsman/$name" | awk '{ printf "%.0f MB", $1 / 1e6 }')"
+    log="$(docker build --tag "roundsman/$name" "$@" "$CONTEXT" 2>&1)" || die "docker build failed: $log"
+    good "$(docker image inspect --format '{{.Size}}' "roundsman/$name" | awk '{ printf "%.1f MB", $1 / 1e6 }')"
 }
 
 # run_container NAME OPTIONS...: runs roundsman/NAME as the container NAME on the network, in place of an earlier one.
@@ -55,6 +55,17 @@ run_container() {
     step "Container $name"
     docker run --detach --name "$name" --network "$NETWORK" --restart unless-stopped "${options[@]}" \
         "roundsman/$name" "$@" >/dev/null || die "docker run failed"
+}
+
+# compose COMMAND...: whichever docker compose there is, on this repository's compose.yaml.
+compose() {
+    if docker compose version >/dev/null 2>&1; then
+        docker compose --file "$ROOT/compose.yaml" "$@"
+    elif has docker-compose; then
+        docker-compose --file "$ROOT/compose.yaml" "$@"
+    else
+        die "docker compose is missing; on Debian: apt-get install docker-compose"
+    fi
 }
 
 # is_healthy NAME: what the image's own health check says.

@@ -13,7 +13,8 @@ source "$ROOT/scripts/lib/container.sh"
 
 need_docker
 static_binaries
-image order "$HERE" "$BINARIES/order"
+gather order "$HERE" "$BINARIES/order"
+image order
 run_container order --publish "${PUBLISH:-127.0.0.1}:6060:6060"
 wait_healthy order
 wait_registered order

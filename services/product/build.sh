@@ -13,7 +13,8 @@ source "$ROOT/scripts/lib/container.sh"
 
 need_docker
 static_binaries
-image product "$HERE" "$BINARIES/product"
+gather product "$HERE" "$BINARIES/product"
+image product
 run_container product --publish "${PUBLISH:-127.0.0.1}:7070:7070"
 wait_healthy product
 wait_registered product

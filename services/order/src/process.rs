@@ -1,6 +1,11 @@
 //! What any service process needs and has nothing to do with what it serves: logs, signals, a ready file, a probe.
 
-use std::{io, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::{
@@ -23,6 +28,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub fn start_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let logs = logs.with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Human => logs.init(),
         LogFormat::Json => logs.json().init(),
