@@ -55,6 +55,8 @@ struct Shared {
     attempts: AtomicU64,
     /// What the store is known to have. Less than this is a loss.
     known: Mutex<Marks>,
+    /// Generations that we gave to restored backups which are not filled up yet.
+    restored: Mutex<BTreeMap<Namespace, String>>,
 }
 
 // === impl RedisStore ===
@@ -72,6 +74,7 @@ impl RedisStore {
             writer: random_name(),
             attempts: AtomicU64::new(1),
             known: Mutex::default(),
+            restored: Mutex::default(),
         }))
     }
 }
@@ -90,7 +93,7 @@ impl Store for RedisStore {
         let mut marks = Marks::new();
         for (namespace, writes) in by_namespace(batch.iter().map(Write::from)) {
             for writes in writes.chunks(MAX_CHANGES) {
-                let mark = self.0.write(Mode::Commit, namespace, writes).await?;
+                let mark = self.0.write(namespace, writes).await?;
                 marks.insert(namespace.clone(), mark);
             }
         }
@@ -127,6 +130,10 @@ impl Shared {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn restored(&self) -> MutexGuard<'_, BTreeMap<Namespace, String>> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn mark(&self, namespace: &Namespace) -> Option<Mark> {
         self.known().get(namespace).cloned()
     }
@@ -141,7 +148,7 @@ impl Shared {
     }
 
     /// Writes to one namespace.
-    async fn write(&self, mode: Mode, namespace: &Namespace, writes: &[Write<'_>]) -> Result<Mark, StoreError> {
+    async fn write(&self, namespace: &Namespace, writes: &[Write<'_>]) -> Result<Mark, StoreError> {
         let known = match self.mark(namespace) {
             Some(known) => known,
             None => {
@@ -149,16 +156,9 @@ impl Shared {
                 Mark::default()
             }
         };
-        match self.call(mode, namespace, &known, writes).await? {
-            Answer::Done { mark, .. } => {
-                self.learn(namespace, &mark);
-                Ok(mark)
-            }
-            Answer::Lost => Err(StoreError::GenerationLost),
-            Answer::Late => {
-                Err(StoreError::Unavailable { reason: "a later write overtook this one".into(), source: None })
-            }
-        }
+        let mark = self.call(Mode::Commit, namespace, &known, writes).await?.mark()?;
+        self.learn(namespace, &mark);
+        Ok(mark)
     }
 
     /// Adds the namespace to the set of all, before anything is in it: an empty namespace there does no harm.
@@ -183,27 +183,30 @@ impl Shared {
     }
 
     /// Gives one namespace a generation, unless another server was faster, and what it has lost.
+    ///
+    /// Until all of it is written, the old generation stays the one we know: a refill that fails halfway leaves a
+    /// store that still counts as lost.
     async fn refill(&self, namespace: &Namespace, writes: &mut [Write<'_>]) -> Result<Mark, StoreError> {
         let lost = self.mark(namespace).unwrap_or_default();
         self.announce(namespace).await?;
-        let Answer::Done { mark: start, created } = self.call(Mode::Refill, namespace, &lost, &[]).await? else {
-            return Err(StoreError::Unavailable { reason: "a later write overtook this one".into(), source: None });
-        };
-        self.known().insert(namespace.clone(), start.clone());
+        let start = self.call(Mode::Refill, namespace, &lost, &[]).await?;
+        let created = matches!(start, Answer::Done { created: true, .. });
+        let start = start.mark()?;
         if created && start.sequence > 0 {
+            self.restored().insert(namespace.clone(), start.generation.clone());
+        }
+        if self.restored().get(namespace) == Some(&start.generation) {
             // A backup: what is in it is older than what we hold.
-            for write in writes.iter_mut() {
-                if let Write::Fill(record) = *write {
-                    *write = Write::Put(record);
-                }
-            }
+            writes.iter_mut().for_each(Write::overwrite);
         }
         let (mut last, mut alone) = (start.clone(), start.sequence == 0);
         for writes in writes.chunks(REFILL_CHUNK) {
-            let mark = self.write(Mode::Commit, namespace, writes).await?;
+            let mark = self.call(Mode::Commit, namespace, &last, writes).await?.mark()?;
             alone &= mark.sequence == last.sequence + writes.len() as u64;
             last = mark;
         }
+        self.restored().remove(namespace);
+        self.known().insert(namespace.clone(), last.clone());
         // When nobody else wrote, there is nothing to read again.
         Ok(if alone { last } else { Mark { sequence: 0, ..start } })
     }

@@ -90,10 +90,14 @@ impl Store for SqliteStore {
         let batch: Vec<_> = records.iter().map(|record| Change::Put(Arc::clone(record))).collect();
         let retention = self.retention;
         self.run(move |state, path| {
-            if state.is_another_file(path)? {
-                *state = State::default();
+            if !state.is_another_file(path)? {
+                return table::commit(state.open(path)?, path, &batch, retention);
             }
-            table::commit(state.open(path)?, path, &batch, retention)
+            // Until everything is in the new file, the old one stays what we rely on, and the store counts as lost.
+            let mut fresh = State::default();
+            table::commit(fresh.open(path)?, path, &batch, retention)?;
+            *state = fresh;
+            Ok(())
         })
         .await?;
         Ok(Position::default())

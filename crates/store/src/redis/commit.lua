@@ -37,8 +37,10 @@ if mode == 'tidy' then
 end
 
 -- An attempt that we gave up may still lie in a socket. It must not be carried out after a newer one.
-if attempt <= tonumber(redis.call('GET', KEYS[4]) or 0) then return { 'late' } end
-redis.call('SET', KEYS[4], ARGV[6], 'EX', 3600)
+if ARGV[first] then
+  if attempt <= tonumber(redis.call('GET', KEYS[4]) or 0) then return { 'late' } end
+  redis.call('SET', KEYS[4], ARGV[6], 'EX', 3600)
+end
 
 local done = 'ok'
 if not generation or (mode == 'refill' and generation == expected and behind) then

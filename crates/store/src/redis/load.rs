@@ -59,14 +59,15 @@ impl Shared {
     }
 
     async fn load_namespace(&self, namespace: &Namespace) -> Result<(Records, Mark), StoreError> {
-        let known = self.mark(namespace);
-        let start = self.write(Mode::Commit, namespace, &[]).await?;
+        let is_new = self.mark(namespace).is_none();
+        let start = self.write(namespace, &[]).await?;
         let (mut records, expired) = self.read_records(namespace).await?;
         let mark = self.catch_up(namespace, start, &mut records).await?;
         let still = self.call(Mode::Check, namespace, &mark, &[]).await?;
         if still == Answer::Lost {
-            self.known().remove(namespace);
-            self.known().extend(known.map(|known| (namespace.clone(), known)));
+            if is_new {
+                self.known().remove(namespace);
+            }
             return Err(changed_meanwhile());
         }
         self.tidy(namespace, &mark, &expired).await?;

@@ -69,6 +69,13 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// Turns a fill into a put.
+    pub(super) fn overwrite(&mut self) {
+        if let Self::Fill(record) = *self {
+            *self = Self::Put(record);
+        }
+    }
+
     /// Where it belongs.
     pub(super) fn namespace(self) -> &'a Namespace {
         &self.parts().1.instance.namespace
@@ -79,6 +86,21 @@ impl<'a> Write<'a> {
             Self::Put(record) => ("put", record),
             Self::Fill(record) => ("fill", record),
             Self::Remove(record) => ("remove", record),
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The last change of the namespace.
+    pub(super) fn mark(self) -> Result<Mark, StoreError> {
+        match self {
+            Self::Done { mark, .. } => Ok(mark),
+            Self::Lost => Err(StoreError::GenerationLost),
+            Self::Late => {
+                Err(StoreError::Unavailable { reason: "a later write overtook this one".into(), source: None })
+            }
         }
     }
 }

@@ -1,31 +1,43 @@
 //! A disk so small that it can be filled, where the tests may mount one.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// A small file system in memory. Gone when dropped.
 pub(crate) struct SmallDisk {
-    dir: tempfile::TempDir,
+    path: PathBuf,
+    dir: Option<tempfile::TempDir>,
 }
 
 impl SmallDisk {
     /// Mounts one; `None` where that is not allowed, which is everywhere but for root.
     pub(crate) fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).output();
+        let mut disk = Self::mount_on(dir.path())?;
+        disk.dir = Some(dir);
+        Some(disk)
+    }
+
+    /// Mounts one on this folder.
+    pub(crate) fn mount_on(path: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(path).output();
         if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self { dir });
+            return Some(Self { path: path.to_owned(), dir: None });
         }
         eprintln!("no right to mount a small disk here; the page limit of SQLite stands in for it elsewhere");
         None
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().to_owned()
+        self.path.clone()
     }
 
     /// Takes all the room there is.
     pub(crate) fn fill(&self) {
-        let (mut chunk, ballast) = (64 * 1_024, self.dir.path().join("ballast"));
+        let (mut chunk, ballast) = (64 * 1_024, self.path.join("ballast"));
         let mut ballast = fs::File::create(ballast).unwrap();
         while chunk > 0 {
             if std::io::Write::write_all(&mut ballast, &vec![0; chunk]).is_err() {
@@ -35,17 +47,19 @@ impl SmallDisk {
     }
 
     pub(crate) fn make_room(&self) {
-        fs::remove_file(self.dir.path().join("ballast")).unwrap();
+        fs::remove_file(self.path.join("ballast")).unwrap();
     }
 
     pub(crate) fn remount(&self, how: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.dir.path()).status();
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.path).status();
         assert!(status.unwrap().success());
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(self.dir.path()).status());
+        // Unmounted first, or the folder could not be removed.
+        drop(Command::new("umount").arg("-l").arg(&self.path).status());
+        drop(self.dir.take());
     }
 }

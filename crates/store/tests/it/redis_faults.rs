@@ -98,6 +98,27 @@ async fn a_restored_backup_is_a_loss_and_is_refilled() {
 }
 
 #[tokio::test]
+async fn a_refill_that_fails_halfway_leaves_the_store_lost() {
+    let redis = RedisServer::start().await;
+    let store = redis.store();
+    let all: Vec<_> = (1..=4_000).map(|n| record("product", n)).collect();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    redis.flush().await;
+    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis.cli().await).await.unwrap();
+    let used: u64 = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap();
+    redis.configure("maxmemory", &(used + 2_000_000).to_string()).await;
+    assert_eq!(unavailable(store.refill(&shared(&all)).await), "redis is out of memory");
+    redis.configure("maxmemory", "0").await;
+    let written = redis.cli().await.hlen("roundsman:{default}:instances").await.unwrap();
+    assert!(written > 0 && written < all.len(), "halfway: {written}");
+    assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
+    assert!(matches!(store.commit(&[put(&all[0])]).await, Err(StoreError::GenerationLost)));
+    store.refill(&shared(&all)).await.unwrap();
+    store.probe().await.unwrap();
+    assert_holds(loaded(&redis.store()).await, &all.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_redis_that_hangs_is_unavailable_and_heals() {
     let redis = RedisServer::start().await;
     let store = redis.store();

@@ -160,6 +160,31 @@ async fn a_file_that_is_deleted_under_a_running_server_is_a_loss_and_is_refilled
 }
 
 #[tokio::test]
+async fn a_refill_that_fails_leaves_the_store_lost() {
+    let folder = Folder::new();
+    let file = folder.dir.path().join("sub/r.db");
+    fs::create_dir(folder.dir.path().join("sub")).unwrap();
+    let store = open(&StoreUrl::sqlite(&file));
+    let a = record("product", 1);
+    store.commit(&[put(&a)]).await.unwrap();
+    fs::remove_dir_all(folder.dir.path().join("sub")).unwrap();
+    unusable(store.refill(&shared(std::slice::from_ref(&a))).await);
+    assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
+    fs::create_dir(folder.dir.path().join("sub")).unwrap();
+    if let Some(disk) = SmallDisk::mount_on(&folder.dir.path().join("sub")) {
+        disk.fill();
+        assert_eq!(unavailable(store.refill(&shared(std::slice::from_ref(&a))).await), "the disk is full");
+        assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
+        disk.make_room();
+        store.refill(&shared(std::slice::from_ref(&a))).await.unwrap();
+        assert_holds(loaded(&store).await, &[&a]);
+    } else {
+        store.refill(&shared(std::slice::from_ref(&a))).await.unwrap();
+        assert_holds(loaded(&store).await, &[&a]);
+    }
+}
+
+#[tokio::test]
 async fn a_lock_held_by_another_program_is_waited_for_and_then_told() {
     let folder = Folder::new();
     let store = folder.store();
