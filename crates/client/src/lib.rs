@@ -35,7 +35,7 @@
 //!   wait for it within their deadline, registrations register again, watches go on.
 //! - No server is there: calls fail within their deadline (five seconds unless [`Builder::timeout`] says otherwise) with
 //!   [`Error::Unreachable`], a sentence that names each address and what came of it.
-//! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within ten seconds.
+//! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within fifteen seconds.
 //!
 //! # Logs
 //!

@@ -22,9 +22,9 @@ use crate::{
 /// First and longest pause between two rounds through all servers.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// After so long without an answer the server is asked whether it is still there.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(4);
 /// How long it has to answer that.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(4);
 /// A connection that broke sooner, and on which nothing was ever answered, counts as a failed try.
 const SOUND_AFTER: Duration = Duration::from_secs(1);
 
@@ -107,9 +107,9 @@ impl Supervisor {
 
     fn start(&mut self, server: Arc<str>, dialed: Dialed) -> Arc<Connection> {
         let mut config = tarpc::client::Config::default();
-        // Watches wait on the server for minutes; lookups must never queue behind them.
-        config.max_in_flight_requests = usize::from(u16::MAX);
-        config.pending_request_buffer = 1_024;
+        // Below the server's own limit of 1,024: beyond it, calls wait here for their turn instead of being refused there.
+        config.max_in_flight_requests = 1_000;
+        config.pending_request_buffer = 1_000;
         let codec: Codec = self.hello.codec;
         let transport = tarpc::serde_transport::new(dialed.framed, Frames(codec));
         let tarpc::client::NewClient { client, dispatch } = DiscoveryClient::new(config, transport);

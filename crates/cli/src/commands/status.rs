@@ -1,0 +1,161 @@
+//! `roundsman status`: the whole server at this moment.
+
+use roundsman::{
+    Status,
+    protocol::{status::RecentFlip, time},
+};
+
+use crate::{
+    args::{Output, StatusArgs},
+    commands::{connect, services_table},
+    exit::Failure,
+    output::{Screen, Style, age, ago, printable},
+    table::{Cell, Table},
+};
+
+/// How many of the latest flips people are shown; JSON has them all.
+const RECENT: usize = 10;
+
+pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
+    let status = connect(&args.client).await?.status().await?;
+    let mut screen = Screen::stdout();
+    if args.client.output == Output::Json {
+        return screen.json(&status);
+    }
+    for (title, text) in summary(&screen, &status) {
+        let title = screen.paint(Style::Bold, &format!("{title:8}"));
+        screen.line(&format!("{title}  {text}"))?;
+    }
+    for namespace in &status.namespaces {
+        screen.line("")?;
+        if namespace.services.is_empty() {
+            screen.line(&format!("no services are registered in namespace {}", namespace.namespace))?;
+        } else {
+            services_table(&namespace.services).print(&mut screen)?;
+        }
+    }
+    if !status.recent.is_empty() {
+        screen.line("")?;
+        recent(&status).print(&mut screen)?;
+    }
+    Ok(())
+}
+
+/// A title and a line for each part of the server.
+fn summary(screen: &Screen, status: &Status) -> Vec<(&'static str, String)> {
+    let (doors, rounds) = (&status.doors, &status.rounds);
+    let ready = if status.ready { screen.paint(Style::Green, "ready") } else { screen.paint(Style::Red, "not ready") };
+    let door = |addr: &Option<String>| addr.clone().unwrap_or_else(|| "closed".to_owned());
+    let up = age(status.now.since(status.started_at));
+    vec![
+        ("server", format!("{ready}, {} (version {}), up {up}", status.server, status.version)),
+        ("doors", format!("rpc {}, http {}", door(&doors.rpc), door(&doors.http))),
+        (
+            "",
+            [plural(doors.connections, "connection"), plural(doors.calls, "call"), plural(doors.watches, "watch")]
+                .join(", "),
+        ),
+        ("store", store(screen, status)),
+        (
+            "rounds",
+            format!(
+                "every {}, timeout {}, {} in a row evict, probation {}",
+                time::display(rounds.interval),
+                time::display(rounds.timeout),
+                plural(u64::from(rounds.failures), "failure"),
+                time::display(rounds.probation),
+            ),
+        ),
+        (
+            "",
+            format!(
+                "{}, {} kept, {} in flight",
+                plural(rounds.targets, "target"),
+                plural(rounds.kept, "connection"),
+                plural(rounds.in_flight, "visit")
+            ),
+        ),
+        ("", visits(status)),
+        ("brake", brake(screen, status)),
+        ("replicas", if status.replicas.is_empty() { "none".to_owned() } else { status.replicas.join(", ") }),
+    ]
+}
+
+fn store(screen: &Screen, status: &Status) -> String {
+    let store = &status.store;
+    let since = age(status.now.since(store.since));
+    let state = if store.available {
+        screen.paint(Style::Green, &format!("available for {since}"))
+    } else {
+        let error = store.last_error.as_deref().map_or_else(String::new, |error| format!(": {}", printable(error)));
+        screen.paint(Style::Red, &format!("unavailable for {since}{error}"))
+    };
+    let mut text = format!("{}, {state}, {}", store.location, plural(store.commits, "commit"));
+    for (count, what) in [(store.unwritten, "unwritten change"), (store.refills, "refill")] {
+        if count > 0 {
+            text.push_str(", ");
+            text.push_str(&plural(count, what));
+        }
+    }
+    text
+}
+
+fn visits(status: &Status) -> String {
+    let rounds = &status.rounds;
+    let mut text = format!(
+        "{}, {} failed, {}, {}",
+        plural(rounds.visits, "visit"),
+        rounds.failed,
+        plural(rounds.evictions, "eviction"),
+        plural(rounds.reinstatements, "reinstatement"),
+    );
+    if rounds.unvisited > 0 {
+        text.push_str(&format!(", {} not visited yet since the start", rounds.unvisited));
+    }
+    text
+}
+
+fn brake(screen: &Screen, status: &Status) -> String {
+    let brake = &status.brake;
+    let silent = format!("{} of {} instances silent", brake.silent, brake.visited);
+    if !brake.on {
+        return format!("off, {silent}");
+    }
+    let since = brake.since.map_or_else(String::new, |since| format!(" for {}", age(status.now.since(since))));
+    let on = screen.paint(Style::Red, &format!("on{since}"));
+    format!("{on}, {silent}, {} held back: is this server cut off?", plural(brake.held, "eviction"))
+}
+
+fn recent(status: &Status) -> Table {
+    let mut table = Table::new(["LATEST", "INSTANCE", "ADDRESS", "STATUS", "REASON"]);
+    for RecentFlip { id, address, flip, .. } in status.recent.iter().take(RECENT) {
+        table.row([
+            Cell::new(ago(flip.at, status.now)),
+            Cell::new(id),
+            Cell::new(address),
+            Cell::styled(flip.status.to_string(), Style::of(flip.status)),
+            Cell::new(&flip.reason),
+        ]);
+    }
+    table
+}
+
+fn plural(count: u64, what: &str) -> String {
+    let ending = match what {
+        _ if count == 1 => "",
+        "watch" => "es",
+        _ => "s",
+    };
+    format!("{count} {what}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_agree_with_their_nouns() {
+        assert_eq!([0, 1, 2].map(|n| plural(n, "watch")), ["0 watches", "1 watch", "2 watches"]);
+        assert_eq!(plural(1, "visit"), "1 visit");
+    }
+}

@@ -1,0 +1,140 @@
+//! `roundsman watch [NAME]`: a line per change, until interrupted.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use roundsman::{Discovery, Error, Event, Instance, InstanceId, Query, Removed, Scope};
+use serde::Serialize;
+
+use crate::{
+    args::{Output, WatchArgs},
+    commands::connect,
+    exit::Failure,
+    output::{Screen, Style, now, printable},
+};
+
+/// One line. `present` is what was there when watching began.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Line {
+    Present { instance: Arc<Instance> },
+    Changed { instance: Arc<Instance> },
+    Removed { removed: Removed },
+}
+
+pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
+    let discovery = connect(&args.client).await?;
+    let query = Query { services: args.name.into_iter().collect(), scope: Scope::All, ..Query::default() };
+    let mut changes = discovery.watch(query)?;
+    let mut follower = Follower { screen: Screen::stdout(), output: args.client.output, known: None };
+    loop {
+        tokio::select! {
+            event = changes.next() => match event {
+                Some(event) => follower.tell(event)?,
+                None => return Err(changes.failure().cloned().unwrap_or(Error::Closed).into()),
+            },
+            () = interruption(&discovery) => {}
+        }
+    }
+}
+
+/// Says when the server is lost and when it is back; returns after both.
+async fn interruption(discovery: &Discovery) {
+    let reason = discovery.disconnected().await;
+    note(&format!("lost the server: {reason}; waiting for it"));
+    if discovery.connected().await.is_ok() {
+        note("connected again");
+    }
+}
+
+fn note(text: &str) {
+    // With stderr closed there is nobody left to tell.
+    drop(writeln!(io::stderr(), "roundsman: {text}"));
+}
+
+struct Follower {
+    screen: Screen,
+    output: Output,
+    /// What was told so far; a snapshot is told as its difference to this.
+    known: Option<BTreeMap<InstanceId, Arc<Instance>>>,
+}
+
+impl Follower {
+    fn tell(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Snapshot(instances) => self.snapshot(instances),
+            Event::Changed(instance) => self.changed(instance),
+            Event::Removed(removed) => self.removed(removed),
+        }
+    }
+
+    fn snapshot(&mut self, instances: Vec<Arc<Instance>>) -> Result<(), Failure> {
+        let Some(known) = &self.known else {
+            self.known = Some(instances.iter().map(|instance| (instance.id.clone(), Arc::clone(instance))).collect());
+            return instances.into_iter().try_for_each(|instance| self.print(&Line::Present { instance }, None));
+        };
+        let gone = known.values().filter(|old| !instances.iter().any(|instance| instance.id == old.id));
+        let gone: Vec<_> = gone.cloned().collect();
+        for old in gone {
+            let (id, name) = (old.id.clone(), old.name.clone());
+            self.removed(Removed { id, name, status: None, reason: "no longer registered".into() })?;
+        }
+        for instance in instances {
+            let same =
+                self.known.as_ref().and_then(|known| known.get(&instance.id)).is_some_and(|old| *old == instance);
+            if !same {
+                self.changed(instance)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, instance: Arc<Instance>) -> Result<(), Failure> {
+        let known = self.known.get_or_insert_default();
+        let old = known.insert(instance.id.clone(), Arc::clone(&instance));
+        self.print(&Line::Changed { instance }, old.as_deref())
+    }
+
+    fn removed(&mut self, removed: Removed) -> Result<(), Failure> {
+        let old = self.known.get_or_insert_default().remove(&removed.id);
+        self.print(&Line::Removed { removed }, old.as_deref())
+    }
+
+    fn print(&mut self, line: &Line, old: Option<&Instance>) -> Result<(), Failure> {
+        if self.output == Output::Json {
+            return self.screen.json_line(line);
+        }
+        let text = match line {
+            Line::Present { instance } | Line::Changed { instance } => self.instance_line(instance, old),
+            Line::Removed { removed } => self.removed_line(removed, old),
+        };
+        self.screen.line(&text)
+    }
+
+    fn instance_line(&self, instance: &Instance, old: Option<&Instance>) -> String {
+        let status = self.screen.paint(Style::of(instance.status), &format!("{:8}", instance.status));
+        let from = match old {
+            Some(old) if old.status != instance.status => format!(" (was {})", old.status),
+            Some(old) if old.reason == instance.reason => " (data changed)".to_owned(),
+            _ => String::new(),
+        };
+        let reason = printable(&instance.reason);
+        format!("{}  {status}  {}  {}  {reason}{from}", clock(), instance.id, instance.address)
+    }
+
+    fn removed_line(&self, removed: &Removed, old: Option<&Instance>) -> String {
+        let status = self.screen.paint(Style::Red, "removed ");
+        let address = old.map_or_else(String::new, |old| format!("{}  ", old.address));
+        format!("{}  {status}  {}  {address}{}", clock(), removed.id, printable(&removed.reason))
+    }
+}
+
+/// The time of day, in UTC as all times here are.
+fn clock() -> String {
+    let now = now().to_string();
+    let time = now.split_once('T').map_or(now.as_str(), |(_, time)| time);
+    format!("{}Z", time.get(..8).unwrap_or(time))
+}

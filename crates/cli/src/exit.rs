@@ -1,0 +1,99 @@
+//! How a command that failed ends: one line on stderr that says what to do, and an exit code.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use roundsman::{DiscoveryError, Error, ServiceName};
+use roundsman_discovery::ServeError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The server could not be asked, or refused.
+    #[error("{0}{hint}", hint = hint(.0))]
+    Client(#[from] Error),
+    /// The server did not start, or stopped.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The answer could not be printed.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    /// The answer could not be written as JSON.
+    #[error("cannot write the answer as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The operating system gave us no event loop.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Nobody of this name is registered or on probation.
+    pub(crate) fn no_such_service(service: ServiceName) -> Self {
+        Self::Client(DiscoveryError::NoSuchService { service }.into())
+    }
+
+    /// Says what went wrong, and gives the exit code. A reader that has seen enough (`| head`) is no failure.
+    pub(crate) fn report(&self) -> ExitCode {
+        if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        // With stderr closed there is nobody left to tell.
+        drop(writeln!(io::stderr(), "roundsman: {self}"));
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Client(error) if error.is_not_found() => 3,
+            Self::Client(Error::Invalid(_)) => 2,
+            Self::Client(Error::Unreachable { .. } | Error::Refused { .. } | Error::Deadline { .. }) => 4,
+            Self::Serve(error) => error.exit_code(),
+            Self::Client(_) | Self::Output(_) | Self::Json(_) | Self::Runtime(_) => 1,
+        }
+    }
+}
+
+/// What to do about it, where the message does not say so already.
+fn hint(error: &Error) -> String {
+    match error {
+        Error::Unreachable { .. } => {
+            "; start one with `roundsman serve`, or name another with --server or ROUNDSMAN_SERVER".to_owned()
+        }
+        Error::Refused { .. } => "; name another with --server or ROUNDSMAN_SERVER".to_owned(),
+        Error::Deadline { .. } => "; look at its log, or name another with --server or ROUNDSMAN_SERVER".to_owned(),
+        Error::Discovery(DiscoveryError::NoSuchService { .. }) => {
+            "; see `roundsman list` for those that are".to_owned()
+        }
+        Error::Discovery(DiscoveryError::NonePassing { service, .. }) => {
+            format!("; see `roundsman list {service}` for the reasons")
+        }
+        Error::Discovery(DiscoveryError::NotRegistered { .. }) => {
+            "; `roundsman list NAME` shows the ids of a service's instances".to_owned()
+        }
+        Error::Discovery(DiscoveryError::LimitReached { .. }) => "; its operator can raise it".to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_tell_what_to_do() {
+        let missing = Failure::no_such_service("product".parse().unwrap());
+        assert_eq!(missing.code(), 3);
+        assert_eq!(
+            missing.to_string(),
+            "no service named `product` is registered; see `roundsman list` for those that are"
+        );
+        assert_eq!(Failure::from(Error::from(DiscoveryError::ShuttingDown)).code(), 1);
+        assert_eq!(Failure::from(Error::Closed).code(), 1);
+        let invalid = roundsman::Invalid::new("weight", "must be between 1 and 10000, got 0");
+        assert_eq!(Failure::from(Error::from(invalid)).code(), 2);
+    }
+}

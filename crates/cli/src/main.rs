@@ -1,0 +1,44 @@
+//! The command line of Roundsman: the server, and everything a person or a script asks of it.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{Cli, Command},
+    exit::Failure,
+};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    // Only the server has work for more than one core.
+    let mut runtime = match command {
+        Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    runtime.enable_all().build().map_err(Failure::Runtime)?.block_on(async {
+        match command {
+            Command::Serve(args) => Ok(Box::pin(roundsman_discovery::serve(*args)).await?),
+            Command::Get(args) => commands::get::run(args).await,
+            Command::List(args) => commands::list::run(args).await,
+            Command::Watch(args) => commands::watch::run(args).await,
+            Command::Register(args) => commands::register::run(*args).await,
+            Command::Deregister(args) => commands::deregister::run(args).await,
+            Command::Drain(args) => commands::drain::run(args).await,
+            Command::Status(args) => commands::status::run(args).await,
+            Command::Completions { shell } => commands::completions::run(shell),
+        }
+    })
+}

@@ -1,0 +1,144 @@
+//! Printing: JSON, colours, ages, and a pipe that may be closed at any moment.
+
+use std::{
+    io::{self, IsTerminal, StdoutLock, Write},
+    time::Duration,
+};
+
+use roundsman::{InstanceStatus, Timestamp, protocol::Clock};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Standard output, and what it can show.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    out: StdoutLock<'static>,
+    /// Columns, when it is a terminal; a pipe has no width.
+    pub(crate) width: Option<usize>,
+    /// Whether it understands colours, and the user wants them.
+    pub(crate) colour: bool,
+}
+
+/// A colour of the terminal, by the code that switches it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    Bold,
+    Dim,
+    Green,
+    Yellow,
+    Red,
+    Cyan,
+}
+
+// === impl Screen ===
+
+impl Screen {
+    pub(crate) fn stdout() -> Self {
+        let out = io::stdout();
+        let terminal = out.is_terminal();
+        let refused = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Self { out: out.lock(), width: width.filter(|_| terminal), colour: terminal && !dumb && !refused("NO_COLOR") }
+    }
+
+    /// Writes a line and flushes it.
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        writeln!(self.out, "{line}")?;
+        Ok(self.out.flush()?)
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes)?;
+        Ok(self.out.flush()?)
+    }
+
+    /// Writes a value as indented JSON.
+    pub(crate) fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(value)?;
+        self.line(&json)
+    }
+
+    /// Writes a value as JSON on one line.
+    pub(crate) fn json_line<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
+        let json = serde_json::to_string(value)?;
+        self.line(&json)
+    }
+
+    /// The text in a colour, where there are colours.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        if self.colour { style.paint(text) } else { text.to_owned() }
+    }
+}
+
+// === impl Style ===
+
+impl Style {
+    pub(crate) fn of(status: InstanceStatus) -> Self {
+        match status {
+            InstanceStatus::Passing => Self::Green,
+            InstanceStatus::Suspect => Self::Yellow,
+            InstanceStatus::Evicted => Self::Red,
+            InstanceStatus::Draining => Self::Cyan,
+            InstanceStatus::Starting => Self::Dim,
+        }
+    }
+
+    pub(crate) fn paint(self, text: &str) -> String {
+        let code = match self {
+            Self::Plain => return text.to_owned(),
+            Self::Bold => 1,
+            Self::Dim => 2,
+            Self::Red => 31,
+            Self::Green => 32,
+            Self::Yellow => 33,
+            Self::Cyan => 36,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// The time on this machine.
+pub(crate) fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+/// How long ago, in one unit: `12s ago`.
+pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", age(now.since(then)))
+}
+
+/// A duration in the one unit that says enough: `12s`, `4m`, `3h`, `9d`.
+pub(crate) fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Text from elsewhere, without what could play tricks on a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let ages = [0, 59, 60, 3_599, 3_600, 172_799, 172_800].map(|s| age(Duration::from_secs(s)));
+        assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "47h", "2d"]);
+    }
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}
