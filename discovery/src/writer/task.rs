@@ -77,6 +77,7 @@ impl Task {
                 biased;
                 count = inputs.observations.recv_many(&mut observations, MAX_BATCH), if !inputs.observations.is_closed() || !inputs.observations.is_empty() => {
                     if count > 0 { self.observe(observations.drain(..)) }
+                    if idle && self.refuse_until.is_none() { operation = self.begin(&mut requests) }
                 }
                 result = running(&mut operation) => {
                     if let Some(Operation { what, began, .. }) = operation.take() {
