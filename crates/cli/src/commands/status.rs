@@ -90,7 +90,7 @@ fn store(screen: &Screen, status: &Status) -> String {
         let error = store.last_error.as_deref().map_or_else(String::new, |error| format!(": {}", printable(error)));
         screen.paint(Style::Red, &format!("unavailable for {since}{error}"))
     };
-    let mut text = format!("{}, {state}, {}", store.location, plural(store.commits, "commit"));
+    let mut text = format!("{} ({}), {state}, {}", store.kind, store.location, plural(store.commits, "commit"));
     for (count, what) in [(store.unwritten, "unwritten change"), (store.refills, "refill")] {
         if count > 0 {
             text.push_str(", ");

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let discovery = connect(&args.client).await?;
     let query = Query { services: args.name.into_iter().collect(), scope: Scope::All, ..Query::default() };
     let mut changes = discovery.watch(query)?;
-    let mut follower = Follower { screen: Screen::stdout(), output: args.client.output, known: None };
+    let mut follower = Follower { screen: Screen::stdout(), output: args.client.output, known: None, widths: (0, 0) };
     loop {
         tokio::select! {
             event = changes.next() => match event {
@@ -60,6 +60,8 @@ struct Follower {
     output: Output,
     /// What was told so far; a snapshot is told as its difference to this.
     known: Option<BTreeMap<InstanceId, Arc<Instance>>>,
+    /// The longest id and address so far: columns line up as far as that is known.
+    widths: (usize, usize),
 }
 
 impl Follower {
@@ -107,14 +109,20 @@ impl Follower {
         if self.output == Output::Json {
             return self.screen.json_line(line);
         }
+        let (id, address) = match line {
+            Line::Present { instance } | Line::Changed { instance } => (&instance.id, instance.address.to_string()),
+            Line::Removed { removed } => (&removed.id, old.map_or_else(String::new, |old| old.address.to_string())),
+        };
+        self.widths = (self.widths.0.max(id.as_str().len()), self.widths.1.max(address.len()));
+        let who = format!("{id:0$}  {address:1$}", self.widths.0, self.widths.1);
         let text = match line {
-            Line::Present { instance } | Line::Changed { instance } => self.instance_line(instance, old),
-            Line::Removed { removed } => self.removed_line(removed, old),
+            Line::Present { instance } | Line::Changed { instance } => self.instance_line(&who, instance, old),
+            Line::Removed { removed } => self.removed_line(&who, removed),
         };
         self.screen.line(&text)
     }
 
-    fn instance_line(&self, instance: &Instance, old: Option<&Instance>) -> String {
+    fn instance_line(&self, who: &str, instance: &Instance, old: Option<&Instance>) -> String {
         let status = self.screen.paint(Style::of(instance.status), &format!("{:8}", instance.status));
         let from = match old {
             Some(old) if old.status != instance.status => format!(" (was {})", old.status),
@@ -122,13 +130,12 @@ impl Follower {
             _ => String::new(),
         };
         let reason = printable(&instance.reason);
-        format!("{}  {status}  {}  {}  {reason}{from}", clock(), instance.id, instance.address)
+        format!("{}  {status}  {who}  {reason}{from}", clock())
     }
 
-    fn removed_line(&self, removed: &Removed, old: Option<&Instance>) -> String {
+    fn removed_line(&self, who: &str, removed: &Removed) -> String {
         let status = self.screen.paint(Style::Red, "removed ");
-        let address = old.map_or_else(String::new, |old| format!("{}  ", old.address));
-        format!("{}  {status}  {}  {address}{}", clock(), removed.id, printable(&removed.reason))
+        format!("{}  {status}  {who}  {}", clock(), printable(&removed.reason))
     }
 }
 

@@ -1,0 +1,195 @@
+//! What was acknowledged is there: after `kill -9` in the middle of a stream of registrations, and after a full disk.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+/// For whatever must happen but may take its time on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A server process with an embedded store. Killed when dropped.
+struct Serving {
+    child: Child,
+    rpc: String,
+}
+
+impl Serving {
+    fn start(store: &Path) -> Self {
+        let ready = store.with_extension("ready");
+        drop(std::fs::remove_file(&ready));
+        let child = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+            .args(["serve", "--rpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store"])
+            .arg(format!("sqlite:{}", store.display()))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let content = until("the server serves", || std::fs::read(&ready).ok().filter(|content| !content.is_empty()));
+        let bound: Value = serde_json::from_slice(&content).unwrap();
+        Self { child, rpc: bound["rpc.addr"].as_str().unwrap().to_owned() }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let patience = std::iter::repeat_n(Duration::from_millis(10), usize::try_from(SOON.as_millis() / 10).unwrap());
+    for pause in patience {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        thread::park_timeout(pause);
+    }
+    panic!("waited in vain until {what}");
+}
+
+/// A client that speaks JSON and stops at the first trouble.
+struct Session(TcpStream);
+
+impl Session {
+    fn open(rpc: &str) -> Self {
+        let stream = TcpStream::connect(rpc).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut session = Self(stream);
+        let welcome = session.exchange(&json!({"roundsman": 1, "codec": "json"})).unwrap();
+        assert_eq!(welcome["ok"], true);
+        session
+    }
+
+    fn exchange(&mut self, message: &Value) -> std::io::Result<Value> {
+        let body = message.to_string().into_bytes();
+        self.0.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes())?;
+        self.0.write_all(&body)?;
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length)?;
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+        self.0.read_exact(&mut body)?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    fn call(&mut self, request: &Value) -> std::io::Result<Value> {
+        let answer = self.exchange(&json!({"Request": {"id": 1, "message": request}}))?;
+        Ok(answer["message"]["Ok"].as_object().unwrap().values().next().unwrap().clone())
+    }
+
+    fn register(&mut self, id: &str, port: usize, blob: &str) -> std::io::Result<Value> {
+        let address = format!("10.0.{}.{}:{}", port / 256 % 256, port % 256, 1 + port % 60_000);
+        let registration =
+            json!({"name": "db", "id": id, "address": address, "check": {"kind": "none"}, "meta": {"blob": blob}});
+        self.call(&json!({"Register": {"registration": registration}}))
+    }
+
+    fn ids(&mut self) -> BTreeSet<String> {
+        let listed = self.call(&json!({"List": {"query": {"services": ["db"], "scope": "all"}}})).unwrap();
+        listed["Ok"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[test]
+fn kill_dash_nine_loses_nothing_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("roundsman.db");
+    let mut acknowledged: BTreeSet<String> = BTreeSet::new();
+    for round in 0..3 {
+        let mut serving = Serving::start(&store);
+        let count = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|client| {
+                    let (rpc, count) = (&serving.rpc, &count);
+                    scope.spawn(move || register_until_it_dies(rpc, round, client, count))
+                })
+                .collect();
+            until("a few hundred are registered", || (count.load(Ordering::Relaxed) > 300).then_some(()));
+            serving.child.kill().unwrap();
+            for client in clients {
+                acknowledged.extend(client.join().unwrap());
+            }
+        });
+        let serving = Serving::start(&store);
+        let kept = Session::open(&serving.rpc).ids();
+        let lost: Vec<&String> = acknowledged.difference(&kept).collect();
+        assert!(lost.is_empty(), "{} of {} lost: {lost:?}", lost.len(), acknowledged.len());
+    }
+    assert!(acknowledged.len() > 900);
+}
+
+fn register_until_it_dies(rpc: &str, round: usize, client: usize, count: &AtomicUsize) -> BTreeSet<String> {
+    let mut session = Session::open(rpc);
+    let mut acknowledged = BTreeSet::new();
+    for n in 0.. {
+        let id = format!("db-{round}-{client}-{n}");
+        let port = (round * 8 + client) * 2_000 + n % 2_000;
+        let Ok(answer) = session.register(&id, port, "") else { break };
+        if answer.get("Ok").is_some() {
+            acknowledged.insert(id);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    acknowledged
+}
+
+/// Needs the right to mount; everywhere else the store's own tests show the same with SQLite's page limit.
+#[test]
+fn a_full_disk_refuses_changes_and_nothing_else() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("no right to mount a small disk: this test did nothing");
+        return;
+    };
+    let serving = Serving::start(&disk.0.join("roundsman.db"));
+    let mut session = Session::open(&serving.rpc);
+    let (mut acknowledged, blob) = (BTreeSet::new(), "x".repeat(8_000));
+    let refusal = (0..10_000).find_map(|n| {
+        let answer = session.register(&format!("db-{n}"), n, &blob).unwrap();
+        if answer.get("Ok").is_some() {
+            acknowledged.insert(format!("db-{n}"));
+        }
+        answer.get("Err").cloned()
+    });
+    let refusal = refusal.expect("ten thousand times 8 kB do not fit on 2 MB");
+    assert!(refusal["StoreUnavailable"]["reason"].as_str().unwrap().contains("full"), "{refusal}");
+    assert_eq!(session.ids(), acknowledged, "reads go on");
+    drop(serving);
+
+    let serving = Serving::start(&disk.0.join("roundsman.db"));
+    let mut session = Session::open(&serving.rpc);
+    assert_eq!(session.ids(), acknowledged, "nothing acknowledged is lost, nothing refused is there");
+    for id in &acknowledged {
+        session.call(&json!({"Deregister": {"id": id}})).unwrap();
+    }
+    until("there is room again", || session.register("db-new", 1, "").unwrap().get("Ok").is_some().then_some(()));
+}
+
+/// A file system of 2 MB. Unmounted when dropped.
+struct SmallDisk(PathBuf, #[allow(dead_code, reason = "removed when dropped")] tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then(|| Self(folder.path().to_owned(), folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || thread::panicking());
+    }
+}

@@ -1,0 +1,88 @@
+//! `roundsman watch`, as its lines come in.
+
+use std::{
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::Served;
+
+struct Watching {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watching {
+    fn start(server: &Served, args: &[&str]) -> Self {
+        let args = [&["watch"], args].concat();
+        let mut child = server.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+
+    fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line()).unwrap()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn programs_get_an_object_a_line() {
+    let server = Served::start();
+    let first = server.register("product", "10.0.0.7:7070");
+    let mut watching = Watching::start(&server, &["product", "-o", "json"]);
+    let present = watching.json();
+    assert_eq!((present["event"].as_str(), present["instance"]["id"].as_str()), (Some("present"), Some(&*first)));
+    server.register("order", "10.0.0.8:6060");
+    server.run(&["drain", &first]).ok();
+    let changed = watching.json();
+    assert_eq!((&changed["event"], &changed["instance"]["status"]), (&"changed".into(), &"draining".into()));
+    server.run(&["deregister", &first]).ok();
+    let removed = watching.json();
+    assert_eq!((removed["event"].as_str(), removed["removed"]["id"].as_str()), (Some("removed"), Some(&*first)));
+    assert!(removed["removed"]["reason"].as_str().unwrap().contains("deregistered"));
+}
+
+#[test]
+fn people_get_a_line_a_change() {
+    let server = Served::start();
+    let id = server.register("product", "10.0.0.7:7070");
+    let mut watching = Watching::start(&server, &[]);
+    let line = watching.line();
+    assert!(line.contains(&format!("passing   {id}  10.0.0.7:7070  not checked")), "{line}");
+    server.run(&["drain", &id]).ok();
+    let line = watching.line();
+    assert!(line.contains("draining") && line.ends_with("(was passing)"), "{line}");
+    server.run(&["deregister", &id]).ok();
+    let line = watching.line();
+    assert!(line.contains("removed ") && line.contains(&id), "{line}");
+}
+
+#[test]
+fn a_restarted_server_is_told_as_what_it_changed() {
+    let server = Served::start();
+    let rpc = server.rpc.clone();
+    let id = server.register("product", "10.0.0.7:7070");
+    let mut watching = Watching::start(&server, &["-o", "json"]);
+    assert_eq!(watching.json()["event"], "present");
+    let mut notes = BufReader::new(watching.child.stderr.take().unwrap()).lines();
+    drop(server);
+    assert!(notes.next().unwrap().unwrap().starts_with("roundsman: lost the server: "));
+    let _server = Served::start_on(&rpc);
+    assert_eq!(notes.next().unwrap().unwrap(), "roundsman: connected again");
+    // It kept nothing, so what was there is gone.
+    let removed = watching.json();
+    assert_eq!((removed["event"].as_str(), removed["removed"]["id"].as_str()), (Some("removed"), Some(&*id)));
+}
