@@ -33,8 +33,12 @@ pub(super) struct Db {
     // locks on it, which are SQLite's.
     pub(super) connection: Connection,
     identity: Identity,
-    _lock: File,
+    _lock: Lock,
 }
+
+/// The file, taken for this server alone.
+#[derive(Debug)]
+struct Lock(File);
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,16 @@ impl Db {
     }
 }
 
+// === impl Lock ===
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would leave the lock to a child process that was forked and has not yet become another
+        // program. When this fails there is nothing to unlock.
+        drop(self.0.unlock());
+    }
+}
+
 // === impl Identity ===
 
 impl From<Metadata> for Identity {
@@ -78,7 +92,7 @@ pub(super) fn identity(path: &Path) -> Result<Option<Identity>, StoreError> {
 /// Opens the file, and creates it when there is none.
 pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
     let mut lock = lock(path)?;
-    let header = header(path, &mut lock)?;
+    let header = header(path, &mut lock.0)?;
     // With a write-ahead log beside it, the file alone is not the whole truth.
     let settled = !has_content(path, "-wal") && !has_content(path, "-journal");
     if settled && matches!(header, Header::Ours) {
@@ -90,13 +104,13 @@ pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
         Refusal::Sqlite(error) => failed(path, error),
         Refusal::Store(error) => error,
     })?;
-    let identity = lock.metadata().map_err(|error| io_failed(path, error))?.into();
+    let identity = lock.0.metadata().map_err(|error| io_failed(path, error))?.into();
     Ok(Db { connection, identity, _lock: lock })
 }
 
 /// Takes the file for this server alone. An advisory lock that SQLite does not know, so that people can still
 /// read the file with `sqlite3` while the server runs.
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path) -> Result<Lock, StoreError> {
     let exists = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => true,
         Ok(_) => return Err(StoreError::Unusable(format!("{} is not a file; name one", path.display()))),
@@ -105,7 +119,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     };
     let file = if exists { File::open(path).map_err(|error| io_failed(path, error))? } else { create(path)? };
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => {
             Err(StoreError::Unusable(format!("{} is in use by another server", path.display())))
         }
