@@ -1,6 +1,11 @@
 //! The real binary, as a person or a script runs it.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, and helpers have none"
+)]
 
 mod commands;
 mod durability;

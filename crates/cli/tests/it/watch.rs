@@ -79,7 +79,7 @@ fn a_restarted_server_is_told_as_what_it_changed() {
     assert_eq!(watching.json()["event"], "present");
     let mut notes = BufReader::new(watching.child.stderr.take().unwrap()).lines();
     drop(server);
-    assert!(notes.next().unwrap().unwrap().starts_with("roundsman: lost the server: "));
+    assert!(notes.next().unwrap().unwrap().starts_with("roundsman: lost the server ("));
     let _server = Served::start_on(&rpc);
     assert_eq!(notes.next().unwrap().unwrap(), "roundsman: connected again");
     // It kept nothing, so what was there is gone.
