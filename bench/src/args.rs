@@ -1,0 +1,64 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::rows::Name;
+
+/// Measures Roundsman and its peers (etcd, redis, NATS, where they are installed) side by side.
+///
+/// Without arguments everything is measured in about five minutes and the table is written to bench/results.md.
+#[derive(Debug, Parser)]
+#[command(name = "roundsman-bench", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    /// Everything once, briefly and with less of it: shows that the benchmarks work, the figures mean little
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure only this; may be repeated
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) only: Vec<Name>,
+    /// Write the table to this file [default: bench/results.md after a full run, otherwise nowhere]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) child: Option<Child>,
+}
+
+/// What this program starts of itself. Each of them ends when its standard input does.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Child {
+    /// The floor: a plain echo, and the least that a framed lookup can be
+    #[command(hide = true)]
+    Floor {
+        /// Services to look up.
+        #[arg(long)]
+        services: u32,
+        /// Bytes of an answer.
+        #[arg(long)]
+        answer: usize,
+    },
+    /// One instance that answers GET /health
+    #[command(hide = true)]
+    Target {
+        /// The instance's id.
+        #[arg(long)]
+        id: String,
+        /// Registers itself there.
+        #[arg(long)]
+        server: Option<SocketAddr>,
+    },
+    /// Very many instances that answer GET /health
+    #[command(hide = true)]
+    Listeners {
+        /// The first one's number, which makes its address.
+        #[arg(long)]
+        first: u32,
+        /// How many.
+        #[arg(long)]
+        count: u32,
+        /// Their port.
+        #[arg(long)]
+        port: u16,
+    },
+}

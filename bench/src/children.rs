@@ -1,0 +1,43 @@
+//! What this program starts of itself: the floor, and instances to be visited and killed.
+//!
+//! A child says in one line that it is ready, answers each line of its standard input with one, and ends when its
+//! standard input does: when its parent is gone, whatever became of it.
+
+mod floor;
+mod health;
+mod listeners;
+mod target;
+
+use std::os::fd::AsFd;
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::unix::pipe,
+};
+
+use crate::{
+    args::Child,
+    error::{Context, Result},
+    report,
+};
+
+/// Is that child.
+pub(crate) async fn run(child: &Child) -> Result<()> {
+    match child {
+        Child::Floor { services, answer } => floor::run(*services, *answer).await,
+        Child::Target { id, server } => target::run(id, *server).await,
+        Child::Listeners { first, count, port } => listeners::run(*first, *count, *port).await,
+    }
+}
+
+/// Says that the child is ready, answers questions, and returns when the parent is gone.
+async fn serve_parent(ready: &str, answer: impl Fn() -> String) -> Result<()> {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("cloning the standard input")?;
+    let questions = pipe::Receiver::from_owned_fd(stdin).context("reading the standard input")?;
+    let mut questions = BufReader::new(questions).lines();
+    report::line(ready);
+    while questions.next_line().await.context("reading the standard input")?.is_some() {
+        report::line(&answer());
+    }
+    Ok(())
+}

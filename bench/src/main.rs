@@ -1,0 +1,90 @@
+//! Measures Roundsman and its peers side by side, in one run, and says which goals were reached.
+//!
+//! The servers under test are the real release binary and the peers' own binaries, each a process of its own on
+//! a free loopback port. This program only makes load and reads clocks; what it starts, it stops, also when it fails.
+
+mod args;
+mod children;
+mod error;
+mod isolated;
+mod kernel;
+mod load;
+mod machine;
+mod peers;
+mod plan;
+mod population;
+mod process;
+mod report;
+mod rows;
+mod rpc;
+mod series;
+mod server;
+mod stats;
+mod watchers;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    args::{Args, Child},
+    error::{Context, Result},
+    plan::Plan,
+    report::Report,
+};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::ERROR).init();
+    let result = match &args.child {
+        Some(child) => run_child(child).map(|()| true),
+        None => run(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The helpers are single-threaded: they share the machine with what is measured.
+fn run_child(child: &Child) -> Result<()> {
+    rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(children::run(child))
+}
+
+/// Whether every row could be measured. A goal that was missed is a result, not a failure.
+fn run(args: &Args) -> Result<bool> {
+    rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
+        tokio::select! {
+            // Leaving drops what was under way, and with it every process that was started.
+            _ = terminate.recv() => Ok(false),
+            _ = interrupt.recv() => Ok(false),
+            result = measure(args) => result,
+        }
+    })
+}
+
+async fn measure(args: &Args) -> Result<bool> {
+    let plan = Plan::new(args.quick);
+    let mut report = Report::new(&plan, machine::Machine::look());
+    let complete = rows::run(&plan, &args.only, &mut report).await;
+    report.print();
+    // A part of the table, or figures taken in a hurry, must not replace those of a full run.
+    let whole = args.only.is_empty() && !args.quick;
+    let path = args.output.clone().or_else(|| whole.then(|| "bench/results.md".into()));
+    if let Some(path) = path {
+        std::fs::write(&path, report.markdown()).context(format!("writing {}", path.display()))?;
+        report::say(&format!("written to {}", path.display()));
+    }
+    Ok(complete)
+}

@@ -1,0 +1,86 @@
+//! How much of everything, and for how long.
+
+use std::time::Duration;
+
+/// The sizes and times of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Whether this is the short run, whose figures mean little.
+    pub(crate) quick: bool,
+    /// Rounds; in each round everything that is compared has its turn, and the median of the rounds counts.
+    pub(crate) rounds: usize,
+    /// How long one measurement of reads lasts.
+    pub(crate) reads: Duration,
+    /// How long one measurement of durable writes lasts.
+    pub(crate) writes: Duration,
+    /// Services that are looked up, of three instances each.
+    pub(crate) services: u32,
+    /// Instances that are killed in each of the two ways.
+    pub(crate) kills: usize,
+    /// Watchers that see them go.
+    pub(crate) mourners: usize,
+    /// Registrations that the watchers are told of.
+    pub(crate) births: usize,
+    /// Connections of these watchers.
+    pub(crate) watcher_connections: usize,
+    /// Watches on each of these connections.
+    pub(crate) watches_each: usize,
+    /// Watches that are left pending on each of 100 connections.
+    pub(crate) pending_each: usize,
+    /// Instances that are visited.
+    pub(crate) targets: u32,
+    /// Time between two visits.
+    pub(crate) interval: Duration,
+    /// For how many intervals visits are counted.
+    pub(crate) intervals: u32,
+    /// Instances in memory and in the store.
+    pub(crate) instances: u32,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub(crate) fn new(quick: bool) -> Self {
+        if quick { Self::short() } else { Self::full() }
+    }
+
+    fn full() -> Self {
+        Self {
+            quick: false,
+            rounds: 3,
+            reads: Duration::from_millis(1_500),
+            writes: Duration::from_secs(3),
+            services: 10_000,
+            kills: 50,
+            mourners: 100,
+            births: 60,
+            watcher_connections: 100,
+            watches_each: 10,
+            pending_each: 100,
+            targets: 10_000,
+            interval: Duration::from_secs(5),
+            intervals: 4,
+            instances: 100_000,
+        }
+    }
+
+    fn short() -> Self {
+        Self {
+            quick: true,
+            rounds: 1,
+            reads: Duration::from_millis(250),
+            writes: Duration::from_millis(500),
+            services: 1_000,
+            kills: 5,
+            mourners: 20,
+            births: 5,
+            watcher_connections: 20,
+            watches_each: 5,
+            pending_each: 10,
+            targets: 500,
+            interval: Duration::from_secs(1),
+            intervals: 2,
+            instances: 5_000,
+        }
+    }
+}

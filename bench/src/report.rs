@@ -1,0 +1,164 @@
+//! The table: on the terminal and as Markdown. The only place that prints.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what this program is for")]
+
+use std::fmt::Write as _;
+
+use roundsman_protocol::Clock;
+
+use crate::{error::Failure, machine::Machine, peers, plan::Plan};
+
+/// A line of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    what: String,
+    measured: String,
+    goal: String,
+    verdict: Verdict,
+}
+
+/// Whether a goal was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    Missed,
+    /// There is no goal: a peer, or a figure that explains another.
+    None,
+    /// There is one, but what it is compared with is missing.
+    Unknown,
+}
+
+/// Everything that was measured, and where.
+#[derive(Debug)]
+pub(crate) struct Report {
+    machine: Machine,
+    versions: Vec<String>,
+    plan: Plan,
+    rows: Vec<Row>,
+}
+
+// === impl Row ===
+
+impl Row {
+    /// A figure without a goal of its own.
+    pub(crate) fn figure(what: impl Into<String>, measured: impl Into<String>) -> Self {
+        Self { what: what.into(), measured: measured.into(), goal: String::new(), verdict: Verdict::None }
+    }
+
+    /// What its goal is, and whether it was reached; `None` when what it is compared with is missing.
+    pub(crate) fn goal(self, goal: impl Into<String>, reached: Option<bool>) -> Self {
+        let verdict = match reached {
+            Some(true) => Verdict::Reached,
+            Some(false) => Verdict::Missed,
+            None => Verdict::Unknown,
+        };
+        Self { goal: goal.into(), verdict, ..self }
+    }
+
+    fn cells(&self) -> [&str; 4] {
+        let verdict = match self.verdict {
+            Verdict::Reached => "yes",
+            Verdict::Missed => "NO",
+            Verdict::None => "",
+            Verdict::Unknown => "not compared",
+        };
+        [&self.what, &self.measured, &self.goal, verdict]
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, machine: Machine) -> Self {
+        let version = |program| peers::version(program).unwrap_or_else(|error| error.to_string());
+        let versions = ["etcd", "redis-server", "nats-server"].map(version).to_vec();
+        Self { machine, versions, plan: *plan, rows: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = Row>) {
+        for row in rows {
+            say(&format!("  {}: {}", row.what, row.measured));
+            self.rows.push(row);
+        }
+    }
+
+    const HEAD: [&str; 4] = ["what", "measured", "goal", "reached"];
+
+    /// Prints the table.
+    pub(crate) fn print(&self) {
+        let lines: Vec<[&str; 4]> = std::iter::once(Self::HEAD).chain(self.rows.iter().map(Row::cells)).collect();
+        let width = |column: usize| {
+            let cells = lines.iter().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        };
+        let widths = [width(0), width(1), width(2)];
+        println!("\n{}; {}\n", self.machine, self.versions.join(", "));
+        for [what, measured, goal, reached] in lines {
+            let [a, b, c] = widths;
+            println!("{}", format!("{what:a$}  {measured:b$}  {goal:c$}  {reached}").trim_end());
+        }
+        println!();
+    }
+
+    /// The table, and how it came about, as a page.
+    pub(crate) fn markdown(&self) -> String {
+        let mut page = String::from(
+            "# Benchmark results\n\nWritten by `./scripts/bench.sh`; run it to replace them with your machine's.\n\n",
+        );
+        // Writing into a string cannot fail.
+        let _ = writeln!(page, "- when: {}", Clock::system().now());
+        let _ = writeln!(page, "- where: {}", self.machine);
+        let _ = writeln!(page, "- peers: {}", self.versions.join(", "));
+        let _ = writeln!(page, "- Roundsman {}, release build", env!("CARGO_PKG_VERSION"));
+        if self.plan.quick {
+            page.push_str("- a `--quick` run: it shows that the benchmarks work, its figures mean little\n");
+        }
+        page.push('\n');
+        for (number, row) in std::iter::once(Self::HEAD).chain(self.rows.iter().map(Row::cells)).enumerate() {
+            let _ = writeln!(page, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+            if number == 0 {
+                page.push_str("|---|---|---|---|\n");
+            }
+        }
+        page.push('\n');
+        page.push_str(&self.conditions());
+        page
+    }
+
+    fn conditions(&self) -> String {
+        let Plan { rounds, services, .. } = self.plan;
+        format!(
+            "## How it was measured\n\n\
+            - Everything runs on this one machine over loopback: servers, peers and load share its cores. Ratios within a run carry over to\n  \
+              other machines, absolute figures do not.\n\
+            - Medians of {rounds} rounds; in each round everything that is compared has its turn, seconds apart.\n\
+            - Roundsman is the release binary with its default settings but for the limits that a row needs. CPU time is user and system time of the\n  \
+              server's process. `k/s` are thousands of answered calls per second.\n\
+            - Lookups walk {services} services of three instances. Roundsman's answers are decoded to instances; those of etcd (one key), redis\n  \
+              (a hash of three fields) and NATS (a fixed reply from this same process) are received and not decoded any further.\n\
+            - The floor is a single-threaded server that cuts the same frames by hand, looks the service up in a hash map and answers with as many bytes.\n  \
+              Rows with the floor tie servers to the first core and the load to the second, and use requests written beforehand.\n\
+            - Killed instances are processes that answer `GET /health`; the clock runs from just before `kill -9` to the moment when the last\n  \
+              watcher has removed the instance from its map.\n\
+            - Visited instances are real listeners with addresses of their own in other processes.\n\
+            - Durable means: SQLite with `synchronous=FULL`, etcd with its fsync, both on the disk that holds the build.\n"
+        )
+    }
+}
+
+/// Tells how far the run is.
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A child's line to its parent.
+pub(crate) fn line(text: &str) {
+    use std::io::Write as _;
+    // A parent that is gone is noticed at the standard input.
+    let mut stdout = std::io::stdout().lock();
+    drop(writeln!(stdout, "{text}").and_then(|()| stdout.flush()));
+}
+
+/// Why the run failed.
+pub(crate) fn complain(error: &Failure) {
+    eprintln!("error: {error}");
+}

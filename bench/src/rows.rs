@@ -1,0 +1,122 @@
+//! What is measured. Each module is one or several rows of the table.
+
+pub(crate) mod kills;
+pub(crate) mod visits;
+
+mod births;
+mod cached;
+mod floor;
+mod idle;
+mod lookups;
+mod memory;
+mod pending;
+mod start;
+mod writes;
+
+use clap::ValueEnum;
+use futures::future::BoxFuture;
+
+use crate::{
+    error::{Failure, Result},
+    plan::Plan,
+    report::{self, Report, Row},
+};
+
+/// The names for `--only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// Lookups, 64 at a time, and the same of the peers
+    Lookups,
+    /// CPU time per lookup against the floor
+    Floor,
+    /// One lookup at a time
+    Idle,
+    /// A lookup in the client's cache
+    Cached,
+    /// Durable registrations
+    Writes,
+    /// kill -9 to gone
+    Kills,
+    /// Registered to seen
+    Births,
+    /// Pending watches
+    Pending,
+    /// Visits
+    Visits,
+    /// Memory of many instances
+    Memory,
+    /// Start with many stored instances
+    Start,
+}
+
+// === impl Name ===
+
+impl Name {
+    fn measure(self, plan: &Plan) -> BoxFuture<'_, Result<Vec<Row>>> {
+        match self {
+            Self::Lookups => Box::pin(lookups::measure(plan)),
+            Self::Floor => Box::pin(floor::measure(plan)),
+            Self::Idle => Box::pin(idle::measure(plan)),
+            Self::Cached => Box::pin(std::future::ready(Ok(cached::rows()))),
+            Self::Writes => Box::pin(writes::measure(plan)),
+            Self::Kills => Box::pin(kills::measure(plan)),
+            Self::Births => Box::pin(births::measure(plan)),
+            Self::Pending => Box::pin(pending::measure(plan)),
+            Self::Visits => Box::pin(visits::measure(plan)),
+            Self::Memory => Box::pin(memory::measure(plan)),
+            Self::Start => Box::pin(start::measure(plan)),
+        }
+    }
+}
+
+/// Measures all of `only`, or everything when it is empty. Returns whether all of it could be measured.
+pub(crate) async fn run(plan: &Plan, only: &[Name], report: &mut Report) -> bool {
+    let mut complete = true;
+    for &name in Name::value_variants() {
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        report::say(&format!("{name:?} …"));
+        match name.measure(plan).await {
+            Ok(rows) => report.add(rows),
+            Err(error) => {
+                complete = false;
+                report
+                    .add([Row::figure(format!("{name:?}").to_lowercase(), format!("could not be measured: {error}"))]);
+            }
+        }
+    }
+    complete
+}
+
+/// The row of a peer that is not there.
+fn missing(what: &str, program: &'static str) -> Row {
+    Row::figure(what, Failure::Missing(program).to_string())
+}
+
+/// A rate, in thousands per second.
+fn rate(per_second: f64) -> String {
+    let thousands = per_second / 1e3;
+    if thousands < 10.0 { format!("{thousands:.1} k/s") } else { format!("{thousands:.0} k/s") }
+}
+
+/// Microseconds in the unit that reads best.
+fn time(micros: f64) -> String {
+    if micros < 1_000.0 { format!("{micros:.0} µs") } else { format!("{:.1} ms", micros / 1e3) }
+}
+
+/// A duration, the same way.
+fn duration(duration: std::time::Duration) -> String {
+    time(crate::series::micros(duration))
+}
+
+/// Rate, latencies and the server's CPU time of each call.
+fn load(sample: crate::series::Sample) -> String {
+    let crate::series::Sample { rate: per_second, p50, p99, cpu } = sample;
+    format!("{}, p50 {}, p99 {}, {cpu:.1} µs CPU each", rate(per_second), time(p50), time(p99))
+}
+
+/// How many times as much.
+fn ratio(ours: f64, theirs: f64) -> f64 {
+    if theirs > 0.0 { ours / theirs } else { 0.0 }
+}

@@ -1,0 +1,86 @@
+//! From `kill -9` to gone from every watcher's map.
+
+use std::time::Duration;
+
+use roundsman_protocol::{Check, InstanceId, Registration, ServiceName};
+use tokio::time::{Instant, sleep};
+
+use super::duration;
+use crate::{
+    error::{Context, Result},
+    isolated::Core,
+    plan::Plan,
+    process::Helper,
+    report::Row,
+    rpc::{self, Connection},
+    server::{Server, Setup, Store},
+    stats::Latencies,
+    watchers::{Change, Watchers},
+};
+
+/// What the instances are called.
+pub(crate) const SERVICE: &str = "victim";
+
+const GOAL: Duration = Duration::from_millis(50);
+
+/// Who registered the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Itself: its RPC connection and the checks' connection break.
+    Itself,
+    /// Somebody else: only the checks' connection breaks.
+    Another,
+}
+
+pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
+    let server = Setup::new(Store::Sqlite).start().await?;
+    let service = ServiceName::try_new(SERVICE).context("a service's name")?;
+    let mut watchers = Watchers::start(server.rpc, &service, plan.mourners, 1).await?;
+    let mut rows = Vec::new();
+    for (by, how) in
+        [(By::Itself, "registered by itself"), (By::Another, "registered by another, known by its checks alone")]
+    {
+        // The last watcher's time, one for each kill.
+        let mut last = Latencies::new()?;
+        for number in 0..plan.kills {
+            last.record(kill(&server, &mut watchers, by, number).await?);
+        }
+        let what = format!("kill -9 to gone from the caches of {} watchers, {how}", plan.mourners);
+        let measured = format!(
+            "p50 {}, p99 {}, worst {} of {} kills",
+            duration(last.p50()),
+            duration(last.p99()),
+            duration(last.max()),
+            last.count()
+        );
+        rows.push(Row::figure(what, measured).goal("p99 ≤ 50 ms", Some(last.p99() <= GOAL)));
+    }
+    Ok(rows)
+}
+
+/// Starts an instance, waits until all know it, kills it, and returns when the last one knew.
+async fn kill(server: &Server, watchers: &mut Watchers, by: By, number: usize) -> Result<Duration> {
+    let id = InstanceId::try_new(&format!("{SERVICE}-{by:?}-{number}")).context("an id")?;
+    let mut arguments = vec!["target".to_owned(), "--id".to_owned(), id.to_string()];
+    if by == By::Itself {
+        arguments.extend(["--server".to_owned(), server.rpc.to_string()]);
+    }
+    let (mut target, address) = Helper::start(Core::Any, &arguments).await?;
+    if by == By::Another {
+        let connection = Connection::open(server.rpc).await?;
+        let name = ServiceName::try_new(SERVICE).context("a service's name")?;
+        let registration = Registration {
+            id: Some(id.clone()),
+            check: Check::default(),
+            ..Registration::new(name, address.parse().context("an instance's address")?)
+        };
+        let answer = connection.client.register(rpc::within(Duration::from_secs(10)), registration).await;
+        rpc::answer("registering", answer)?;
+    }
+    watchers.all_saw(Change::Here, &id, Instant::now()).await?;
+    // At another moment of its life each time.
+    sleep(Duration::from_millis(20 + (number as u64 * 37) % 80)).await;
+    let start = Instant::now();
+    target.process().kill()?;
+    Ok(watchers.all_saw(Change::Gone, &id, start).await?.max())
+}
