@@ -200,14 +200,16 @@ impl Keeper {
     }
 
     fn lost(&self, error: Error) {
-        tracing::warn!(id = %self.id, %error, "the registration is not confirmed; registering again");
-        self.state.send_modify(|state| {
-            let since = match state {
-                RegistrationState::Lost { since, .. } => *since,
-                _ => Instant::now(),
-            };
-            *state = RegistrationState::Lost { since, error };
-        });
+        let since = match &*self.state.borrow() {
+            RegistrationState::Lost { since, .. } => Some(*since),
+            _ => None,
+        };
+        if since.is_none() {
+            tracing::warn!(id = %self.id, %error, "the registration is no longer confirmed; registering again");
+        } else {
+            tracing::debug!(id = %self.id, %error, "the registration is still not confirmed");
+        }
+        self.state.send_replace(RegistrationState::Lost { since: since.unwrap_or_else(Instant::now), error });
     }
 }
 

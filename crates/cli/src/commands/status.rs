@@ -56,6 +56,7 @@ fn summary(screen: &Screen, status: &Status) -> Vec<(&'static str, String)> {
                 .join(", "),
         ),
         ("store", store(screen, status)),
+        ("", commits(status)),
         (
             "rounds",
             format!(
@@ -90,7 +91,12 @@ fn store(screen: &Screen, status: &Status) -> String {
         let error = store.last_error.as_deref().map_or_else(String::new, |error| format!(": {}", printable(error)));
         screen.paint(Style::Red, &format!("unavailable for {since}{error}"))
     };
-    let mut text = format!("{} ({}), {state}, {}", store.kind, store.location, plural(store.commits, "commit"));
+    format!("{} ({}), {state}", store.kind, store.location)
+}
+
+fn commits(status: &Status) -> String {
+    let store = &status.store;
+    let mut text = plural(store.commits, "commit");
     for (count, what) in [(store.unwritten, "unwritten change"), (store.refills, "refill")] {
         if count > 0 {
             text.push_str(", ");

@@ -43,8 +43,11 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
 
 /// Says when the server is lost and when it is back; returns after both.
 async fn interruption(discovery: &Discovery) {
-    let reason = discovery.disconnected().await;
-    note(&format!("lost the server: {reason}; waiting for it"));
+    let tried = match discovery.disconnected().await {
+        Error::Unreachable { tried } | Error::Refused { tried } => tried.to_string(),
+        error => error.to_string(),
+    };
+    note(&format!("lost the server ({tried}); waiting for it"));
     if discovery.connected().await.is_ok() {
         note("connected again");
     }
