@@ -169,9 +169,11 @@ impl Inner {
         let line = Arc::new(Line::new(self.shared.epoch));
         let target =
             |line, task: Option<AbortHandle>| Target { incarnation: record.incarnation, kind: check.kind, line, task };
-        if let Some(visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
+        if let Some(mut visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
             let first = first(&visitor);
-            return target(Some(line), Some(self.tasks.spawn(visitor.run(first)).abort_handle()));
+            // By reference, because a future keeps an argument twice: where it came in, and where it is used.
+            let visits = async move { visitor.run(first).await };
+            return target(Some(line), Some(self.tasks.spawn(visits).abort_handle()));
         }
         match check.ttl {
             Some(ttl) if check.kind == CheckKind::Ttl => {
@@ -198,5 +200,36 @@ impl Drop for Target {
         if let Some(task) = &self.task {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roundsman_protocol::{Check, Registration, Timestamp};
+
+    use super::*;
+    use crate::Class;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Witness for Nobody {
+        fn visited(&self, _: Class, _: Duration) {}
+    }
+
+    /// 10,000 targets at 3 KB each must fit, and the largest part of one is the future of its visitor.
+    #[tokio::test]
+    async fn visitors_are_small() {
+        let (observations, _receiver) = mpsc::channel(1);
+        let rounds = Rounds::start(Settings::default(), Clock::system(), observations, Arc::new(Nobody));
+        let mut registration = Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap());
+        registration.check = Check::default();
+        let key = Key { namespace: "default".parse().unwrap(), id: "product-1".parse().unwrap() };
+        let record = Record::registered(&key, &registration, 1, Timestamp::default());
+        let line = Arc::new(Line::new(rounds.0.shared.epoch));
+        let mut visitor = Visitor::new(&rounds.0.shared, line, &record, None).unwrap();
+        let visits = async move { visitor.run(Duration::ZERO).await };
+        let size = size_of_val(&visits);
+        assert!(size <= 1_280, "{size} bytes");
     }
 }

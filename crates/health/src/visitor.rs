@@ -89,11 +89,11 @@ impl Visitor {
 
     /// The time until the first visit, for one of `count` stored instances.
     pub(crate) fn first_visit_of(&self, count: usize) -> Duration {
-        self.place.at_start(count, self.interval)
+        self.place.at_start(count)
     }
 
     /// Makes the first visit after `first`, and goes on until the instance is forgotten.
-    pub(crate) async fn run(mut self, first: Duration) {
+    pub(crate) async fn run(&mut self, first: Duration) {
         let mut due = Instant::now() + first;
         loop {
             let closed = self.wait(due).await;

@@ -17,8 +17,8 @@ use crate::support::{NEVER, OK, Server, Watched, http, nowhere, record, request,
 
 fn settings_for_silence() -> Settings {
     Settings {
-        interval: Duration::from_millis(200),
-        timeout: Duration::from_millis(100),
+        interval: Duration::from_millis(600),
+        timeout: Duration::from_millis(400),
         brake_limit: NEVER,
         ..settings()
     }
@@ -76,7 +76,7 @@ async fn a_blackout_evicts_nobody() {
 #[tokio::test]
 async fn the_brake_lets_go_at_its_limit() {
     let server = Server::silent().await;
-    let mut watched = Watched::start(Settings { brake_limit: Duration::from_secs(1), ..settings_for_silence() });
+    let mut watched = Watched::start(Settings { brake_limit: Duration::from_secs(2), ..settings_for_silence() });
     watched.rounds.track_stored(&six(&server));
     until("the brake is on", || watched.rounds.brake().on).await;
     let mut evicted = 0;
@@ -119,7 +119,7 @@ async fn a_single_silent_instance_is_evicted() {
     let mut watched = Watched::start(settings_for_silence());
     watched.rounds.track_stored(&six(&server)[..1]);
     assert_eq!(watched.flip().await.0, Health::Suspect);
-    let evicted = (Health::Evicted, Class::Silence, "GET /health: no answer in 100ms".to_owned());
+    let evicted = (Health::Evicted, Class::Silence, "GET /health: no answer in 400ms".to_owned());
     assert_eq!(watched.flip().await, evicted);
     watched.stop().await;
 }
