@@ -1,11 +1,15 @@
 //! The form in which backends keep a record: one text per field, so that a person with redis-cli or sqlite3 reads
 //! it, and fields can be added without breaking what is stored.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
-use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Timestamp};
+use roundsman_protocol::{InstanceStatus, Timestamp};
 use roundsman_registry::{Health, Record};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+
+mod reader;
+
+pub(crate) use reader::Reader;
 
 /// How many fields a record has.
 pub(crate) const COUNT: usize = 18;
@@ -38,24 +42,6 @@ pub(crate) const FIELDS: [&str; COUNT] = [
 /// The values of a record's fields, in the order of [`FIELDS`]. What is absent is empty.
 pub(crate) type Values<'a> = [Cow<'a, str>; COUNT];
 
-/// Restores records from their fields.
-///
-/// It remembers the last check: of a hundred thousand stored instances nearly all have the same one, and reading it
-/// anew would be the larger part of the work.
-#[derive(Debug, Default)]
-pub(crate) struct Reader {
-    text: String,
-    check: Check,
-}
-
-/// A field that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("field `{field}`: {reason}")]
-pub(crate) struct Damaged {
-    field: &'static str,
-    reason: String,
-}
-
 /// A record as text.
 pub(crate) fn values(record: &Record) -> Values<'_> {
     let instance = &*record.instance;
@@ -81,76 +67,9 @@ pub(crate) fn values(record: &Record) -> Values<'_> {
     ]
 }
 
-// === impl Reader ===
-
-impl Reader {
-    /// Restores a record. Its incarnation is 0.
-    ///
-    /// # Errors
-    /// The first field that cannot be read.
-    pub(crate) fn record(&mut self, values: [&str; COUNT]) -> Result<Record, Damaged> {
-        let [
-            name,
-            address,
-            _health,
-            id,
-            namespace,
-            _status,
-            reason,
-            since,
-            registered_at,
-            check,
-            tags,
-            meta,
-            zone,
-            version,
-            weight,
-            draining,
-            observed,
-            history,
-        ] = values;
-        let instance = Instance {
-            id: parsed("id", id)?,
-            name: parsed("name", name)?,
-            namespace: parsed("namespace", namespace)?,
-            address: parsed("address", address)?,
-            status: InstanceStatus::Starting,
-            reason: reason.into(),
-            since: parsed("since", since)?,
-            registered_at: parsed("registered_at", registered_at)?,
-            check: self.check(check)?,
-            tags: if tags == "[]" { Vec::new() } else { from_json("tags", tags)? },
-            meta: if meta == "{}" { Meta::default() } else { from_json("meta", meta)? },
-            zone: Some(zone).filter(|zone| !zone.is_empty()).map(Into::into),
-            version: Some(version).filter(|version| !version.is_empty()).map(Into::into),
-            weight: parsed("weight", weight)?,
-            history: Vec::new(),
-        };
-        let history: Vec<Flip> = from_json("history", history)?;
-        Ok(Record::restored(instance, observed_from(observed)?, parsed("draining", draining)?, 0, history.into()))
-    }
-
-    fn check(&mut self, text: &str) -> Result<Check, Damaged> {
-        if text != self.text || text.is_empty() {
-            self.check = from_json("check", text)?;
-            self.text.clear();
-            self.text.push_str(text);
-        }
-        Ok(self.check.clone())
-    }
-}
-
 fn json<T: Serialize + ?Sized>(value: &T) -> Cow<'static, str> {
     // Types without maps of odd keys and without failing serializers cannot fail; reading the empty text would.
     Cow::Owned(serde_json::to_string(value).unwrap_or_default())
-}
-
-fn from_json<T: DeserializeOwned>(field: &'static str, text: &str) -> Result<T, Damaged> {
-    serde_json::from_str(text).map_err(|error| Damaged { field, reason: error.to_string() })
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(field: &'static str, text: &str) -> Result<T, Damaged> {
-    text.parse().map_err(|error: T::Err| Damaged { field, reason: error.to_string() })
 }
 
 fn status_text(status: InstanceStatus) -> &'static str {
@@ -172,24 +91,16 @@ fn observed_text(health: Health) -> &'static str {
     }
 }
 
-fn observed_from(text: &str) -> Result<Health, Damaged> {
-    [Health::Starting, Health::Passing, Health::Suspect, Health::Evicted]
-        .into_iter()
-        .find(|health| observed_text(*health) == text)
-        .ok_or_else(|| Damaged { field: "observed", reason: format!("unknown value {text:?}") })
-}
-
 /// When the probation of an evicted record is over; `None` for one that is live.
-pub(crate) fn evicted_until(record: &Record, retention: std::time::Duration) -> Option<Timestamp> {
+pub(crate) fn evicted_until(record: &Record, retention: Duration) -> Option<Timestamp> {
     (record.health == Health::Evicted).then(|| record.instance.since.plus(retention))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roundsman_protocol::Registration;
+    use roundsman_protocol::{Check, Registration};
     use roundsman_registry::Key;
-    use std::time::Duration;
 
     fn record() -> Record {
         let registration = Registration {
