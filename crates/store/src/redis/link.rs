@@ -103,6 +103,7 @@ pub(super) fn failed(error: RedisError) -> StoreError {
         Some(code) => return StoreError::unavailable(&format!("redis answered {code}"), error),
         None if error.is_connection_refusal() => "redis refuses connections",
         None if error.is_timeout() => "redis does not answer",
+        None if error.to_string().contains("invalid peer certificate") => "the certificate of redis is not trusted",
         None if error.is_io_error() => "the connection to redis broke",
         None => return StoreError::unavailable(&format!("redis: {}", error.category()), error),
     };
