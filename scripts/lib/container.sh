@@ -14,9 +14,10 @@ static_binaries() {
     need_rust
     local triple
     triple="$(uname -m)-unknown-linux-gnu"
-    step "Building static binaries (release; some minutes the first time)"
+    note "building static binaries (release; some minutes the first time)"
     (cd "$ROOT" && RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --quiet --release --target "$triple" \
         --bins -p roundsman-cli -p roundsman-product -p roundsman-order) || die "the build failed"
+    good "static binaries built"
     # shellcheck disable=SC2034  # for the build.sh that called this
     BINARIES="$TARGET_DIR/$triple/release"
 }
@@ -55,17 +56,6 @@ run_container() {
     step "Container $name"
     docker run --detach --name "$name" --network "$NETWORK" --restart unless-stopped "${options[@]}" \
         "roundsman/$name" "$@" >/dev/null || die "docker run failed"
-}
-
-# compose COMMAND...: whichever docker compose there is, on this repository's compose.yaml.
-compose() {
-    if docker compose version >/dev/null 2>&1; then
-        docker compose --file "$ROOT/compose.yaml" "$@"
-    elif has docker-compose; then
-        docker-compose --file "$ROOT/compose.yaml" "$@"
-    else
-        die "docker compose is missing; on Debian: apt-get install docker-compose"
-    fi
 }
 
 # is_healthy NAME: what the image's own health check says.

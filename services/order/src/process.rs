@@ -1,6 +1,7 @@
 //! What any service process needs and has nothing to do with what it serves: logs, signals, a ready file, a probe.
 
 use std::{
+    error::Error,
     io::{self, IsTerminal},
     net::SocketAddr,
     path::Path,
@@ -57,6 +58,12 @@ pub fn write_ready_file(path: &Path, listening: SocketAddr) -> io::Result<()> {
     let draft = path.with_added_extension("new");
     std::fs::write(&draft, json!({ "http.addr": listening }).to_string())?;
     std::fs::rename(&draft, path)
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// Asks the one that listens at `listen` for its health: for container health checks, which have no curl at hand.

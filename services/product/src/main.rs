@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when even this fails.
-            let _ = writeln!(std::io::stderr(), "product: {error}");
+            let _ = writeln!(std::io::stderr(), "product: {}", process::chain(&*error));
             ExitCode::FAILURE
         }
     }
