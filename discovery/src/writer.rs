@@ -4,6 +4,7 @@
 //! committed with the next batch. While a batch is on its way to the store, requests wait and become the next batch.
 
 mod batch;
+mod operation;
 mod task;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ pub mod edit;
 mod hub;
 mod ledger;
 mod log;
+mod recent;
 pub mod record;
 pub mod registry;
 mod table;

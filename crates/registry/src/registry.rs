@@ -1,16 +1,16 @@
 //! The registry: all namespaces, one writer, any number of readers.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use roundsman_protocol::{
-    Address, DiscoveryError, Flip, Instance, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
+    Address, DiscoveryError, Instance, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
     status::{NamespaceStatus, RecentFlip},
 };
 
@@ -18,14 +18,13 @@ use crate::{
     draft::{Draft, Limits},
     edit::{Edit, Effect, Key},
     hub::Hub,
+    recent::Recent,
     record::Record,
     table::Table,
 };
 
 /// How many changes a namespace's log keeps, unless the caller says otherwise.
 const LOG_CAPACITY: usize = 4_096;
-/// How many flips [`Registry::recent`] tells.
-const RECENT: usize = 32;
 
 /// Who is registered and who is alive.
 ///
@@ -42,7 +41,7 @@ pub struct Registry {
     retired: AtomicU64,
     incarnations: AtomicU64,
     len: AtomicUsize,
-    recent: Mutex<VecDeque<RecentFlip>>,
+    recent: Recent,
 }
 
 impl Registry {
@@ -63,7 +62,7 @@ impl Registry {
             retired: AtomicU64::new(0),
             incarnations: AtomicU64::new(0),
             len: AtomicUsize::new(0),
-            recent: Mutex::default(),
+            recent: Recent::default(),
         }
     }
 
@@ -107,8 +106,9 @@ impl Registry {
     /// All services of one namespace, or of all, by name.
     #[must_use]
     pub fn overview(&self, only: Option<&Namespace>) -> Vec<NamespaceStatus> {
-        let mut names: Vec<Namespace> = self.tables.load().keys().cloned().collect();
-        names.retain(|name| only.is_none_or(|only| only == name));
+        let tables = self.tables.load();
+        let names = tables.iter().filter(|(_, table)| !table.is_empty()).map(|(name, _)| name);
+        let mut names: Vec<Namespace> = names.filter(|name| only.is_none_or(|only| only == *name)).cloned().collect();
         names.sort();
         names.into_iter().map(|namespace| NamespaceStatus { services: self.services(&namespace), namespace }).collect()
     }
@@ -130,8 +130,7 @@ impl Registry {
     /// The latest flips, newest first, of one namespace or of all.
     #[must_use]
     pub fn recent(&self, only: Option<&Namespace>) -> Vec<RecentFlip> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().rev().filter(|flip| only.is_none_or(|only| *only == flip.namespace)).cloned().collect()
+        self.recent.newest_first(only)
     }
 
     /// How many instances there are, those on probation included.
@@ -152,12 +151,13 @@ impl Registry {
         self.hub.count()
     }
 
+    /// How many namespaces have an instance.
     pub(crate) fn namespaces(&self) -> usize {
-        self.tables.load().len()
+        self.tables.load().values().filter(|table| !table.is_empty()).count()
     }
 
     pub(crate) fn has_namespace(&self, namespace: &Namespace) -> bool {
-        self.tables.load().contains_key(namespace)
+        self.table(namespace).is_some_and(|table| !table.is_empty())
     }
 
     pub(crate) fn occupant(
@@ -203,7 +203,7 @@ impl Registry {
     /// Carries edits out, shows them to readers and wakes the watchers whom they concern.
     pub fn apply(&self, edits: &[Edit]) -> Vec<Effect> {
         let effects = self.carry_out(edits, true);
-        self.remember(&effects);
+        self.recent.remember(&effects);
         effects
     }
 
@@ -220,9 +220,6 @@ impl Registry {
             let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
             self.len.fetch_add(added, Ordering::Relaxed);
             self.len.fetch_sub(removed, Ordering::Relaxed);
-            if table.is_empty() {
-                self.drop_table(&namespace, &table);
-            }
             let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
             let services: HashSet<&ServiceName> = records.map(|record| &record.instance.name).collect();
             self.hub.wake(&namespace, services.into_iter());
@@ -231,38 +228,20 @@ impl Registry {
         all
     }
 
+    /// Adds a namespace, and drops those that are empty: not when they become so, since their watchers still want to
+    /// be told who left and why.
     fn add_table(&self, namespace: &Namespace) -> Arc<Table> {
-        let table = Arc::new(Table::new(self.retired(), self.log_capacity));
         let mut tables = HashMap::clone(&self.tables.load());
+        tables.retain(|_, table| {
+            let kept = !table.is_empty();
+            if !kept {
+                self.retired.fetch_max(table.revision(), Ordering::AcqRel);
+            }
+            kept
+        });
+        let table = Arc::new(Table::new(self.retired(), self.log_capacity));
         tables.insert(namespace.clone(), Arc::clone(&table));
         self.tables.store(Arc::new(tables));
         table
-    }
-
-    fn drop_table(&self, namespace: &Namespace, table: &Table) {
-        self.retired.fetch_max(table.revision(), Ordering::AcqRel);
-        let mut tables = HashMap::clone(&self.tables.load());
-        tables.remove(namespace);
-        self.tables.store(Arc::new(tables));
-    }
-
-    fn remember(&self, effects: &[Effect]) {
-        let flips = effects.iter().filter_map(|effect| {
-            let after = effect.after.as_ref()?;
-            let flipped = effect.before.as_ref().is_none_or(|before| before.status() != after.status());
-            let known = &after.instance;
-            flipped.then(|| RecentFlip {
-                namespace: known.namespace.clone(),
-                name: known.name.clone(),
-                id: known.id.clone(),
-                address: known.address.to_string().into(),
-                flip: Flip { at: known.since, status: known.status, reason: Arc::clone(&known.reason) },
-            })
-        });
-        let flips: Vec<RecentFlip> = flips.collect();
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.extend(flips);
-        let excess = recent.len().saturating_sub(RECENT);
-        recent.drain(..excess);
     }
 }

@@ -1,8 +1,7 @@
 //! The writer's loop.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, FutureExt};
 use roundsman_health::{Observation, Rounds};
 use roundsman_protocol::{Clock, DiscoveryError};
 use roundsman_registry::{Edit, Effect, Health, Limits, Registry};
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Request,
     batch::{Batch, Unwritten},
+    operation::{Operation, What},
 };
 use crate::{metrics::Meters, store_state::StoreState};
 
@@ -47,20 +47,6 @@ pub(crate) struct Task {
     pub(crate) refuse_until: Option<Instant>,
 }
 
-/// The one thing that the store is doing.
-struct Operation {
-    what: What,
-    result: BoxFuture<'static, Result<(), StoreError>>,
-    began: Instant,
-}
-
-enum What {
-    Commit(Batch),
-    /// The store lost its contents; after the refill the batch is committed again.
-    Refill(Option<Batch>),
-    Probe,
-}
-
 // === impl Task ===
 
 impl Task {
@@ -79,7 +65,7 @@ impl Task {
                     if count > 0 { self.observe(observations.drain(..)) }
                     if idle && self.refuse_until.is_none() { operation = self.begin(&mut requests) }
                 }
-                result = running(&mut operation) => {
+                result = Operation::running(&mut operation) => {
                     if let Some(Operation { what, began, .. }) = operation.take() {
                         operation = self.finished(what, result, began);
                     }
@@ -189,16 +175,13 @@ impl Task {
     }
 
     fn commit(&self, batch: Batch) -> Operation {
-        let (store, changes) = (Arc::clone(&self.store), batch.changes.clone());
-        let result = async move { store.commit(&changes).await.map(drop) };
-        Operation { what: What::Commit(batch), result: result.boxed(), began: Instant::now() }
+        Operation::commit(&self.store, batch)
     }
 
     fn refill(&self, batch: Option<Batch>) -> Operation {
-        let (store, records) = (Arc::clone(&self.store), self.registry.records());
+        let records = self.registry.records();
         tracing::warn!(instances = records.len(), "the store came back without its contents and is filled again");
-        let result = async move { store.refill(&records).await.map(drop) };
-        Operation { what: What::Refill(batch), result: result.boxed(), began: Instant::now() }
+        Operation::refill(&self.store, records, batch)
     }
 
     /// Nobody asked for anything: writes what was observed, or asks the store how it is.
@@ -207,8 +190,7 @@ impl Task {
         if let Some(operation) = self.begin(requests) {
             return operation;
         }
-        let store = Arc::clone(&self.store);
-        Operation { what: What::Probe, result: async move { store.probe().await }.boxed(), began: Instant::now() }
+        Operation::probe(&self.store)
     }
 
     fn finished(&mut self, what: What, result: Result<(), StoreError>, began: Instant) -> Option<Operation> {
@@ -279,19 +261,13 @@ impl Task {
     /// The last batch before the server stops.
     async fn write_the_rest(&mut self, requests: &mut Vec<Request>) {
         let mut operation = self.begin(requests);
-        while let Some(Operation { what, result, began }) = operation.take() {
-            operation = self.finished(what, result.await, began);
+        while let Some(running) = operation.take() {
+            let (what, result, began) = running.ended().await;
+            operation = self.finished(what, result, began);
         }
         if !self.unwritten.is_empty() {
             tracing::warn!(changes = self.unwritten.len(), "stopping with observations that the store did not take");
         }
-    }
-}
-
-async fn running(operation: &mut Option<Operation>) -> Result<(), StoreError> {
-    match operation {
-        Some(operation) => (&mut operation.result).await,
-        None => pending().await,
     }
 }
 

@@ -1,5 +1,13 @@
 //! The server on real sockets.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, and what they share has none"
+)]
+
 mod bad_input;
 mod by_hand;
 mod health;

@@ -9,7 +9,7 @@ use roundsman_protocol::{
 };
 use roundsman_registry::{Edit, Health, Key, Limits, Registry};
 
-const LIMITS: Limits = Limits { max_instances: 10_000, max_namespaces: 10 };
+const LIMITS: Limits = Limits { max_instances: 10_000, max_namespaces: 100 };
 const LOG_CAPACITY: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -258,18 +258,30 @@ fn ids_are_unique_in_a_namespace_and_limits_hold() {
 }
 
 #[test]
-fn the_cursor_of_an_emptied_namespace_is_never_mistaken() {
+fn the_watchers_of_an_emptied_namespace_are_told_and_their_cursors_never_mistaken() {
     let registry = Registry::new(1);
-    let mut watcher =
-        Watcher { query: Query { scope: Scope::All, ..Query::default() }, cursor: None, copy: BTreeMap::new() };
-    for round in 0..20_u8 {
+    let query = Query { scope: Scope::All, ..Query::default() };
+    let mut watcher = Watcher { query, cursor: None, copy: BTreeMap::new() };
+    for round in 0..40_u8 {
         let step = Step::Register { id: Some(round % 3), service: 0, port: 1 + u16::from(round % 2), tagged: false };
         step_registry(&registry, &step, Timestamp::default());
         if round % 4 != 0 {
             watcher.look(&registry);
         }
         step_registry(&registry, &Step::Deregister { id: round % 3 }, Timestamp::default());
-        if round % 3 != 0 {
+        if round % 5 == 1 && round % 4 != 0 {
+            let update = registry.look(&namespace(), &watcher.query, watcher.cursor);
+            assert_eq!(&*update.removed[0].reason, "deregistered");
+        }
+        if round % 3 == 0 {
+            // Another namespace is added, and the empty one dropped.
+            let other = Registration::new(service(0), "10.0.0.9:1".parse().unwrap());
+            let mut draft = registry.draft(LIMITS);
+            let space = format!("n{round}").parse().unwrap();
+            draft.register(&space, Arc::new(other), Timestamp::default()).unwrap();
+            registry.apply(&draft.finish().0);
+        }
+        if round % 3 != 1 {
             watcher.look(&registry);
             assert!(watcher.copy.is_empty());
         }
