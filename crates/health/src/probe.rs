@@ -110,6 +110,14 @@ impl Probe {
             Self::Https(_) | Self::Tcp(_) => std::future::pending().await,
         }
     }
+
+    /// Closes the kept connection, if there is one.
+    pub(crate) fn let_go(&mut self) {
+        match self {
+            Self::Http(probe) => probe.let_go(),
+            Self::Https(_) | Self::Tcp(_) => {}
+        }
+    }
 }
 
 // === impl Finding ===

@@ -101,6 +101,9 @@ impl Visitor {
             let now = Instant::now();
             if closed && finding.class == Some(Class::Passed) {
                 self.habit.closed_harmlessly(now);
+                if !self.habit.keeps(now) {
+                    self.probe.let_go();
+                }
             }
             let step = self.judge(&finding, now);
             if self.report(step, &finding, took).await.is_err() {

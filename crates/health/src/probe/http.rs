@@ -81,6 +81,10 @@ impl HttpProbe {
         self.kept = None;
     }
 
+    pub(crate) fn let_go(&mut self) {
+        self.kept = None;
+    }
+
     async fn ask(&mut self, visit: &Visit<'_>, seen: &mut Option<u16>) -> Finding {
         if let Some(Kept { stream, visits, _ticket: ticket }) = self.kept.take()
             && visits < VISITS_PER_CONNECTION

@@ -31,10 +31,13 @@ async fn a_closed_connection_is_a_death_seen_at_once() {
 #[tokio::test]
 async fn a_reset_connection_is_a_death_seen_at_once() {
     let (kill, killed) = tokio::sync::watch::channel(false);
-    let server = Server::start(move |_, mut stream, seen| {
+    let server = Server::start(move |number, mut stream, seen| {
         let mut killed = killed.clone();
         async move {
             request(&mut stream, &seen).await;
+            if number > 0 {
+                return std::future::pending().await;
+            }
             stream.write_all(OK).await.unwrap();
             killed.wait_for(|killed| *killed).await.unwrap();
             stream.set_zero_linger().unwrap();
@@ -43,13 +46,11 @@ async fn a_reset_connection_is_a_death_seen_at_once() {
     .await;
     let mut watched = passing(settings(), &server).await;
     kill.send_replace(true);
-    until("the prompt visit", || server.seen.connections() >= 2).await;
+    until("the prompt visit", || server.seen.requests() == 2).await;
     drop(server);
-    let (health, class, _) = watched.flip().await;
-    assert!(
-        health == Health::Evicted && class == Class::Refused || health == Health::Suspect && class == Class::Reset,
-        "{health:?} {class:?}"
-    );
+    let broken = (Health::Suspect, Class::Reset, "GET /health: connection closed without an answer".to_owned());
+    assert_eq!(watched.flip().await, broken, "the visit was under way when the rest of it died");
+    assert_eq!(watched.flip().await, (Health::Evicted, Class::Refused, "GET /health: connection refused".into()));
     watched.stop().await;
 }
 
