@@ -3,7 +3,7 @@
 //! Not tarpc's own server channel, whose documented use spawns a task per call: lookups are answered inline, so that a burst of
 //! calls becomes a burst of answers in one write, and calls that wait are futures of this task.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::BytesMut;
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -14,7 +14,10 @@ use roundsman_protocol::{
 };
 use tarpc::ServerError;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_util::{codec::Framed, sync::CancellationToken};
+use tokio_util::{
+    codec::Framed,
+    sync::{CancellationToken, WaitForCancellationFuture},
+};
 
 use super::{
     answer::{Answered, Caller},
@@ -56,9 +59,16 @@ impl Connection {
 
     /// Serves until the client hangs up, breaks a rule, or `stop`. Returns the reason to count, if there is one.
     pub(super) async fn run(mut self, stop: &CancellationToken) -> Option<&'static str> {
+        // One future for all turns: making one for each would lock what all connections share, twice per call.
+        let mut stopped = std::pin::pin!(stop.cancelled());
         let end = loop {
-            if let Err(end) = self.turn(stop).await {
-                break end;
+            let busy = match self.turn(stopped.as_mut()).await {
+                Ok(busy) => busy,
+                Err(end) => break end,
+            };
+            // A client that never pauses must not keep the server from stopping.
+            if busy && stop.is_cancelled() {
+                break self.drain().await;
             }
         };
         for id in &self.registered {
@@ -70,14 +80,15 @@ impl Connection {
         }
     }
 
-    /// Waits for something to do, does all that is there, and flushes.
-    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), End> {
+    /// Waits for something to do, does all that is there, and flushes. Says whether there was more than one burst takes.
+    async fn turn(&mut self, stopped: Pin<&mut WaitForCancellationFuture<'_>>) -> Result<bool, End> {
         tokio::select! {
             biased;
             answered = self.calls.next(), if !self.calls.is_empty() => self.answer(answered).await?,
             frame = self.frames.next() => self.take(frame).await?,
-            () = stop.cancelled() => return self.drain().await,
+            () = stopped => return Err(self.drain().await),
         }
+        let mut busy = true;
         for _ in 0..BURST {
             let ready = async {
                 tokio::select! {
@@ -89,24 +100,31 @@ impl Connection {
             match ready.now_or_never() {
                 Some(Ok(answered)) => self.answer(answered).await?,
                 Some(Err(frame)) => self.take(frame).await?,
-                None => break,
+                None => {
+                    busy = false;
+                    break;
+                }
             }
         }
-        self.flush().await
+        self.flush().await.map(|()| busy)
     }
 
     /// The server stops: answers the calls in flight, reads no more. Watches end by themselves.
-    async fn drain(&mut self) -> Result<(), End> {
+    async fn drain(&mut self) -> End {
         self.calls.stop();
         while !self.calls.is_empty() {
             let answered = self.calls.next().await;
-            self.answer(answered).await?;
+            if let Err(end) = self.answer(answered).await {
+                return end;
+            }
         }
-        self.flush().await?;
+        if let Err(end) = self.flush().await {
+            return end;
+        }
         if let Err(error) = self.frames.close().await {
             tracing::debug!(%error, "a client was gone before the server was");
         }
-        Err(End::Orderly)
+        End::Orderly
     }
 
     async fn take(&mut self, frame: Option<std::io::Result<BytesMut>>) -> Result<(), End> {
@@ -174,11 +192,14 @@ impl Connection {
     }
 
     async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(), End> {
-        match timeout(STALL, written).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Closed("broken")),
-            Err(_) => Err(End::Closed("unread")),
-        }
+        let mut written = std::pin::pin!(written);
+        // Nearly always there is room, and then no timer is needed.
+        let at_once = poll_fn(|cx| Poll::Ready(written.as_mut().poll(cx))).await;
+        let result = match at_once {
+            Poll::Ready(result) => result,
+            Poll::Pending => timeout(STALL, written).await.map_err(|_| End::Closed("unread"))?,
+        };
+        result.map_err(|_| End::Closed("broken"))
     }
 
     fn namespace(&self) -> &Namespace {
