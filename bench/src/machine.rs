@@ -9,6 +9,8 @@ pub(crate) struct Machine {
     model: String,
     memory_gib: f64,
     kernel: String,
+    /// Of the last minute: what else was going on before the run.
+    busy: String,
 }
 
 // === impl Machine ===
@@ -16,6 +18,7 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn look() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let load = read("/proc/loadavg");
         let value = |text: &str, key: &str| {
             let line = text.lines().find(|line| line.starts_with(key))?;
             line.split_once(':').map(|(_, value)| value.trim().to_owned())
@@ -27,13 +30,17 @@ impl Machine {
             model: value(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
             memory_gib: kilobytes / 1_048_576.0,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            busy: load.split_ascii_whitespace().next().unwrap_or("unknown").to_owned(),
         }
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cores, model, memory_gib, kernel } = self;
-        write!(f, "{cores} cores of {model}, {memory_gib:.0} GiB of memory, Linux {kernel}")
+        let Self { cores, model, memory_gib, kernel, busy } = self;
+        write!(
+            f,
+            "{cores} cores of {model}, {memory_gib:.0} GiB of memory, Linux {kernel}, load average {busy} before the run"
+        )
     }
 }

@@ -47,7 +47,7 @@ impl Plan {
     fn full() -> Self {
         Self {
             quick: false,
-            rounds: 3,
+            rounds: 5,
             reads: Duration::from_millis(1_500),
             writes: Duration::from_secs(3),
             services: 10_000,

@@ -1,6 +1,6 @@
 //! Watchers: clients that keep what they see in a map, and say when it changed.
 
-use std::{collections::HashSet, net::SocketAddr, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use roundsman::{Discovery, Event, Query};
 use roundsman_protocol::{InstanceId, ServiceName};
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Watchers {
     count: usize,
     sightings: mpsc::Receiver<Sighting>,
+    /// Why the last instance went.
+    reason: Arc<str>,
     _tasks: JoinSet<()>,
 }
 
@@ -32,7 +34,7 @@ enum Sighting {
     /// The first snapshot.
     Ready,
     Here(InstanceId, Instant),
-    Gone(InstanceId, Instant),
+    Gone(InstanceId, Instant, Arc<str>),
 }
 
 /// What is waited for.
@@ -62,7 +64,7 @@ impl Watchers {
                 tasks.spawn(follow(watch, sender.clone()));
             }
         }
-        let mut watchers = Self { count, sightings, _tasks: tasks };
+        let mut watchers = Self { count, sightings, reason: "".into(), _tasks: tasks };
         let end = Instant::now() + PATIENCE;
         for _ in 0..count {
             while !matches!(watchers.next(end).await?, Sighting::Ready) {}
@@ -77,7 +79,10 @@ impl Watchers {
         while latencies.count() < self.count as u64 {
             let (seen, which, at) = match self.next(end).await? {
                 Sighting::Here(which, at) => (Change::Here, which, at),
-                Sighting::Gone(which, at) => (Change::Gone, which, at),
+                Sighting::Gone(which, at, reason) => {
+                    self.reason = reason;
+                    (Change::Gone, which, at)
+                }
                 Sighting::Ready => continue,
             };
             if seen == change && which == *id {
@@ -85,6 +90,11 @@ impl Watchers {
             }
         }
         Ok(latencies)
+    }
+
+    /// What the watchers were told when the last instance went.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
     }
 
     async fn next(&mut self, end: Instant) -> Result<Sighting> {
@@ -103,7 +113,11 @@ async fn follow(mut watch: roundsman::Watch, sightings: mpsc::Sender<Sighting>) 
         match event {
             Event::Snapshot(instances) => {
                 let now: HashSet<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
-                seen.extend(known.difference(&now).map(|id: &InstanceId| Sighting::Gone(id.clone(), Instant::now())));
+                seen.extend(
+                    known.difference(&now).map(|id: &InstanceId| {
+                        Sighting::Gone(id.clone(), Instant::now(), "not in the snapshot".into())
+                    }),
+                );
                 seen.extend(now.difference(&known).map(|id| Sighting::Here(id.clone(), Instant::now())));
                 known = now;
                 if std::mem::take(&mut first) {
@@ -117,7 +131,7 @@ async fn follow(mut watch: roundsman::Watch, sightings: mpsc::Sender<Sighting>) 
             }
             Event::Removed(removed) => {
                 if known.remove(&removed.id) {
-                    seen.push(Sighting::Gone(removed.id, Instant::now()));
+                    seen.push(Sighting::Gone(removed.id, Instant::now(), removed.reason));
                 }
             }
         }

@@ -13,6 +13,8 @@ use crate::{
     rpc::{self, Connection},
 };
 
+/// Services that new instances belong to: a dozen in each at the end of a run.
+const SERVICES: u32 = 10_000;
 /// How long a call may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -116,7 +118,7 @@ impl Caller for Register {
         // Numbers, and with them addresses, that no other caller uses.
         let number = self.registered * 64 + self.caller;
         self.registered += 1;
-        let registration = population::instance(number, 1_000)?;
+        let registration = population::instance(number, SERVICES)?;
         let answer = self.connection.client.register(rpc::within(PATIENCE), registration).await;
         rpc::answer("register", answer).map(drop)
     }
