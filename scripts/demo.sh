@@ -44,7 +44,10 @@ start() {
     "$@" --ready-file "$TMP/$name.ready" >>"$TMP/$name.log" 2>&1 &
     PID=$!
     PIDS+=("$PID")
-    wait_for 20 "$name, whose log is: $(tail -n 3 "$TMP/$name.log" 2>/dev/null)" test -s "$TMP/$name.ready"
+    if ! (wait_for 20 "$name to serve; its last words:" test -s "$TMP/$name.ready"); then
+        tail -n 5 "$TMP/$name.log" >&2
+        exit 1
+    fi
 }
 
 # address NAME FIELD: where it really listens.
