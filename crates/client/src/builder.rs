@@ -1,10 +1,10 @@
 //! How a client is set up.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use roundsman_protocol::{Codec, Invalid, Namespace, ServiceName, handshake::Hello, time};
+use roundsman_protocol::{Clock, Codec, Invalid, Namespace, ServiceName, handshake::Hello, time};
 
-use crate::{discovery::Discovery, error::Error, link::Link, servers::Servers};
+use crate::{cache::Settings, discovery::Discovery, error::Error, link::Link, servers::Servers};
 
 /// How a client is set up; made by [`Discovery::builder`].
 ///
@@ -30,6 +30,8 @@ pub struct Builder {
     service: Option<String>,
     timeout: Duration,
     codec: Codec,
+    empty_grace: Duration,
+    snapshot_file: Option<PathBuf>,
 }
 
 /// How long a call may take unless the caller says otherwise.
@@ -37,6 +39,9 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The server that is asked when none is named.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:5555";
+
+/// How long resolvers keep their instances against the word of a server that has lost its memory, unless told otherwise.
+pub const DEFAULT_EMPTY_GRACE: Duration = Duration::from_secs(30);
 
 /// Longest time a call may be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -51,6 +56,8 @@ impl Default for Builder {
             service: None,
             timeout: DEFAULT_TIMEOUT,
             codec: Codec::default(),
+            empty_grace: DEFAULT_EMPTY_GRACE,
+            snapshot_file: None,
         }
     }
 }
@@ -83,6 +90,25 @@ impl Builder {
     /// How messages are written on the wire. By default postcard; JSON is for looking at.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
+        self
+    }
+
+    /// How long [resolvers](crate::Resolver) keep the instances they know when a server that has just started, or
+    /// another server, says that there are none. It may have lost its memory, and everybody is about to register
+    /// again; the list is marked stale meanwhile. After that the server is asked again, and believed. By default
+    /// [`DEFAULT_EMPTY_GRACE`]; zero believes it at once.
+    pub fn empty_grace(mut self, grace: Duration) -> Self {
+        self.empty_grace = grace;
+        self
+    }
+
+    /// A file in which [resolvers](crate::Resolver) save what they know, at most once a second, and from which they
+    /// take it when no server can be reached at their start. What was read is marked stale. One file per
+    /// program and namespace: the last one to write wins. By default there is none.
+    ///
+    /// A file that cannot be read or written is logged and otherwise ignored.
+    pub fn snapshot_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.snapshot_file = Some(path.into());
         self
     }
 
@@ -123,6 +149,13 @@ impl Builder {
             );
             return Err(Invalid::new("timeout", rule).into());
         }
-        Ok(Discovery::start(servers, Hello::new(self.codec, namespace, service), self.timeout))
+        let settings = Settings {
+            namespace: namespace.clone(),
+            timeout: self.timeout,
+            empty_grace: self.empty_grace.min(MAX_TIMEOUT),
+            snapshot_file: self.snapshot_file,
+            clock: Clock::system(),
+        };
+        Ok(Discovery::start(servers, Hello::new(self.codec, namespace, service), settings))
     }
 }

@@ -8,10 +8,12 @@ use tarpc::{
     client::RpcError,
     context::{self, Context},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
-    discovery::Discovery,
     error::Error,
     link::{Connection, Link},
 };
@@ -23,57 +25,59 @@ enum Try<T> {
     Broken,
 }
 
-impl Discovery {
-    /// Sends a call, again on each new connection, until it is answered or `timeout` has passed.
-    ///
-    /// Only for calls that may be repeated, which all of the protocol's are.
-    pub(crate) async fn call<T, F, R>(&self, timeout: Duration, send: F) -> Result<T, Error>
-    where
-        F: Fn(Arc<Connection>, Context) -> R,
-        R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
-    {
-        let deadline = Instant::now() + timeout;
-        let mut context = context::current();
-        context.deadline = deadline.into_std();
-        let mut broken = None;
-        loop {
-            let connection = self.connection(broken, deadline).await?;
-            let answers = connection.answers();
-            let sent = send(Arc::clone(&connection), context);
-            let Ok(answer) = timeout_at(deadline, sent).await else {
-                return Err(late(&connection, answers, timeout));
-            };
-            match judge(&connection, answers, timeout, answer) {
-                Try::Done(result) => return result,
-                Try::Broken => broken = Some(connection.generation),
-            }
+/// Sends a call, again on each new connection, until it is answered or `timeout` has passed.
+///
+/// Only for calls that may be repeated, which all of the protocol's are.
+pub(crate) async fn call<T, F, R>(link: &watch::Receiver<Link>, timeout: Duration, send: F) -> Result<T, Error>
+where
+    F: Fn(Arc<Connection>, Context) -> R,
+    R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
+{
+    let deadline = Instant::now() + timeout;
+    let mut context = context::current();
+    context.deadline = deadline.into_std();
+    let mut broken = None;
+    loop {
+        let connection = connection(link, broken, deadline).await?;
+        let answers = connection.answers();
+        let sent = send(Arc::clone(&connection), context);
+        let Ok(answer) = timeout_at(deadline, sent).await else {
+            return Err(late(&connection, answers, timeout));
+        };
+        match judge(&connection, answers, timeout, answer) {
+            Try::Done(result) => return result,
+            Try::Broken => broken = Some(connection.generation),
         }
     }
+}
 
-    /// The connection, or, when that one is broken, the next.
-    async fn connection(&self, broken: Option<u64>, deadline: Instant) -> Result<Arc<Connection>, Error> {
-        let usable = |link: &Link| match link {
-            Link::Up(connection) => Some(connection.generation) != broken,
-            Link::Away { .. } => false,
-            Link::Closed => true,
-        };
-        if let Link::Up(connection) = &*self.inner.link.borrow()
-            && Some(connection.generation) != broken
-        {
-            return Ok(Arc::clone(connection));
-        }
-        let mut link = self.inner.link.clone();
-        // An if-let would hold the channel's lock across the other branch.
-        let found = match timeout_at(deadline, link.wait_for(usable)).await {
-            Ok(Ok(link)) => Some(link.clone()),
-            Ok(Err(_)) => Some(Link::Closed),
-            Err(_) => None,
-        };
-        match found.unwrap_or_else(|| self.inner.link.borrow().clone()) {
-            Link::Up(connection) => Ok(connection),
-            Link::Away { tried, .. } => Err(Error::away(tried)),
-            Link::Closed => Err(Error::Closed),
-        }
+/// The connection, or, when that one is broken, the next.
+async fn connection(
+    link: &watch::Receiver<Link>,
+    broken: Option<u64>,
+    deadline: Instant,
+) -> Result<Arc<Connection>, Error> {
+    let usable = |link: &Link| match link {
+        Link::Up(connection) => Some(connection.generation) != broken,
+        Link::Away { .. } => false,
+        Link::Closed => true,
+    };
+    if let Link::Up(connection) = &*link.borrow()
+        && Some(connection.generation) != broken
+    {
+        return Ok(Arc::clone(connection));
+    }
+    let mut waiting = link.clone();
+    // An if-let would hold the channel's lock across the other branch.
+    let found = match timeout_at(deadline, waiting.wait_for(usable)).await {
+        Ok(Ok(link)) => Some(link.clone()),
+        Ok(Err(_)) => Some(Link::Closed),
+        Err(_) => None,
+    };
+    match found.unwrap_or_else(|| link.borrow().clone()) {
+        Link::Up(connection) => Ok(connection),
+        Link::Away { tried, .. } => Err(Error::away(tried)),
+        Link::Closed => Err(Error::Closed),
     }
 }
 

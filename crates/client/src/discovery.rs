@@ -9,14 +9,25 @@ use std::{
 };
 
 use roundsman_protocol::{
-    Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble, handshake::Hello, instance::Registered,
+    DiscoveryError, Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble, handshake::Hello,
+    instance::Registered,
 };
+use tarpc::{client::RpcError, context::Context};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    builder::Builder, error::Error, link::Link, new_instance::NewInstance, registration::Registration,
-    servers::Servers, supervisor::Supervisor, watch::Watch,
+    builder::Builder,
+    cache::{Cache, Settings},
+    call::call,
+    error::Error,
+    link::{Connection, Link},
+    new_instance::NewInstance,
+    registration::Registration,
+    resolver::Resolve,
+    servers::Servers,
+    supervisor::Supervisor,
+    watch::Watch,
 };
 
 /// A connection to the discovery servers that mends itself. Cheap to clone; clones share the connection.
@@ -57,8 +68,12 @@ pub(crate) struct Inner {
     pub(crate) closing: CancellationToken,
     /// The tasks of registrations.
     pub(crate) keepers: TaskTracker,
-    supervisor: TaskTracker,
-    stop: CancellationToken,
+    /// What the resolvers share.
+    pub(crate) cache: Arc<Cache>,
+    /// The tasks of connection and cache.
+    pub(crate) tasks: TaskTracker,
+    /// Ends them.
+    pub(crate) stop: CancellationToken,
 }
 
 // === impl Discovery ===
@@ -79,13 +94,14 @@ impl Discovery {
         Builder::default()
     }
 
-    pub(crate) fn start(servers: Vec<Arc<str>>, hello: Hello, timeout: Duration) -> Self {
-        let stop = CancellationToken::new();
+    pub(crate) fn start(servers: Vec<Arc<str>>, hello: Hello, settings: Settings) -> Self {
+        let (timeout, stop) = (settings.timeout, CancellationToken::new());
         let (task, link) = Supervisor::new(servers, hello, timeout, stop.clone());
-        let supervisor = TaskTracker::new();
-        supervisor.spawn(task.run());
+        let tasks = TaskTracker::new();
+        tasks.spawn(task.run());
         let (closing, keepers) = (CancellationToken::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { timeout, link, closing, keepers, supervisor, stop }) }
+        let cache = Arc::new(Cache::new(settings));
+        Self { inner: Arc::new(Inner { timeout, link, closing, keepers, cache, tasks, stop }) }
     }
 
     /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.
@@ -278,6 +294,44 @@ impl Discovery {
         Ok(Watch::new(self, query))
     }
 
+    /// Follows a service and keeps its instances at hand: lookups from memory, always up to date, and still
+    /// answered when no server is. See [`Resolver`](crate::Resolver); await what this returns to get one.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let products = discovery.resolver("product").await?;
+    /// if let Some(product) = products.pick() {
+    ///     println!("ask {}", product.address);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resolver<S>(&self, service: S) -> Resolve
+    where
+        S: TryInto<ServiceName>,
+        Error: From<S::Error>,
+    {
+        Resolve::new(self, service.try_into().map(Query::service).map_err(Error::from))
+    }
+
+    /// The same for what a query matches: several services, all of them, or those with a tag, metadata, a zone or a
+    /// version. The filter is applied here; resolvers of one service share one subscription, however they filter.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::Query;
+    ///
+    /// let new = Query { version: Some("2".into()), ..Query::service("product".try_into()?) };
+    /// let new = discovery.resolver_for(new).await?;
+    /// let everything = discovery.resolver_for(Query::default()).await?;
+    /// println!("{} of {}", new.instances().len(), everything.instances().len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resolver_for(&self, query: Query) -> Resolve {
+        Resolve::new(self, query.validate().map(|()| query).map_err(Error::from))
+    }
+
     /// Returns when a server is connected; at once if one is.
     ///
     /// # Errors
@@ -308,8 +362,17 @@ impl Discovery {
         self.inner.keepers.close();
         self.inner.keepers.wait().await;
         self.inner.stop.cancel();
-        self.inner.supervisor.close();
-        self.inner.supervisor.wait().await;
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Sends a call, again on each new connection, until it is answered or `timeout` has passed.
+    pub(crate) async fn call<T, F, R>(&self, timeout: Duration, send: F) -> Result<T, Error>
+    where
+        F: Fn(Arc<Connection>, Context) -> R,
+        R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
+    {
+        call(&self.inner.link, timeout, send).await
     }
 }
 

@@ -29,12 +29,25 @@
 //! }
 //! ```
 //!
+//! # Many lookups
+//!
+//! Whoever calls a service often resolves it once and picks from memory, in nanoseconds and without a server:
+//!
+//! ```no_run
+//! # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+//! let products = discovery.resolver("product").await?;
+//! let product = products.pick();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What happens when things fail
 //!
 //! - The connection breaks, the server restarts, or another one takes over: it is made again in the background, calls
 //!   wait for it within their deadline, registrations register again, watches go on.
 //! - No server is there: calls fail within their deadline (five seconds unless [`Builder::timeout`] says otherwise) with
 //!   [`Error::Unreachable`], a sentence that names each address and what came of it.
+//! - All servers are away: a [`Resolver`] goes on with what it knew last, marked stale with its age.
 //! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within fifteen seconds.
 //!
 //! # Logs
@@ -45,7 +58,9 @@
 
 mod backoff;
 mod builder;
+mod cache;
 mod call;
+mod changes;
 mod dial;
 mod discovery;
 mod error;
@@ -53,22 +68,27 @@ mod keeper;
 mod link;
 mod new_instance;
 mod registration;
+mod resolver;
 mod servers;
+mod snapshot;
 mod supervisor;
 mod watch;
 mod wire;
 
-pub use builder::{Builder, DEFAULT_SERVER, DEFAULT_TIMEOUT};
+pub use builder::{Builder, DEFAULT_EMPTY_GRACE, DEFAULT_SERVER, DEFAULT_TIMEOUT};
+pub use changes::Changes;
 pub use discovery::Discovery;
 pub use error::{Attempt, Attempts, Error};
 pub use new_instance::NewInstance;
 pub use registration::{Registration, RegistrationState};
+pub use resolver::{Resolve, Resolver};
 pub use roundsman_protocol::{
     Address, Check, CheckKind, Codec, DiscoveryError, Flip, Instance, InstanceId, InstanceStatus, Invalid, Meta,
     Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp, Trouble, instance::Outcome,
     instance::Registered,
 };
 pub use servers::Servers;
+pub use snapshot::Snapshot;
 pub use watch::{Event, Watch};
 
 /// The names, types and messages of the protocol, for what is not re-exported above.

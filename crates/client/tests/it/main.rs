@@ -4,5 +4,6 @@
 mod calls;
 mod failing;
 mod registering;
+mod resolving;
 mod support;
 mod watching;

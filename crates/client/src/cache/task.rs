@@ -1,0 +1,228 @@
+//! The task that keeps the lists up to date, by one watch for all of them.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_protocol::{Cursor, Query, ServiceName, Update, rpc::Wait};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cache,
+    file::{self, Image},
+    table::{Table, Touched},
+};
+use crate::{backoff::Backoff, call::call, error::Error, link::Link, snapshot::Stale};
+
+/// How long one question to the server stays open before it is asked anew.
+const WAIT: Duration = Duration::from_secs(30);
+/// First and longest pause after a refusal.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// The task's state. It holds nothing of [`Discovery`](crate::Discovery), whose last handle ends it.
+#[derive(Debug)]
+pub(crate) struct Task {
+    cache: Arc<Cache>,
+    table: Table,
+    link: watch::Receiver<Link>,
+    stop: CancellationToken,
+    backoff: Backoff,
+    /// What was saved, by earlier lives or by this one.
+    image: Image,
+    saver: Option<watch::Sender<Image>>,
+}
+
+/// What the server is asked next.
+#[derive(Debug)]
+enum Step {
+    /// The watch itself.
+    Watch { services: Vec<ServiceName>, after: Option<Cursor>, wait: Duration },
+    /// A snapshot of services that join it.
+    Add { services: Vec<ServiceName> },
+}
+
+// === impl Task ===
+
+impl Task {
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        link: watch::Receiver<Link>,
+        stop: CancellationToken,
+        saver: Option<watch::Sender<Image>>,
+    ) -> Self {
+        let table = Table::new(cache.settings.empty_grace, Instant::now());
+        let image = Image::new(cache.settings.namespace.clone());
+        Self { cache, table, link, stop, backoff: Backoff::new(PAUSES.0, PAUSES.1), image, saver }
+    }
+
+    /// Keeps the lists up to date until it is told to stop; then they stay as they are, marked stale.
+    pub(crate) async fn run(mut self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(self.keep_fresh()).await;
+        self.lost();
+    }
+
+    async fn keep_fresh(&mut self) {
+        if let Some(path) = self.cache.settings.snapshot_file.clone() {
+            self.image = file::read(path, self.image.clone()).await;
+        }
+        loop {
+            let link = self.link.borrow_and_update().clone();
+            match link {
+                Link::Up(connection) => {
+                    let ended = self.follow(connection.generation).await;
+                    self.lost();
+                    let Err(error) = ended else { continue };
+                    tracing::warn!(%error, "the watch of the resolvers was refused; trying again");
+                    self.fall_back();
+                    sleep(self.backoff.next()).await;
+                }
+                Link::Away { failed_rounds, .. } => {
+                    if failed_rounds > 0 {
+                        self.fall_back();
+                    }
+                    tokio::select! {
+                        changed = self.link.changed() => if changed.is_err() { return },
+                        () = self.cache.subscribed.notified() => self.show(&Touched::All),
+                    }
+                }
+                Link::Closed => return,
+            }
+        }
+    }
+
+    /// Follows all that is wanted for as long as this connection lasts.
+    async fn follow(&mut self, generation: u64) -> Result<(), Error> {
+        let link = self.link.clone();
+        // At first only this: what happened meanwhile? The lists are stale until that is answered.
+        let mut caught_up = false;
+        loop {
+            let step = self.next_step(caught_up);
+            let answer = tokio::select! {
+                biased;
+                () = gone(link.clone(), generation) => return Ok(()),
+                answer = self.ask(step.as_ref()) => answer,
+                () = self.cache.subscribed.notified() => {
+                    // What is known already need not wait for the server.
+                    self.show(&Touched::Some([].into()));
+                    // The watch must stand at this moment for others to join it.
+                    caught_up = false;
+                    continue;
+                }
+                () = until(self.table.next_due()) => {
+                    self.table.begin_anew();
+                    caught_up = false;
+                    continue;
+                }
+            };
+            let (update, now) = (answer?, Instant::now());
+            let touched = match step {
+                Some(Step::Watch { services, wait, .. }) => {
+                    caught_up = true;
+                    if !wait.is_zero() {
+                        self.backoff.reset();
+                    }
+                    self.table.apply(&services, update, now)
+                }
+                Some(Step::Add { services }) => self.table.add(&services, update, now),
+                None => continue,
+            };
+            self.show(&touched);
+            self.save();
+        }
+    }
+
+    fn next_step(&mut self, caught_up: bool) -> Option<Step> {
+        let Some(wanted) = self.cache.wanted() else {
+            self.table.clear(Instant::now());
+            return None;
+        };
+        self.table.retain(&wanted);
+        let after = self.table.cursor();
+        let watch = |services, wait| Some(Step::Watch { services, after, wait });
+        let Some(missing) = self.table.missing(&wanted).filter(|_| after.is_some()) else {
+            return watch(wanted, if caught_up { WAIT } else { Duration::ZERO });
+        };
+        let followed = self.table.followed();
+        if followed.is_empty() {
+            self.table.begin_anew();
+            return Some(Step::Watch { services: wanted, after: None, wait: Duration::ZERO });
+        }
+        if caught_up {
+            return Some(Step::Add { services: missing });
+        }
+        watch(followed, Duration::ZERO)
+    }
+
+    /// Asks; without a question, waits for ever.
+    async fn ask(&self, step: Option<&Step>) -> Result<Update, Error> {
+        let (services, after, wait) = match step {
+            Some(Step::Watch { services, after, wait }) => (services, *after, *wait),
+            Some(Step::Add { services }) => (services, None, Duration::ZERO),
+            None => std::future::pending().await,
+        };
+        let query = Query { services: services.clone(), ..Query::default() };
+        // The server ends the wait; the deadline is only for a server that does not.
+        call(&self.link, wait + self.cache.settings.timeout, |connection, context| {
+            let query = query.clone();
+            async move { connection.client.watch(context, query, after, Wait(wait)).await }
+        })
+        .await
+    }
+
+    fn lost(&mut self) {
+        self.table.lost(Instant::now());
+        self.show(&Touched::All);
+    }
+
+    /// No server answers: what was saved is better than nothing.
+    fn fall_back(&mut self) {
+        let Some(wanted) = self.cache.wanted() else { return };
+        let (now, clock) = (Instant::now(), self.cache.settings.clock.now());
+        let mut restored = false;
+        for (name, saved) in &self.image.services {
+            if wanted.is_empty() || wanted.binary_search(name).is_ok() {
+                let stale = Stale::aged(now, clock.since(saved.confirmed_at));
+                restored |= self.table.restore(name, &saved.instances, stale);
+            }
+        }
+        if restored {
+            if wanted.is_empty() {
+                self.table.assume_complete();
+            }
+            self.show(&Touched::All);
+        }
+    }
+
+    /// Shows the lists that a change concerns, and those that nobody has shown yet.
+    fn show(&self, touched: &Touched) {
+        for feed in self.cache.feeds() {
+            if (touched.concerns(&feed.query) || !feed.current().is_known())
+                && let Some(snapshot) = self.table.view(&feed.query)
+            {
+                feed.show(snapshot);
+            }
+        }
+    }
+
+    fn save(&mut self) {
+        let Some(saver) = &self.saver else { return };
+        self.image.update(&self.table, self.cache.settings.clock.now());
+        saver.send_replace(self.image.clone());
+    }
+}
+
+/// Returns when this connection is gone.
+async fn gone(mut link: watch::Receiver<Link>, generation: u64) {
+    let other = |link: &Link| !matches!(link, Link::Up(connection) if connection.generation == generation);
+    drop(link.wait_for(other).await.map(|_| ()));
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,235 @@
+//! Lookups from memory.
+
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use roundsman_protocol::{DiscoveryError, Instance, Invalid, Query, Scope, ServiceName};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{cache::Feed, changes::Changes, discovery::Discovery, error::Error, link::Link, snapshot::Snapshot};
+
+/// The instances of a service, or of what else a query matches, kept up to date in memory; made by
+/// [`Discovery::resolver`]. Cheap to clone.
+///
+/// All resolvers of a [`Discovery`] share one connection and one pending question on it. [`Resolver::pick`] and
+/// [`Resolver::instances`] are synchronous, take no lock and ask nobody: they answer what the server told last, which
+/// is up to date within milliseconds. When all servers are away they answer the last known list, and
+/// [`Snapshot::stale`] tells its age. The list is followed until the last resolver of it is dropped, or until
+/// [`Discovery::close`]; after that it stays as it is.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// let products = discovery.resolver("product").await?;
+/// match products.pick() {
+///     Some(product) => println!("ask {}", product.address),
+///     None => println!("nobody sells at the moment"),
+/// }
+/// if let Some(age) = products.snapshot().stale() {
+///     println!("as of {age:?} ago: no discovery server answers");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Resolver {
+    feed: Arc<Feed>,
+    discovery: Discovery,
+}
+
+/// A resolver to be: await it, or say first how. Made by [`Discovery::resolver`].
+///
+/// Awaiting it returns as soon as there is something to answer lookups from.
+///
+/// # Errors
+/// [`Error::is_not_found`] at once for a service that nobody registered, unless
+/// [`Resolve::even_if_unknown`]; [`Error::Unreachable`], [`Error::Refused`] or [`Error::Deadline`] when no server answered
+/// within the [timeout](Resolve::timeout) and no snapshot file knows the service; [`Error::Invalid`] for a
+/// name or a query that breaks a rule; [`Error::Closed`].
+#[must_use = "a resolver does nothing until it is awaited or started in the background"]
+pub struct Resolve {
+    discovery: Discovery,
+    query: Result<Query, Error>,
+    timeout: Duration,
+    even_if_unknown: bool,
+}
+
+// === impl Resolver ===
+
+impl Resolver {
+    /// One of the instances, each in its turn; `None` when there is none at the moment. Takes some ten nanoseconds.
+    #[must_use]
+    pub fn pick(&self) -> Option<Arc<Instance>> {
+        let current = self.feed.current();
+        let instances = current.instances();
+        let nth = self.feed.turn().checked_rem(instances.len())?;
+        instances.get(nth).cloned()
+    }
+
+    /// All instances that are handed out, sorted by service and id.
+    #[must_use]
+    pub fn instances(&self) -> Arc<[Arc<Instance>]> {
+        Arc::clone(self.feed.current().instances())
+    }
+
+    /// The same with what else is known about the list: whether it is stale, and how old.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.feed.snapshot()
+    }
+
+    /// A stream of snapshots: the present one, and another after each change. See [`Changes`].
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::new(self.clone())
+    }
+
+    /// Waits until there is an instance. For callers that may start before the service they call. Cancel safe.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let products = discovery.resolver("product").in_background()?;
+    /// let first = products.wait_for_first().await?;
+    /// println!("here it is: {}", first.address);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn wait_for_first(&self) -> Result<Arc<Instance>, Error> {
+        self.wait_until(|snapshot| !snapshot.instances().is_empty())
+            .await?
+            .instances()
+            .first()
+            .cloned()
+            .ok_or(Error::Closed)
+    }
+
+    /// What is resolved.
+    #[must_use]
+    pub fn query(&self) -> &Query {
+        &self.feed.query
+    }
+
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Returns when the client is closed.
+    pub(crate) async fn closed(&self) {
+        self.discovery.inner.stop.cancelled().await;
+    }
+
+    async fn wait_until(&self, condition: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Error> {
+        let mut changes = self.feed.changes();
+        let met =
+            async { changes.wait_for(|snapshot| condition(snapshot)).await.map(|snapshot| Arc::clone(&snapshot)) };
+        tokio::select! {
+            biased;
+            snapshot = met => snapshot.map_err(|_| Error::Closed),
+            () = self.closed() => Err(Error::Closed),
+        }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("query", self.query()).field("snapshot", &**self.feed.current()).finish()
+    }
+}
+
+// === impl Resolve ===
+
+impl Resolve {
+    pub(crate) fn new(discovery: &Discovery, query: Result<Query, Error>) -> Self {
+        let timeout = discovery.inner.timeout;
+        Self { discovery: discovery.clone(), query, timeout, even_if_unknown: false }
+    }
+
+    /// How long to wait for the first list. By default as long as [a call may take](crate::Builder::timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Also for a service that nobody has registered yet: its list is empty until somebody does.
+    pub fn even_if_unknown(mut self) -> Self {
+        self.even_if_unknown = true;
+        self
+    }
+
+    /// Does not wait at all: the list is empty until a server has answered. For programs that may start before their
+    /// discovery server; [`Resolver::wait_for_first`] waits later. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name or a query that breaks a rule, and [`Error::Closed`].
+    pub fn in_background(self) -> Result<Resolver, Error> {
+        let query = self.query?;
+        if query.scope != Scope::Available {
+            let rule = "a resolver knows what is handed out; use a watch for instances in other statuses";
+            return Err(Invalid::new("scope", rule).into());
+        }
+        let inner = &self.discovery.inner;
+        if inner.stop.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        let feed = inner.cache.subscribe(Query { history: false, ..query });
+        inner.cache.start(&inner.link, &inner.stop, &inner.tasks);
+        Ok(Resolver { feed, discovery: self.discovery })
+    }
+
+    async fn resolve(self) -> Result<Resolver, Error> {
+        let (timeout, even_if_unknown) = (self.timeout, self.even_if_unknown);
+        let deadline = Instant::now() + timeout;
+        let resolver = self.in_background()?;
+        let Ok(snapshot) = timeout_at(deadline, resolver.wait_until(Snapshot::is_known)).await else {
+            return Err(late(&resolver.discovery, timeout));
+        };
+        let snapshot = snapshot?;
+        if !even_if_unknown {
+            for service in &resolver.query().services {
+                if !snapshot.instances().iter().any(|instance| instance.name == *service) {
+                    known(&resolver.discovery, service, deadline).await?;
+                }
+            }
+        }
+        Ok(resolver)
+    }
+}
+
+impl IntoFuture for Resolve {
+    type Output = Result<Resolver, Error>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.resolve())
+    }
+}
+
+impl fmt::Debug for Resolve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolve").field("query", &self.query).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// Whether the service exists at all: nobody may be passing at the moment, and that is no reason to refuse.
+async fn known(discovery: &Discovery, service: &ServiceName, deadline: Instant) -> Result<(), Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let got = discovery.call(left, |connection, context| {
+        let service = service.clone();
+        async move { connection.client.get(context, service).await }
+    });
+    match got.await {
+        Ok(_) | Err(Error::Discovery(DiscoveryError::NonePassing { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why there is no list after all this time.
+fn late(discovery: &Discovery, after: Duration) -> Error {
+    match &*discovery.inner.link.borrow() {
+        Link::Up(connection) => Error::Deadline { server: Arc::clone(&connection.server), after },
+        Link::Away { tried, .. } => Error::away(tried.clone()),
+        Link::Closed => Error::Closed,
+    }
+}
