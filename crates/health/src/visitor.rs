@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use roundsman_protocol::{Address, Check};
+use roundsman_protocol::{Address, Check, CheckKind};
 use roundsman_registry::{Health, Key, Record};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
     habit::Habit,
@@ -43,6 +43,18 @@ pub(crate) struct Name {
     pub(crate) key: Key,
     pub(crate) incarnation: u64,
 }
+
+/// What a visit was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Due,
+    Nudged,
+    Closed,
+}
+
+/// How long a process that seems to be dying is given until it is visited once more, and once more.
+const DYING: [Duration; 4] =
+    [Duration::from_millis(5), Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
 
 /// Nobody takes observations any more.
 struct Deaf;
@@ -96,10 +108,18 @@ impl Visitor {
     pub(crate) async fn run(&mut self, first: Duration) {
         let mut due = Instant::now() + first;
         loop {
-            let closed = self.wait(due).await;
-            let Some((finding, took)) = self.visit().await else { return };
+            let wake = self.wait(due).await;
+            let Some((mut finding, mut took)) = self.visit().await else { return };
+            for pause in DYING {
+                if wake == Wake::Due || !self.may_be_dying(&finding) {
+                    break;
+                }
+                sleep(pause).await;
+                let Some(again) = self.visit().await else { return };
+                (finding, took) = again;
+            }
             let now = Instant::now();
-            if closed && finding.class == Some(Class::Passed) {
+            if wake == Wake::Closed && finding.class == Some(Class::Passed) {
                 self.habit.closed_harmlessly(now);
                 if !self.habit.keeps(now) {
                     self.probe.let_go();
@@ -122,26 +142,35 @@ impl Visitor {
         self.place.until_round(self.shared.epoch, self.interval, Instant::now())
     }
 
-    /// Waits until the next visit is due, or until something hurries it. Says whether that was a closed connection.
-    async fn wait(&mut self, due: Instant) -> bool {
-        let (mut due, mut hurried, mut closed) = (due, false, false);
+    /// Whether this may be what is left of a killed process: its sockets close one after the other, and until it is the
+    /// listener's turn the kernel goes on accepting connections for it, which nobody will ever answer.
+    fn may_be_dying(&self, finding: &Finding) -> bool {
+        match finding.class {
+            Some(Class::Reset) => true,
+            Some(Class::Passed) => self.check.kind == CheckKind::Tcp,
+            _ => false,
+        }
+    }
+
+    /// Waits until the next visit is due, or until something hurries it.
+    async fn wait(&mut self, due: Instant) -> Wake {
+        let (mut due, mut wake) = (due, Wake::Due);
         loop {
             tokio::select! {
                 () = sleep_until(due) => break,
-                () = self.line.nudged() => {}
-                () = self.probe.closed() => closed = true,
+                () = self.line.nudged() => wake = wake.max(Wake::Nudged),
+                () = self.probe.closed() => wake = Wake::Closed,
             }
-            hurried = true;
             let now = Instant::now();
             due = due.min(self.allowance.earliest(now));
             if due <= now {
                 break;
             }
         }
-        if hurried {
+        if wake != Wake::Due {
             self.allowance.book(Instant::now());
         }
-        closed
+        wake
     }
 
     /// Visits, when its turn has come. `None` when the rounds are over.

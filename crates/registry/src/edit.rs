@@ -163,7 +163,7 @@ fn register(
     }
     let fresh = Record::registered(key, registration, incarnation, at);
     let reason = Arc::clone(&fresh.instance.reason);
-    let history = current.flipped(Health::Starting, false, reason, at).history;
+    let history = current.flipped(fresh.health, false, reason, at).history;
     Arc::new(Record { history, ..fresh })
 }
 

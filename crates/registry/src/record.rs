@@ -1,12 +1,17 @@
 //! What the registry knows about one instance.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
-use roundsman_protocol::{Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
+use roundsman_protocol::{CheckKind, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::edit::Key;
+
+// Shared, because a registry holds very many instances that say the same.
+static REGISTERED: LazyLock<Arc<str>> = LazyLock::new(|| "registered".into());
+static CALLED_IN: LazyLock<Arc<str>> = LazyLock::new(|| "called in".into());
+static NOT_CHECKED: LazyLock<Arc<str>> = LazyLock::new(|| "not checked".into());
 
 /// One instance: what everyone sees of it, and what only the server knows.
 ///
@@ -48,14 +53,21 @@ pub enum Health {
 impl Record {
     /// A new record of something that just registered.
     #[must_use]
+    ///
+    /// Whoever is visited starts; whoever calls in did so by registering, and whoever is not checked is taken at its word.
     pub fn registered(key: &Key, registration: &Registration, incarnation: u64, now: Timestamp) -> Self {
+        let (health, reason) = match registration.check.kind {
+            CheckKind::None => (Health::Passing, &*NOT_CHECKED),
+            CheckKind::Ttl => (Health::Passing, &*CALLED_IN),
+            CheckKind::Http | CheckKind::Https | CheckKind::Tcp => (Health::Starting, &*REGISTERED),
+        };
         let instance = Instance {
             id: key.id.clone(),
             name: registration.name.clone(),
             namespace: key.namespace.clone(),
             address: registration.address.clone(),
-            status: InstanceStatus::Starting,
-            reason: Arc::from("registered"),
+            status: status(health, false),
+            reason: Arc::clone(reason),
             since: now,
             registered_at: now,
             check: registration.check.clone(),
@@ -67,7 +79,7 @@ impl Record {
             history: Vec::new(),
         };
         let flip = Flip { at: now, status: instance.status, reason: Arc::clone(&instance.reason) };
-        Self::restored(instance, Health::Starting, false, incarnation, Arc::new([flip]))
+        Self::restored(instance, health, false, incarnation, Arc::new([flip]))
     }
 
     /// A record as a store kept it. The instance's status is made to agree with `health` and `draining`.

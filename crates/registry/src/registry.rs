@@ -96,6 +96,13 @@ impl Registry {
         self.table(namespace).is_some_and(|table| table.cell(service).is_some())
     }
 
+    /// The name as the registry holds it, so that its instances share one text.
+    #[must_use]
+    pub fn shared_name(&self, namespace: &Namespace, service: ServiceName) -> ServiceName {
+        let known = self.table(namespace).and_then(|table| table.cell(&service));
+        known.map_or(service, |cell| cell.view().summary.name.clone())
+    }
+
     /// All services of a namespace, by name.
     #[must_use]
     pub fn services(&self, namespace: &Namespace) -> Vec<ServiceSummary> {

@@ -48,8 +48,7 @@ async fn a_reset_connection_is_a_death_seen_at_once() {
     kill.send_replace(true);
     until("the prompt visit", || server.seen.requests() == 2).await;
     drop(server);
-    let broken = (Health::Suspect, Class::Reset, "GET /health: connection closed without an answer".to_owned());
-    assert_eq!(watched.flip().await, broken, "the visit was under way when the rest of it died");
+    // The visit was under way when the rest of it died: visited once more within milliseconds, and not suspect first.
     assert_eq!(watched.flip().await, (Health::Evicted, Class::Refused, "GET /health: connection refused".into()));
     watched.stop().await;
 }

@@ -116,6 +116,7 @@ impl Caller {
         if let Err(invalid) = checked {
             return (DiscoveryResponse::Register(Err(invalid.into())), None);
         }
+        registration.name = self.context.registry.shared_name(&self.namespace, registration.name);
         registration.check = registration.check.or_defaults(config.interval, config.timeout);
         let result = self.context.writer.register(self.namespace.clone(), registration).await;
         let id = result.as_ref().ok().map(|registered| registered.id.clone());
