@@ -9,6 +9,8 @@ pub(crate) struct Machine {
     model: String,
     memory_gib: f64,
     kernel: String,
+    /// How TCP avoids congestion, which shows even on loopback.
+    congestion: String,
     /// Of the last minute: what else was going on before the run.
     busy: String,
 }
@@ -30,6 +32,7 @@ impl Machine {
             model: value(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
             memory_gib: kilobytes / 1_048_576.0,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            congestion: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
             busy: load.split_ascii_whitespace().next().unwrap_or("unknown").to_owned(),
         }
     }
@@ -37,10 +40,10 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cores, model, memory_gib, kernel, busy } = self;
+        let Self { cores, model, memory_gib, kernel, congestion, busy } = self;
         write!(
             f,
-            "{cores} cores of {model}, {memory_gib:.0} GiB of memory, Linux {kernel}, load average {busy} before the run"
+            "{cores} cores of {model}, {memory_gib:.0} GiB of memory, Linux {kernel}, TCP {congestion}, load average {busy} before the run"
         )
     }
 }

@@ -25,12 +25,13 @@ use crate::{
 /// The names for `--only`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
-    /// Lookups, 64 at a time, and the same of the peers
-    Lookups,
+    // First what is most easily disturbed: the kernel remembers congestion of the heavier loads for a while.
     /// CPU time per lookup against the floor
     Floor,
     /// One lookup at a time
     Idle,
+    /// Lookups, 64 at a time, and the same of the peers
+    Lookups,
     /// A lookup in the client's cache
     Cached,
     /// Durable registrations

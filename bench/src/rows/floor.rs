@@ -97,16 +97,23 @@ async fn pipelined(contestant: Contestant, shape: Shape, services: u32, time: Du
         for number in 0..shape.connections {
             connections.push(Pipeline::open(contestant, number, services).await?);
         }
+        // The windows of new connections open first.
+        all(&mut connections, shape.depth, time / 4).await?;
         let (start, cpu) = (Instant::now(), kernel::cpu_time(contestant.pid)?);
-        let end = start + time;
-        let runs = connections.into_iter().map(|connection| connection.run(shape.depth, end));
-        let answers: u64 = try_join_all(runs.map(tokio::task::unconstrained)).await?.into_iter().sum();
+        let answers = all(&mut connections, shape.depth, time).await?;
         let cpu = kernel::cpu_time(contestant.pid)?.saturating_sub(cpu);
         let elapsed = start.elapsed().as_secs_f64();
         let count = answers.max(1) as f64;
         Ok(Sample { rate: count / elapsed, cpu: cpu.as_secs_f64() * 1e6 / count, ..Sample::default() })
     })
     .await
+}
+
+/// Lets all connections send and count until the time is over.
+async fn all(connections: &mut [Pipeline], depth: usize, time: Duration) -> Result<u64> {
+    let end = Instant::now() + time;
+    let runs = connections.iter_mut().map(|connection| connection.run(depth, end));
+    Ok(try_join_all(runs.map(tokio::task::unconstrained)).await?.into_iter().sum())
 }
 
 /// A connection that sends what was written beforehand, a new request for each answer.
@@ -134,7 +141,7 @@ impl Pipeline {
     }
 
     /// Returns how many answers came.
-    async fn run(mut self, depth: usize, end: Instant) -> Result<u64> {
+    async fn run(&mut self, depth: usize, end: Instant) -> Result<u64> {
         let (mut requests, mut answers) = (Vec::with_capacity(4_096), BytesMut::with_capacity(65_536));
         let (mut answered, mut under_way) = (0_u64, 0);
         let mut wanted = depth;
