@@ -6,10 +6,7 @@ mod task;
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, Once, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,6 +22,9 @@ use crate::{
     link::Link,
     snapshot::{Snapshot, Stale},
 };
+
+#[cfg(test)]
+pub(crate) use table::tests;
 
 /// How the cache is set up.
 #[derive(Clone, Debug)]
@@ -54,7 +54,6 @@ pub(crate) struct Feed {
     pub(crate) query: Query,
     current: ArcSwap<Snapshot>,
     changes: watch::Sender<Arc<Snapshot>>,
-    turn: AtomicUsize,
 }
 
 // === impl Cache ===
@@ -127,9 +126,7 @@ impl Feed {
     fn new(query: Query) -> Self {
         let unknown = Arc::new(Snapshot::unknown(Stale::since(Instant::now())));
         let (changes, _) = watch::channel(Arc::clone(&unknown));
-        // Not all begin with the same instance.
-        let turn = AtomicUsize::new(fastrand::usize(..));
-        Self { query, current: ArcSwap::new(unknown), changes, turn }
+        Self { query, current: ArcSwap::new(unknown), changes }
     }
 
     /// The list at this moment. Lock-free.
@@ -139,11 +136,6 @@ impl Feed {
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
-    }
-
-    /// Counts up, for those who take turns.
-    pub(crate) fn turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
     /// What is told to those who wait for changes; never later than [`Feed::current`].

@@ -57,6 +57,7 @@
 //! itself when it is recorded: filter with `info,tarpc=warn`.
 
 mod backoff;
+mod balance;
 mod builder;
 mod cache;
 mod call;
@@ -75,6 +76,7 @@ mod supervisor;
 mod watch;
 mod wire;
 
+pub use balance::{Pick, Policy};
 pub use builder::{Builder, DEFAULT_EMPTY_GRACE, DEFAULT_SERVER, DEFAULT_TIMEOUT};
 pub use changes::Changes;
 pub use discovery::Discovery;

@@ -3,10 +3,18 @@
 use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use roundsman_protocol::{DiscoveryError, Instance, Invalid, Query, Scope, ServiceName};
+use roundsman_protocol::{DiscoveryError, Host, Instance, Invalid, Query, Scope, ServiceName};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{cache::Feed, changes::Changes, discovery::Discovery, error::Error, link::Link, snapshot::Snapshot};
+use crate::{
+    balance::{Balancer, Nearness, Pick, Policy},
+    cache::Feed,
+    changes::Changes,
+    discovery::Discovery,
+    error::Error,
+    link::Link,
+    snapshot::Snapshot,
+};
 
 /// The instances of a service, or of what else a query matches, kept up to date in memory; made by
 /// [`Discovery::resolver`]. Cheap to clone.
@@ -33,6 +41,7 @@ use crate::{cache::Feed, changes::Changes, discovery::Discovery, error::Error, l
 #[derive(Clone)]
 pub struct Resolver {
     feed: Arc<Feed>,
+    balancer: Arc<Balancer>,
     discovery: Discovery,
 }
 
@@ -51,21 +60,37 @@ pub struct Resolve {
     query: Result<Query, Error>,
     timeout: Duration,
     even_if_unknown: bool,
+    policy: Policy,
+    nearness: Nearness,
 }
 
 // === impl Resolver ===
 
 impl Resolver {
-    /// One of the instances, each in its turn; `None` when there is none at the moment. Takes some ten nanoseconds.
+    /// One of the instances, chosen by the [policy](Resolve::policy); `None` when there is none at the moment.
+    /// Takes some tens of nanoseconds.
     #[must_use]
-    pub fn pick(&self) -> Option<Arc<Instance>> {
-        let current = self.feed.current();
-        let instances = current.instances();
-        let nth = self.feed.turn().checked_rem(instances.len())?;
-        instances.get(nth).cloned()
+    pub fn pick(&self) -> Option<Pick> {
+        self.balancer.pick(&self.feed.current())
     }
 
-    /// All instances that are handed out, sorted by service and id.
+    /// The instance for this key, always the same for as long as it is there: for callers that want to find warm
+    /// caches. All callers agree, whatever their policy; weights make no difference. When an instance goes, only its own
+    /// keys move. Takes a few nanoseconds per instance.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let products = discovery.resolver("product").await?;
+    /// let apple = products.pick_for("aaa");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn pick_for(&self, key: impl AsRef<[u8]>) -> Option<Pick> {
+        self.balancer.pick_for(&self.feed.current(), key.as_ref())
+    }
+
+    /// All instances that are handed out, near or far, sorted by service and id.
     #[must_use]
     pub fn instances(&self) -> Arc<[Arc<Instance>]> {
         Arc::clone(self.feed.current().instances())
@@ -83,7 +108,7 @@ impl Resolver {
         Changes::new(self.clone())
     }
 
-    /// Waits until there is an instance. For callers that may start before the service they call. Cancel safe.
+    /// Waits until there is an instance to be picked. For callers that may start before the service they call. Cancel safe.
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
@@ -97,12 +122,8 @@ impl Resolver {
     /// # Errors
     /// [`Error::Closed`].
     pub async fn wait_for_first(&self) -> Result<Arc<Instance>, Error> {
-        self.wait_until(|snapshot| !snapshot.instances().is_empty())
-            .await?
-            .instances()
-            .first()
-            .cloned()
-            .ok_or(Error::Closed)
+        let snapshot = self.wait_until(|snapshot| self.balancer.first(snapshot).is_some()).await?;
+        self.balancer.first(&snapshot).ok_or(Error::Closed)
     }
 
     /// What is resolved.
@@ -143,7 +164,8 @@ impl fmt::Debug for Resolver {
 impl Resolve {
     pub(crate) fn new(discovery: &Discovery, query: Result<Query, Error>) -> Self {
         let timeout = discovery.inner.timeout;
-        Self { discovery: discovery.clone(), query, timeout, even_if_unknown: false }
+        let (policy, nearness) = (Policy::default(), Nearness::default());
+        Self { discovery: discovery.clone(), query, timeout, even_if_unknown: false, policy, nearness }
     }
 
     /// How long to wait for the first list. By default as long as [a call may take](crate::Builder::timeout).
@@ -155,6 +177,42 @@ impl Resolve {
     /// Also for a service that nobody has registered yet: its list is empty until somebody does.
     pub fn even_if_unknown(mut self) -> Self {
         self.even_if_unknown = true;
+        self
+    }
+
+    /// How [`Resolver::pick`] chooses. By default [`Policy::Weighted`]: in turn and by weight.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Picks only instances in this zone, for as long as it has any; then those of all zones.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let products = discovery.resolver("product").prefer_zone("eu-1a").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prefer_zone(mut self, zone: impl Into<Box<str>>) -> Self {
+        self.nearness.zone = Some(zone.into());
+        self
+    }
+
+    /// Picks only instances whose address is on this host, and none when there are none: for a companion that runs
+    /// beside each copy of a program. An IP address or a name, written as the instances register it.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let beside_us = discovery.resolver("agent").same_host("10.0.0.8").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn same_host(mut self, host: &str) -> Self {
+        match host.parse::<Host>() {
+            Ok(host) => self.nearness.host = Some(host),
+            Err(invalid) => self.query = self.query.and(Err(invalid.into())),
+        }
         self
     }
 
@@ -175,7 +233,8 @@ impl Resolve {
         }
         let feed = inner.cache.subscribe(Query { history: false, ..query });
         inner.cache.start(&inner.link, &inner.stop, &inner.tasks);
-        Ok(Resolver { feed, discovery: self.discovery })
+        let balancer = Arc::new(Balancer::new(self.policy, self.nearness, &feed.current()));
+        Ok(Resolver { feed, balancer, discovery: self.discovery })
     }
 
     async fn resolve(self) -> Result<Resolver, Error> {

@@ -346,7 +346,7 @@ async fn many_readers_see_only_whole_lists() {
     let products = discovery.resolver("product").await.unwrap();
     let mut readers = JoinSet::new();
     for _ in 0..4 {
-        let (products, stop) = (products.clone(), Arc::clone(&products.pick().unwrap()));
+        let (products, stop) = (products.clone(), Arc::clone(products.pick().unwrap().instance()));
         readers.spawn(async move {
             while products.instances().len() < 50 {
                 assert!(products.pick().is_some());
