@@ -99,3 +99,22 @@ impl Walk {
         self.next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_not_installed_is_no_failure() {
+        assert!(if_installed(find("no-such-program")).unwrap().is_none());
+        assert!(if_installed::<()>(Err(Failure::new("starting", "it ended"))).is_err());
+        assert!(version("no-such-program").unwrap_err().to_string().contains("not installed"));
+    }
+
+    #[test]
+    fn callers_walk_all_services() {
+        let mut walk = Walk::new(5, 7);
+        let walked: std::collections::BTreeSet<u32> = (0..7).map(|_| walk.next()).collect();
+        assert_eq!(walked.len(), 7);
+    }
+}

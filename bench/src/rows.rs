@@ -58,7 +58,7 @@ impl Name {
             Self::Lookups => Box::pin(lookups::measure(plan)),
             Self::Floor => Box::pin(floor::measure(plan)),
             Self::Idle => Box::pin(idle::measure(plan)),
-            Self::Cached => Box::pin(std::future::ready(Ok(cached::rows()))),
+            Self::Cached => Box::pin(cached::measure(plan)),
             Self::Writes => Box::pin(writes::measure(plan)),
             Self::Kills => Box::pin(kills::measure(plan)),
             Self::Births => Box::pin(births::measure(plan)),
