@@ -102,7 +102,7 @@ impl Rounds {
     }
 
     /// Takes in the renewal of a `ttl` instance; for any other it does nothing.
-    /// `false` when the instance is not known, or evicted: it has to register again.
+    /// `false` when the instance is not known, needs no rounds at all, or is evicted.
     #[must_use]
     pub fn renew(&self, key: &Key) -> bool {
         match self.0.targets().by_key.get(key) {
@@ -152,6 +152,12 @@ impl Inner {
         if known || targets.stopped {
             return;
         }
+        if record.instance.check.kind == CheckKind::None && record.health == Health::Passing {
+            // Nothing to do for it, ever: there may be very many of these.
+            let before = targets.by_key.remove(&key);
+            drop(targets);
+            return drop(before);
+        }
         let target = self.target(record, unvisited, first);
         let before = targets.by_key.insert(key, target);
         drop(targets);
@@ -180,7 +186,6 @@ impl Inner {
                 let called = caller::called(shared(), Arc::clone(&line), Arc::clone(record), ttl);
                 target(Some(line), Some(self.tasks.spawn(called).abort_handle()))
             }
-            _ if record.health == Health::Passing => target(None, None),
             _ => {
                 let unchecked = caller::unchecked(shared(), Arc::clone(record));
                 target(None, Some(self.tasks.spawn(unchecked).abort_handle()))

@@ -149,8 +149,11 @@ impl<'a> Draft<'a> {
     }
 
     fn plan(&mut self, edit: Edit) {
-        carry_out(&mut self.overlay, &edit);
-        self.edits.push(edit);
+        let key = edit.key();
+        let effects = carry_out(&mut self.overlay, &edit);
+        let own = effects.into_iter().rfind(|effect| effect.is_about(&key));
+        let (before, after) = own.map_or_else(Default::default, |effect| (effect.before, effect.after));
+        self.edits.push(Edit::Planned { edit: Box::new(edit), before, after });
     }
 }
 

@@ -61,6 +61,16 @@ pub enum Edit {
         /// When.
         at: Timestamp,
     },
+    /// An edit that was carried out on a draft before it was committed. What came out there is taken over if nothing
+    /// happened meanwhile, so that store and registry share one record; otherwise the edit is carried out anew.
+    Planned {
+        /// The edit.
+        edit: Box<Edit>,
+        /// The record that the draft found.
+        before: Option<Arc<Record>>,
+        /// The record that the draft left.
+        after: Option<Arc<Record>>,
+    },
     /// What another server on the same store committed.
     Adopt {
         /// The record as it committed it; its incarnation is replaced by a new one where it matters.
@@ -102,6 +112,16 @@ impl Change {
     }
 }
 
+// === impl Effect ===
+
+impl Effect {
+    /// Whether it is about this record.
+    pub(crate) fn is_about(&self, key: &Key) -> bool {
+        let record = self.after.as_ref().or(self.before.as_ref());
+        record.is_some_and(|record| record.instance.id == key.id && record.instance.namespace == key.namespace)
+    }
+}
+
 // === impl Edit ===
 
 impl Edit {
@@ -113,7 +133,17 @@ impl Edit {
             | Self::Remove { key, .. }
             | Self::Drain { key, .. }
             | Self::Observe { key, .. } => key.clone(),
+            Self::Planned { edit, .. } => edit.key(),
             Self::Adopt { record, .. } => record.key(),
+        }
+    }
+
+    /// Why a record is gone after this edit.
+    pub(crate) fn reason(&self) -> Arc<str> {
+        match self {
+            Self::Remove { reason, .. } => Arc::clone(reason),
+            Self::Planned { edit, .. } => edit.reason(),
+            Self::Register { .. } | Self::Drain { .. } | Self::Observe { .. } | Self::Adopt { .. } => "removed".into(),
         }
     }
 
@@ -140,6 +170,10 @@ impl Edit {
                 }
                 Some(Arc::new(current.flipped(*health, current.draining, Arc::clone(reason), *at)))
             }
+            Self::Planned { before, after, .. } if before.as_ref().map(Arc::as_ptr) == current.map(Arc::as_ptr) => {
+                after.clone()
+            }
+            Self::Planned { edit, .. } => edit.carry_out(current),
             Self::Adopt { record, incarnation } => Some(adopt(current, record, *incarnation)),
         }
     }

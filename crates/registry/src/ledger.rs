@@ -43,11 +43,7 @@ pub(crate) fn carry_out(ledger: &mut impl Ledger, edit: &Edit) -> Vec<Effect> {
         }
     }
     ledger.replace(before.as_ref(), after.as_ref());
-    let reason = match (edit, &after) {
-        (Edit::Remove { reason, .. }, _) => Arc::clone(reason),
-        (_, Some(after)) => Arc::clone(&after.instance.reason),
-        (_, None) => Arc::from("removed"),
-    };
+    let reason = after.as_ref().map_or_else(|| edit.reason(), |after| Arc::clone(&after.instance.reason));
     effects.push(Effect { before, after, reason });
     effects
 }

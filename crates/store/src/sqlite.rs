@@ -17,6 +17,7 @@ use crate::{Description, Foreign, Position, Snapshot, Store, StoreError};
 
 mod error;
 mod file;
+mod places;
 mod table;
 
 use file::{Db, Identity};

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
     error::{damaged, failed, io_failed, not_sqlite},
+    places::Places,
     table,
 };
 use crate::StoreError;
@@ -32,6 +33,8 @@ pub(super) struct Db {
     // Declared, and therefore closed, before the lock: closing any descriptor of a file ends the process's POSIX
     // locks on it, which are SQLite's.
     pub(super) connection: Connection,
+    /// Where the records lie; read when it is first needed.
+    pub(super) places: Option<Places>,
     identity: Identity,
     _lock: Lock,
 }
@@ -105,7 +108,7 @@ pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
         Refusal::Store(error) => error,
     })?;
     let identity = lock.0.metadata().map_err(|error| io_failed(path, error))?.into();
-    Ok(Db { connection, identity, _lock: lock })
+    Ok(Db { connection, places: None, identity, _lock: lock })
 }
 
 /// Takes the file for this server alone. An advisory lock that SQLite does not know, so that people can still

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use futures::future::FutureExt;
 use roundsman_health::Nudge;
 use roundsman_protocol::{
-    Cursor, DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace, Query, Registration, Trouble,
-    Update, limits, rpc::Wait,
+    CheckKind, Cursor, DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace, Query, Registration,
+    Trouble, Update, limits, rpc::Wait,
 };
 use roundsman_registry::Health;
 use tokio::time::Instant;
@@ -81,11 +81,11 @@ impl Caller {
 
     fn renew(&self, instance: &InstanceId) -> Result<(), DiscoveryError> {
         let key = key(&self.namespace, instance.clone());
-        let live = self.context.registry.find(&key).is_some_and(|record| record.health != Health::Evicted);
-        if live && self.context.rounds.renew(&key) {
-            return Ok(());
-        }
-        Err(DiscoveryError::NotRegistered { id: instance.clone() })
+        let live = self.context.registry.find(&key).filter(|record| record.health != Health::Evicted);
+        // Only those that have to call in are known to the rounds by their calls.
+        let called =
+            live.is_some_and(|record| record.instance.check.kind != CheckKind::Ttl || self.context.rounds.renew(&key));
+        if called { Ok(()) } else { Err(DiscoveryError::NotRegistered { id: instance.clone() }) }
     }
 
     fn report(&self, instance: &InstanceId, trouble: Trouble) -> Result<(), DiscoveryError> {
