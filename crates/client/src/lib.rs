@@ -53,8 +53,9 @@
 //! # Logs
 //!
 //! This crate logs through `tracing` under the target `roundsman`: connections made (info) and lost (warn), registrations
-//! lost (warn) and back (info). tarpc below it opens a span of level INFO around every call, which costs as much as the call
-//! itself when it is recorded: filter with `info,tarpc=warn`.
+//! lost (warn) and back (info), lists kept against the word of an empty server (warn), snapshot files of no use (warn).
+//! tarpc below it opens a span of level INFO around every call, which costs as much as the call itself when it is
+//! recorded: filter with `info,tarpc=warn`.
 
 mod backoff;
 mod balance;

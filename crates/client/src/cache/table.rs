@@ -1,12 +1,15 @@
 //! What the cache knows: a pure function of the servers' answers, without IO.
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
-use roundsman_protocol::{Cursor, Instance, InstanceId, Query, ServiceName, Update};
+use roundsman_protocol::{Cursor, Instance, InstanceId, Query, ServiceName, Update, time};
 use tokio::time::Instant;
 
 use crate::snapshot::{Snapshot, Stale};
@@ -211,6 +214,8 @@ impl Table {
                 None if service.held_until.is_some_and(|until| until > now) && !new_server => {}
                 None if doubtful && !service.instances.is_empty() => {
                     // A server that has lost its memory knows nobody until everybody has registered again.
+                    let (kept, grace) = (service.instances.len(), time::display(self.grace));
+                    tracing::warn!(service = %name, kept, grace, "a server that is new to us knows none; keeping the list for now");
                     service.stale.get_or_insert(self.stale.unwrap_or(Stale::since(now)));
                     service.held_until = Some(now + self.grace);
                 }
@@ -278,208 +283,5 @@ impl Touched {
             Self::Some(names) if query.services.is_empty() => !names.is_empty(),
             Self::Some(names) => query.services.iter().any(|name| names.contains(name)),
         }
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use roundsman_protocol::{InstanceStatus, Removed};
-
-    const GRACE: Duration = Duration::from_secs(30);
-
-    pub(crate) fn instance(service: &str, id: &str) -> Instance {
-        let json = serde_json::json!({
-            "id": id, "name": service, "namespace": "default", "address": "10.0.0.7:7070", "status": "passing", "reason": "",
-            "since": "2026-11-21T01:50:00Z", "registered_at": "2026-11-21T01:50:00Z", "check": {}, "tags": [], "meta": {},
-            "zone": null, "version": null, "weight": 1,
-        });
-        serde_json::from_value(json).unwrap()
-    }
-
-    fn name(service: &str) -> ServiceName {
-        service.parse().unwrap()
-    }
-
-    fn cursor(epoch: u64, revision: u64) -> Cursor {
-        Cursor { epoch, revision }
-    }
-
-    fn snapshot(cursor: Cursor, instances: &[(&str, &str)]) -> Update {
-        Update { snapshot: true, ..changed(cursor, instances) }
-    }
-
-    fn changed(cursor: Cursor, instances: &[(&str, &str)]) -> Update {
-        let instances = instances.iter().map(|(service, id)| Arc::new(instance(service, id))).collect();
-        Update { instances, ..Update::unchanged(cursor) }
-    }
-
-    fn removed(cursor: Cursor, service: &str, id: &str) -> Update {
-        let (id, name, status) = (id.parse().unwrap(), name(service), Some(InstanceStatus::Evicted));
-        Update { removed: vec![Removed { id, name, status, reason: "".into() }], ..Update::unchanged(cursor) }
-    }
-
-    /// A table that follows `product`, of whose two instances the server of epoch 1 has told.
-    fn table() -> Table {
-        let mut table = Table::new(GRACE, Instant::now());
-        table.apply(&[name("product")], snapshot(cursor(1, 5), &[("product", "a"), ("product", "b")]), Instant::now());
-        table
-    }
-
-    fn ids(table: &Table, query: &Query) -> Option<Vec<String>> {
-        table.view(query).map(|view| view.instances().iter().map(|instance| instance.id.to_string()).collect())
-    }
-
-    fn product(table: &Table) -> (Vec<String>, bool) {
-        let query = Query::service(name("product"));
-        (ids(table, &query).unwrap(), table.view(&query).unwrap().stale().is_some())
-    }
-
-    fn fresh(ids: &[&str]) -> (Vec<String>, bool) {
-        (ids.iter().map(ToString::to_string).collect(), false)
-    }
-
-    fn stale(ids: &[&str]) -> (Vec<String>, bool) {
-        (fresh(ids).0, true)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn follows_changes() {
-        let mut table = table();
-        assert_eq!(ids(&table, &Query::service(name("order"))), None, "nobody asked for it");
-        let asked = [name("product")];
-        let touched = table.apply(&asked, changed(cursor(1, 6), &[("product", "c")]), Instant::now());
-        assert_eq!(touched, Touched::Some(asked.clone().into()));
-        table.apply(&asked, removed(cursor(1, 7), "product", "a"), Instant::now());
-        assert_eq!(product(&table), fresh(&["b", "c"]));
-        assert_eq!(table.cursor(), Some(cursor(1, 7)));
-        // The last one goes: of the same server, so that it is believed.
-        table.apply(&asked, snapshot(cursor(1, 8), &[]), Instant::now());
-        assert_eq!(product(&table), fresh(&[]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_the_same_is_not_shown_as_a_change() {
-        let mut table = table();
-        let query = Query::service(name("product"));
-        let before = table.view(&query).unwrap();
-        table.apply(&query.services, snapshot(cursor(1, 9), &[("product", "a"), ("product", "b")]), Instant::now());
-        assert!(table.view(&query).unwrap().is_same(&before));
-        table.lost(Instant::now());
-        assert!(!table.view(&query).unwrap().is_same(&before), "stale is another thing");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_empty_answer_of_a_new_server_is_not_believed_until_it_is_asked_again() {
-        let mut table = table();
-        let asked = [name("product")];
-        table.lost(Instant::now());
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(table.apply(&asked, snapshot(cursor(2, 0), &[]), Instant::now()), Touched::All);
-        assert_eq!(product(&table), stale(&["a", "b"]));
-        assert_eq!(table.view(&Query::service(name("product"))).unwrap().stale(), Some(Duration::from_secs(2)));
-        let due = table.next_due().unwrap();
-        assert_eq!(due, Instant::now() + GRACE);
-        // The same answer for another reason before that changes nothing.
-        table.apply(&asked, snapshot(cursor(2, 1), &[]), Instant::now());
-        assert_eq!((product(&table), table.next_due()), (stale(&["a", "b"]), Some(due)));
-        tokio::time::advance(GRACE).await;
-        table.begin_anew();
-        assert_eq!((table.next_due(), table.cursor()), (None, None), "asked once, not in a loop");
-        table.apply(&asked, snapshot(cursor(2, 1), &[]), Instant::now());
-        assert_eq!((product(&table), table.next_due()), (fresh(&[]), None));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_third_server_that_is_empty_too_gets_its_own_grace() {
-        let mut table = table();
-        let asked = [name("product")];
-        table.apply(&asked, snapshot(cursor(2, 0), &[]), Instant::now());
-        tokio::time::advance(GRACE).await;
-        table.begin_anew();
-        table.apply(&asked, snapshot(cursor(3, 0), &[]), Instant::now());
-        assert_eq!(product(&table), stale(&["a", "b"]));
-        assert_eq!(table.next_due(), Some(Instant::now() + GRACE));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn instances_that_come_back_end_the_grace() {
-        let mut table = table();
-        let asked = [name("product")];
-        table.apply(&asked, snapshot(cursor(2, 0), &[]), Instant::now());
-        table.apply(&asked, changed(cursor(2, 1), &[("product", "b")]), Instant::now());
-        assert_eq!((product(&table), table.next_due()), (fresh(&["b"]), None));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_that_left_for_certain_leaves_a_held_list_too() {
-        let mut table = table();
-        let asked = [name("product")];
-        table.apply(&asked, snapshot(cursor(2, 0), &[]), Instant::now());
-        table.apply(&asked, removed(cursor(2, 1), "product", "a"), Instant::now());
-        assert_eq!(product(&table), stale(&["b"]));
-        table.apply(&asked, removed(cursor(2, 2), "product", "b"), Instant::now());
-        assert_eq!((product(&table), table.next_due()), (fresh(&[]), None));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn services_join_the_watch_only_at_the_same_moment() {
-        let wanted = [name("order"), name("product")];
-        for (revision, goes_on) in [(5, true), (6, false)] {
-            let mut table = table();
-            let missing = table.missing(&wanted).unwrap();
-            assert_eq!((&missing, table.followed()), (&vec![name("order")], vec![name("product")]));
-            table.add(&missing, snapshot(cursor(1, revision), &[("order", "o")]), Instant::now());
-            assert_eq!(ids(&table, &Query::service(name("order"))).unwrap(), ["o"]);
-            assert_eq!(table.missing(&wanted), None);
-            assert_eq!(table.cursor().is_some(), goes_on);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_whole_namespace_is_a_question_too() {
-        let mut table = table();
-        assert_eq!((ids(&table, &Query::default()), table.missing(&[])), (None, Some(Vec::new())));
-        table.add(&[], snapshot(cursor(1, 5), &[("order", "o"), ("product", "a")]), Instant::now());
-        assert_eq!(ids(&table, &Query::default()).unwrap(), ["o", "a"], "sorted by service, then id");
-        assert_eq!(ids(&table, &Query::service(name("nobody"))).unwrap(), [""; 0]);
-        // An id that moves to another service leaves the first.
-        let touched = table.apply(&[], changed(cursor(1, 6), &[("order", "a")]), Instant::now());
-        assert_eq!(touched, Touched::Some([name("order"), name("product")].into()));
-        assert_eq!(
-            (ids(&table, &Query::default()).unwrap(), product(&table)),
-            (vec!["a".into(), "o".into()], fresh(&[]))
-        );
-        // Back to less: what is left is what was known.
-        table.retain(&[name("nobody"), name("order")]);
-        assert_eq!(table.missing(&[name("nobody"), name("order")]), None);
-        assert_eq!(ids(&table, &Query::service(name("product"))), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_saved_serves_until_a_server_answers() {
-        let mut table = Table::new(GRACE, Instant::now());
-        let old = Stale::aged(Instant::now(), Duration::from_secs(3_600));
-        assert!(!table.restore(&name("product"), &[], old), "an empty list is of no use");
-        assert!(table.restore(&name("product"), &[Arc::new(instance("product", "a"))], old));
-        assert_eq!(product(&table), stale(&["a"]));
-        assert_eq!(table.missing(&[name("product")]), Some(vec![name("product")]), "changes cannot be applied to it");
-        assert_eq!(table.certain().count(), 0);
-        // An empty server does not replace it, one that knows better does.
-        table.apply(&[name("product")], snapshot(cursor(1, 0), &[]), Instant::now());
-        assert_eq!(product(&table), stale(&["a"]));
-        table.apply(&[name("product")], snapshot(cursor(1, 1), &[("product", "z")]), Instant::now());
-        assert_eq!(product(&table), fresh(&["z"]));
-        assert!(!table.restore(&name("product"), &[Arc::new(instance("product", "a"))], old));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn filters_apply_to_what_is_known() {
-        let mut table = table();
-        let near = Instance { zone: Some("near".into()), ..instance("product", "n") };
-        let update = Update { instances: vec![Arc::new(near)], ..Update::unchanged(cursor(1, 6)) };
-        table.apply(&[name("product")], update, Instant::now());
-        let query = Query { zone: Some("near".into()), ..Query::service(name("product")) };
-        assert_eq!(ids(&table, &query).unwrap(), ["n"]);
     }
 }
