@@ -23,6 +23,8 @@ check() {
 install_missing() {
     need_rust
     apt_install redis-server redis-server
+    apt_install redis-cli redis-tools
+    apt_install python3 python3
     apt_install shellcheck shellcheck
     if ! has cargo-deny; then
         note "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
