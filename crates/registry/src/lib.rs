@@ -6,6 +6,7 @@
 pub mod draft;
 pub mod edit;
 mod hub;
+mod index;
 mod ledger;
 mod log;
 mod recent;

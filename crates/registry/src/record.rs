@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use bytes::Bytes;
 use roundsman_protocol::{CheckKind, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,8 @@ use crate::edit::Key;
 static REGISTERED: LazyLock<Arc<str>> = LazyLock::new(|| "registered".into());
 static CALLED_IN: LazyLock<Arc<str>> = LazyLock::new(|| "called in".into());
 static NOT_CHECKED: LazyLock<Arc<str>> = LazyLock::new(|| "not checked".into());
+
+static NO_FLIPS: LazyLock<Arc<[Flip]>> = LazyLock::new(|| Arc::new([]));
 
 /// One instance: what everyone sees of it, and what only the server knows.
 ///
@@ -28,10 +29,11 @@ pub struct Record {
     /// Which life of this id it is: a new one begins when it registers after an eviction, at another address or
     /// with another check. What was observed in an earlier life no longer counts.
     pub incarnation: u64,
-    /// The last [`limits::HISTORY`] flips of its status, oldest first.
+    /// The last [`limits::HISTORY`] flips of its status, oldest first. Empty for as long as it has the status that it
+    /// began with, which is true of most: [`Record::flips`] tells that one as well.
     pub history: Arc<[Flip]>,
     /// The instance in postcard, made when it is first looked up.
-    pub encoded: OnceLock<Bytes>,
+    pub encoded: OnceLock<Box<[u8]>>,
 }
 
 /// What the visits say about an instance; draining comes on top.
@@ -78,8 +80,7 @@ impl Record {
             weight: registration.weight,
             history: Vec::new(),
         };
-        let flip = Flip { at: now, status: instance.status, reason: Arc::clone(&instance.reason) };
-        Self::restored(instance, health, false, incarnation, Arc::new([flip]))
+        Self::restored(instance, health, false, incarnation, Arc::clone(&NO_FLIPS))
     }
 
     /// A record as a store kept it. The instance's status is made to agree with `health` and `draining`.
@@ -144,19 +145,30 @@ impl Record {
         let mut history = Arc::clone(&self.history);
         if to != self.status() {
             let flip = Flip { at, status: to, reason: Arc::clone(&reason) };
-            let kept = self.history.len().saturating_sub(limits::HISTORY - 1);
-            history = self.history.iter().skip(kept).cloned().chain([flip]).collect();
+            let before = self.flips();
+            let excess = before.len().saturating_sub(limits::HISTORY - 1);
+            history = before.into_iter().skip(excess).chain([flip]).collect();
             instance.since = at;
         }
         instance.reason = reason;
         Self::restored(instance, health, draining, self.incarnation, history)
     }
 
+    /// The last [`limits::HISTORY`] flips of its status, oldest first, never none.
+    #[must_use]
+    pub fn flips(&self) -> Vec<Flip> {
+        if self.history.is_empty() {
+            let Instance { since, status, reason, .. } = &*self.instance;
+            return vec![Flip { at: *since, status: *status, reason: Arc::clone(reason) }];
+        }
+        self.history.to_vec()
+    }
+
     /// The instance in postcard.
     #[must_use]
-    pub fn encoded(&self) -> &Bytes {
+    pub fn encoded(&self) -> &[u8] {
         // Writing to a Vec fails for no type that this crate writes; an empty answer would be noticed at once.
-        self.encoded.get_or_init(|| postcard::to_allocvec(&self.instance).map(Bytes::from).unwrap_or_default())
+        self.encoded.get_or_init(|| postcard::to_allocvec(&self.instance).unwrap_or_default().into())
     }
 }
 

@@ -10,6 +10,7 @@ use roundsman_protocol::{Address, Cursor, Instance, InstanceId, Namespace, Query
 
 use crate::{
     edit::{Edit, Effect, Key},
+    index::{ById, ByPlace, Index},
     ledger::{Ledger, carry_out},
     log::Log,
     record::Record,
@@ -26,8 +27,8 @@ pub(crate) struct Table {
 /// What only the writer changes. Watches lock it for as long as it takes to read the log.
 #[derive(Debug)]
 struct Books {
-    by_id: HashMap<InstanceId, Arc<Record>>,
-    by_address: HashMap<(ServiceName, Address), InstanceId>,
+    by_id: Index<ById>,
+    by_place: Index<ByPlace>,
     log: Log,
 }
 
@@ -35,7 +36,8 @@ struct Books {
 
 impl Table {
     pub(crate) fn new(revision: u64, log_capacity: usize) -> Self {
-        let books = Books { by_id: HashMap::new(), by_address: HashMap::new(), log: Log::new(revision, log_capacity) };
+        let books =
+            Books { by_id: Index::default(), by_place: Index::default(), log: Log::new(revision, log_capacity) };
         Self { services: ArcSwap::default(), books: Mutex::new(books) }
     }
 
@@ -65,7 +67,7 @@ impl Table {
     }
 
     pub(crate) fn occupant(&self, service: &ServiceName, address: &Address) -> Option<InstanceId> {
-        self.lock().by_address.get(&(service.clone(), address.clone())).cloned()
+        self.lock().by_place.get((service, address)).map(|record| record.instance.id.clone())
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -152,7 +154,7 @@ fn answer(record: &Record, history: bool) -> Arc<Instance> {
     if !history {
         return Arc::clone(&record.instance);
     }
-    Arc::new(Instance { history: record.history.to_vec(), ..Instance::clone(&record.instance) })
+    Arc::new(Instance { history: record.flips(), ..Instance::clone(&record.instance) })
 }
 
 // === impl Books ===
@@ -163,18 +165,17 @@ impl Ledger for Books {
     }
 
     fn occupant(&self, _: &Namespace, service: &ServiceName, address: &Address) -> Option<InstanceId> {
-        self.by_address.get(&(service.clone(), address.clone())).cloned()
+        self.by_place.get((service, address)).map(|record| record.instance.id.clone())
     }
 
     fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
-        let place = |record: &Arc<Record>| (record.instance.name.clone(), record.instance.address.clone());
         if let Some(before) = before {
-            self.by_id.remove(&before.instance.id);
-            self.by_address.remove(&place(before));
+            self.by_id.remove(before);
+            self.by_place.remove(before);
         }
         if let Some(after) = after {
-            self.by_id.insert(after.instance.id.clone(), Arc::clone(after));
-            self.by_address.insert(place(after), after.instance.id.clone());
+            self.by_id.insert(after);
+            self.by_place.insert(after);
         }
     }
 }

@@ -8,6 +8,7 @@ mod greeting;
 
 use std::{sync::Arc, time::Duration};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -18,6 +19,10 @@ use crate::context::Context;
 
 /// How long to wait after a failed accept: out of file descriptors does not heal by trying at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection may be idle before the kernel asks whether the other end is still there, and how often it asks.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Serves until `stop`, then waits until every connection has answered what it was asked, at most for the drain deadline.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
@@ -59,8 +64,8 @@ async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpS
 }
 
 async fn converse(stream: TcpStream, context: Arc<Context>, stop: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%error, "cannot set the options of an RPC connection");
     }
     let greeted = match stop.run_until_cancelled(greeting::greet(stream, &context)).await {
         Some(Ok(greeted)) => greeted,
@@ -71,4 +76,12 @@ async fn converse(stream: TcpStream, context: Arc<Context>, stop: CancellationTo
     if let Some(reason) = reason {
         context.meters.closed(reason);
     }
+}
+
+/// Answers leave at once; and a client whose machine or network is gone without a word is noticed within a minute, where an
+/// idle connection would otherwise stay open for ever.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

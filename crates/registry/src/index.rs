@@ -1,0 +1,99 @@
+//! Finding records by what is in them.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    marker::PhantomData,
+    sync::Arc,
+};
+
+use hashbrown::{HashTable, hash_table::Entry};
+use roundsman_protocol::{Address, InstanceId, ServiceName};
+
+use crate::record::Record;
+
+/// Something by which records are found.
+pub(crate) trait Keyed {
+    type Key<'a>: Hash;
+    fn key(record: &Record) -> Self::Key<'_>;
+    fn has(record: &Record, key: &Self::Key<'_>) -> bool;
+}
+
+/// By their ids.
+#[derive(Debug)]
+pub(crate) struct ById;
+
+/// By where they are: a service has one instance at an address.
+#[derive(Debug)]
+pub(crate) struct ByPlace;
+
+/// Records, found by a key that each of them holds. A map would hold every key once more, and there are very many records.
+pub(crate) struct Index<K> {
+    records: HashTable<Arc<Record>>,
+    hasher: RandomState,
+    keyed: PhantomData<fn() -> K>,
+}
+
+impl Keyed for ById {
+    type Key<'a> = &'a InstanceId;
+    fn key(record: &Record) -> &InstanceId {
+        &record.instance.id
+    }
+    fn has(record: &Record, key: &&InstanceId) -> bool {
+        record.instance.id == **key
+    }
+}
+
+impl Keyed for ByPlace {
+    type Key<'a> = (&'a ServiceName, &'a Address);
+    fn key(record: &Record) -> (&ServiceName, &Address) {
+        (&record.instance.name, &record.instance.address)
+    }
+    fn has(record: &Record, (service, address): &(&ServiceName, &Address)) -> bool {
+        record.instance.address == **address && record.instance.name == **service
+    }
+}
+
+impl<K: Keyed> Index<K> {
+    pub(crate) fn get(&self, key: K::Key<'_>) -> Option<&Arc<Record>> {
+        let hash = self.hasher.hash_one(&key);
+        self.records.find(hash, |record| K::has(record, &key))
+    }
+
+    /// Puts a record in the place of the one with the same key.
+    pub(crate) fn insert(&mut self, record: &Arc<Record>) {
+        let Self { records, hasher, .. } = self;
+        let key = K::key(record);
+        let entry =
+            records.entry(hasher.hash_one(&key), |other| K::has(other, &key), |other| hasher.hash_one(K::key(other)));
+        match entry {
+            Entry::Occupied(mut known) => *known.get_mut() = Arc::clone(record),
+            Entry::Vacant(place) => drop(place.insert(Arc::clone(record))),
+        }
+    }
+
+    /// Takes out the record with the same key.
+    pub(crate) fn remove(&mut self, record: &Record) {
+        let key = K::key(record);
+        let hash = self.hasher.hash_one(&key);
+        if let Ok(known) = self.records.find_entry(hash, |other| K::has(other, &key)) {
+            known.remove();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self { records: HashTable::new(), hasher: RandomState::new(), keyed: PhantomData }
+    }
+}
+
+impl<K> fmt::Debug for Index<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("len", &self.records.len()).finish()
+    }
+}
