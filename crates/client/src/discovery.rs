@@ -230,7 +230,8 @@ impl Discovery {
         .await
     }
 
-    /// The instances that a query matches; none is no error.
+    /// The instances that a query matches. None is no error, unless the query is about one service alone that nobody
+    /// registered: that is most likely a mistyped name.
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {

@@ -1,7 +1,8 @@
 //! The store that forgets: for tests, trials and servers whose instances register again anyway.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
+    hash::{Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::Clock;
-use roundsman_registry::{Change, Key, Record};
+use roundsman_registry::{Change, Record};
 
 use crate::{Description, Foreign, Position, Snapshot, Store, StoreError, stored::evicted_until};
 
@@ -18,8 +19,12 @@ use crate::{Description, Foreign, Position, Snapshot, Store, StoreError, stored:
 pub(crate) struct MemoryStore {
     retention: Duration,
     clock: Clock,
-    records: Mutex<HashMap<Key, Arc<Record>>>,
+    records: Mutex<HashSet<Slot>>,
 }
+
+/// A record under its namespace and id. No map, which would hold those once more.
+#[derive(Debug)]
+struct Slot(Arc<Record>);
 
 // === impl MemoryStore ===
 
@@ -29,7 +34,7 @@ impl MemoryStore {
         Self { retention, clock: Clock::system(), records: Mutex::default() }
     }
 
-    fn records(&self) -> MutexGuard<'_, HashMap<Key, Arc<Record>>> {
+    fn records(&self) -> MutexGuard<'_, HashSet<Slot>> {
         // Nothing can panic between two related changes of the map.
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,8 +49,8 @@ impl Store for MemoryStore {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let now = self.clock.now();
         let mut records = self.records();
-        records.retain(|_, record| evicted_until(record, self.retention).is_none_or(|until| until > now));
-        let records = records.values().map(|record| Record { incarnation: 0, ..Record::clone(record) }).collect();
+        records.retain(|Slot(record)| evicted_until(record, self.retention).is_none_or(|until| until > now));
+        let records = records.iter().map(|Slot(record)| Record { incarnation: 0, ..Record::clone(record) }).collect();
         Ok(Snapshot { records, position: Position::default() })
     }
 
@@ -53,8 +58,10 @@ impl Store for MemoryStore {
         let mut records = self.records();
         for change in batch {
             match change {
-                Change::Put(record) => drop(records.insert(record.key(), Arc::clone(record))),
-                Change::Remove(record) => drop(records.remove(&record.key())),
+                Change::Put(record) => drop(records.replace(Slot(Arc::clone(record)))),
+                Change::Remove(record) => {
+                    records.remove(&Slot(Arc::clone(record)));
+                }
             }
         }
         Ok(Position::default())
@@ -65,11 +72,32 @@ impl Store for MemoryStore {
     }
 
     async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
-        self.records().extend(records.iter().map(|record| (record.key(), Arc::clone(record))));
+        let mut kept = self.records();
+        for record in records {
+            kept.replace(Slot(Arc::clone(record)));
+        }
         Ok(Position::default())
     }
 
     fn changes(&self, _after: Position) -> BoxStream<'static, Result<Foreign, StoreError>> {
         futures::stream::pending().boxed()
+    }
+}
+
+// === impl Slot ===
+
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (&self.0.instance, &other.0.instance);
+        one.id == other.id && one.namespace == other.namespace
+    }
+}
+
+impl Eq for Slot {}
+
+impl Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.instance.namespace.hash(state);
+        self.0.instance.id.hash(state);
     }
 }
