@@ -88,7 +88,7 @@ pub struct Instance {
     /// How it is visited.
     pub check: Check,
     /// Words to filter by.
-    pub tags: Vec<Box<str>>,
+    pub tags: Box<[Box<str>]>,
     /// Keys and values.
     pub meta: Meta,
     /// Where it runs.
@@ -99,7 +99,7 @@ pub struct Instance {
     pub weight: u32,
     /// The last flips of its status, oldest first. Filled in only where the query asked for it.
     #[serde(default)]
-    pub history: Vec<Flip>,
+    pub history: Box<[Flip]>,
 }
 
 /// The status of an instance. Append only.

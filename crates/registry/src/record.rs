@@ -73,12 +73,12 @@ impl Record {
             since: now,
             registered_at: now,
             check: registration.check.clone(),
-            tags: registration.tags.clone(),
+            tags: registration.tags.clone().into(),
             meta: registration.meta.clone(),
             zone: registration.zone.clone(),
             version: registration.version.clone(),
             weight: registration.weight,
-            history: Vec::new(),
+            history: Box::default(),
         };
         Self::restored(instance, health, false, incarnation, Arc::clone(&NO_FLIPS))
     }
@@ -116,7 +116,7 @@ impl Record {
             && known.name == registration.name
             && known.address == registration.address
             && known.check == registration.check
-            && known.tags == registration.tags
+            && *known.tags == *registration.tags
             && known.meta == registration.meta
             && known.zone == registration.zone
             && known.version == registration.version
@@ -127,7 +127,7 @@ impl Record {
     #[must_use]
     pub fn updated(&self, registration: &Registration) -> Self {
         let instance = Instance {
-            tags: registration.tags.clone(),
+            tags: registration.tags.clone().into(),
             meta: registration.meta.clone(),
             zone: registration.zone.clone(),
             version: registration.version.clone(),

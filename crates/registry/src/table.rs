@@ -154,7 +154,7 @@ fn answer(record: &Record, history: bool) -> Arc<Instance> {
     if !history {
         return Arc::clone(&record.instance);
     }
-    Arc::new(Instance { history: record.flips(), ..Instance::clone(&record.instance) })
+    Arc::new(Instance { history: record.flips().into(), ..Instance::clone(&record.instance) })
 }
 
 // === impl Books ===

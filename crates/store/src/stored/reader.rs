@@ -80,12 +80,12 @@ impl Reader {
             since: parsed("since", since)?,
             registered_at: parsed("registered_at", registered_at)?,
             check: self.check(check)?,
-            tags: if tags == "[]" { Vec::new() } else { from_json("tags", tags)? },
+            tags: if tags == "[]" { Box::default() } else { from_json("tags", tags)? },
             meta: if meta == "{}" { Meta::default() } else { from_json("meta", meta)? },
             zone: Some(zone).filter(|zone| !zone.is_empty()).map(Into::into),
             version: Some(version).filter(|version| !version.is_empty()).map(Into::into),
             weight: parsed("weight", weight)?,
-            history: Vec::new(),
+            history: Box::default(),
         };
         let history = self.history(history)?;
         Ok(Record::restored(instance, observed_from(observed)?, parsed("draining", draining)?, 0, history))
