@@ -10,7 +10,7 @@ use roundsman_protocol::{
     CheckKind, Clock,
     status::{BrakeStatus, RoundsStatus},
 };
-use roundsman_registry::{Health, Key, Record};
+use roundsman_registry::{Key, Record};
 use tokio::{sync::mpsc, task::AbortHandle};
 use tokio_util::task::TaskTracker;
 
@@ -44,9 +44,8 @@ struct Targets {
 struct Target {
     incarnation: u64,
     kind: CheckKind,
-    /// `none` needs neither.
-    line: Option<Arc<Line>>,
-    task: Option<AbortHandle>,
+    line: Arc<Line>,
+    task: AbortHandle,
 }
 
 // === impl Rounds ===
@@ -94,7 +93,7 @@ impl Rounds {
     /// Has an instance visited at once, or as soon as its last hurried visits are not too recent: nudges are merged,
     /// and cannot make more than five visits a second of one instance.
     pub fn nudge(&self, key: &Key, why: Nudge) {
-        let line = self.0.targets().by_key.get(key).and_then(|target| target.line.clone());
+        let line = self.0.targets().by_key.get(key).map(|target| Arc::clone(&target.line));
         if let Some(line) = line {
             tracing::debug!(id = %key.id, ?why, "a visit is hurried");
             line.nudge();
@@ -107,7 +106,7 @@ impl Rounds {
     pub fn renew(&self, key: &Key) -> bool {
         match self.0.targets().by_key.get(key) {
             None => false,
-            Some(Target { kind: CheckKind::Ttl, line: Some(line), .. }) => line.renew(),
+            Some(Target { kind: CheckKind::Ttl, line, .. }) => line.renew(),
             Some(_) => true,
         }
     }
@@ -152,45 +151,33 @@ impl Inner {
         if known || targets.stopped {
             return;
         }
-        if record.instance.check.kind == CheckKind::None && record.health == Health::Passing {
-            // Nothing to do for it, ever: there may be very many of these.
-            let before = targets.by_key.remove(&key);
-            drop(targets);
-            return drop(before);
-        }
-        let target = self.target(record, unvisited, first);
-        let before = targets.by_key.insert(key, target);
+        let before = match self.target(record, unvisited, first) {
+            Some(target) => targets.by_key.insert(key, target),
+            None => targets.by_key.remove(&key),
+        };
         drop(targets);
         drop(before);
     }
 
+    /// Begins to look after an instance; `None` when it passes by registering and there is nothing to do for it, ever.
     fn target(
         &self,
         record: &Arc<Record>,
         unvisited: Option<Unvisited>,
         first: impl Fn(&Visitor) -> Duration,
-    ) -> Target {
+    ) -> Option<Target> {
         let check = &record.instance.check;
-        let shared = || Arc::clone(&self.shared);
         let line = Arc::new(Line::new(self.shared.epoch));
-        let target =
-            |line, task: Option<AbortHandle>| Target { incarnation: record.incarnation, kind: check.kind, line, task };
-        if let Some(mut visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
+        let task = if let Some(mut visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
             let first = first(&visitor);
             // By reference, because a future keeps an argument twice: where it came in, and where it is used.
-            let visits = async move { visitor.run(first).await };
-            return target(Some(line), Some(self.tasks.spawn(visits).abort_handle()));
-        }
-        match check.ttl {
-            Some(ttl) if check.kind == CheckKind::Ttl => {
-                let called = caller::called(shared(), Arc::clone(&line), Arc::clone(record), ttl);
-                target(Some(line), Some(self.tasks.spawn(called).abort_handle()))
-            }
-            _ => {
-                let unchecked = caller::unchecked(shared(), Arc::clone(record));
-                target(None, Some(self.tasks.spawn(unchecked).abort_handle()))
-            }
-        }
+            self.tasks.spawn(async move { visitor.run(first).await })
+        } else {
+            let ttl = check.ttl.filter(|_| check.kind == CheckKind::Ttl)?;
+            let shared = Arc::clone(&self.shared);
+            self.tasks.spawn(caller::called(shared, Arc::clone(&line), Arc::clone(record), ttl))
+        };
+        Some(Target { incarnation: record.incarnation, kind: check.kind, line, task: task.abort_handle() })
     }
 }
 
@@ -202,9 +189,7 @@ fn is_visited(kind: CheckKind) -> bool {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 

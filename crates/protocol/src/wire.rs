@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -61,26 +61,16 @@ enum Envelope<'a> {
 }
 
 /// Field for field what tarpc's `Context` is on the wire.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Context {
-    #[serde(with = "serde_deadline")]
+    #[serde(deserialize_with = "some_deadline")]
     deadline: Option<Duration>,
     trace_context: tarpc::trace::Context,
 }
 
-mod serde_deadline {
-    use super::{Deserialize, Duration, Serialize};
-    use serde::{Deserializer, Serializer};
-
-    #[allow(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.unwrap_or(super::DEFAULT_DEADLINE).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        Duration::deserialize(deserializer).map(Some)
-    }
+fn some_deadline<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    Duration::deserialize(deserializer).map(Some)
 }
 
 // === impl Head ===

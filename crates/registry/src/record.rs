@@ -193,12 +193,29 @@ fn status(health: Health, draining: bool) -> InstanceStatus {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use roundsman_protocol::Check;
+
     use super::*;
 
     fn record() -> Record {
         let registration = Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap());
         let key = Key { namespace: "default".parse().unwrap(), id: "product-1".parse().unwrap() };
         Record::registered(&key, &registration, 1, Timestamp::from_millis(1_000))
+    }
+
+    #[test]
+    fn who_is_not_visited_passes_by_registering() {
+        let begins = |check| {
+            let mut registration = Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap());
+            registration.check = check;
+            let record = Record::registered(&record().key(), &registration, 1, Timestamp::default());
+            (record.status(), record.flips().len(), record.instance.reason.to_string())
+        };
+        assert_eq!(begins(Check::none()), (InstanceStatus::Passing, 1, "not checked".to_owned()));
+        assert_eq!(begins(Check::ttl(Duration::from_secs(1))), (InstanceStatus::Passing, 1, "called in".to_owned()));
+        assert_eq!(begins(Check::tcp()), (InstanceStatus::Starting, 1, "registered".to_owned()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Instances that nobody visits: those that call in within their ttl, and those that are not checked at all.
+//! Instances that nobody visits, because they call in within their ttl.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,11 +10,6 @@ use crate::{line::Line, observation::Class, shared::Shared};
 
 /// How often a ttl that ran out looks whether evictions may begin.
 const GATE_DELAY: Duration = Duration::from_millis(200);
-
-/// Passes an instance that is not checked, and is done with it.
-pub(crate) async fn unchecked(shared: Arc<Shared>, record: Arc<Record>) {
-    let _ = shared.observe(&name(&record), Health::Passing, Class::Passed, Arc::from("not checked")).await;
-}
 
 /// Waits for the renewals of an instance, and evicts it when they stop. It registered, which counts as the first one;
 /// after a restart of the server it gets one full ttl. Only registering again brings it back after an eviction.

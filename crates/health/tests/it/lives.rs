@@ -7,7 +7,7 @@ use roundsman_protocol::Check;
 use roundsman_registry::{Health, Record};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{OK, Server, UNAVAILABLE, Watched, http, key, record, settings, until};
+use crate::support::{OK, Server, UNAVAILABLE, Watched, http, key, nowhere, record, settings, until};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -60,15 +60,16 @@ async fn an_evicted_ttl_instance_only_comes_back_by_registering() {
 }
 
 #[tokio::test]
-async fn unchecked_instances_pass_without_a_visit() {
-    let mut watched = Watched::start(settings());
-    watched.rounds.track(&record("product-1", "10.0.0.7:7070", Check::none(), Health::Starting));
-    assert_eq!(watched.flip().await, (Health::Passing, Class::Passed, "not checked".into()));
-    assert!(watched.rounds.renew(&key("product-1")), "without effect");
-    assert!(!watched.rounds.renew(&key("product-2")), "unknown");
-    watched.rounds.nudge(&key("product-1"), Nudge::SessionClosed);
-    watched.rounds.nudge(&key("product-2"), Nudge::SessionClosed);
+async fn unchecked_instances_need_nothing() {
+    let watched = Watched::start(settings());
+    // Until now it was visited; with another check its visits end.
+    watched.rounds.track(&http("product-1", nowhere().await, Health::Passing));
     assert_eq!(watched.rounds.status().targets, 1);
+    let unchecked = record("product-1", "10.0.0.7:7070", Check::none(), Health::Passing);
+    watched.rounds.track(&Arc::new(Record { incarnation: 2, ..Record::clone(&unchecked) }));
+    assert_eq!(watched.rounds.status().targets, 0);
+    assert!(!watched.rounds.renew(&key("product-1")), "the rounds know nothing of it");
+    watched.rounds.nudge(&key("product-1"), Nudge::SessionClosed);
     assert_eq!(watched.stop().await, []);
 }
 
