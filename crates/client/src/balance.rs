@@ -15,7 +15,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use roundsman_protocol::{Host, Instance};
+use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
 
 use crate::snapshot::Snapshot;
 use load::Flight;
@@ -103,6 +103,13 @@ impl Balancer {
         pool.choose(self.policy, turn).map(|member| self.taken(member))
     }
 
+    /// As [`Balancer::pick`], but another one than these, if there is another one.
+    pub(crate) fn pick_except(&self, snapshot: &Arc<Snapshot>, tried: &[InstanceId]) -> Option<Pick> {
+        let pool = self.pool(snapshot);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        pool.choose_except(self.policy, turn, tried).map(|member| self.taken(member))
+    }
+
     pub(crate) fn pick_for(&self, snapshot: &Arc<Snapshot>, key: &[u8]) -> Option<Pick> {
         self.pool(snapshot).choose_for(key).map(|member| self.taken(member))
     }
@@ -150,6 +157,14 @@ impl Pick {
         if let Some(flight) = self.flight.take() {
             flight.failed();
         }
+    }
+}
+
+impl Pick {
+    /// The call failed in this way: as [`Pick::failed`], and discovery is told, so that the instance is visited at once.
+    pub fn failed_by(self, trouble: Trouble) {
+        let _ = trouble;
+        self.failed();
     }
 }
 

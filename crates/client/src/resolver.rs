@@ -3,7 +3,7 @@
 use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use roundsman_protocol::{DiscoveryError, Host, Instance, Invalid, Query, Scope, ServiceName};
+use roundsman_protocol::{DiscoveryError, Host, Instance, InstanceId, Invalid, Query, Scope, ServiceName};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -72,6 +72,25 @@ impl Resolver {
     #[must_use]
     pub fn pick(&self) -> Option<Pick> {
         self.balancer.pick(&self.feed.current())
+    }
+
+    /// As [`Resolver::pick`], but another instance than these: for the next try after a failed call. With no other left,
+    /// one of these after all.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let products = discovery.resolver("product").await?;
+    /// let mut tried = Vec::new();
+    /// while let Some(product) = products.pick_except(&tried).filter(|_| tried.len() < 3) {
+    ///     tried.push(product.id.clone());
+    ///     // … call it; end the loop when that worked …
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn pick_except(&self, tried: &[InstanceId]) -> Option<Pick> {
+        self.balancer.pick_except(&self.feed.current(), tried)
     }
 
     /// The instance for this key, always the same for as long as it is there: for callers that want to find warm

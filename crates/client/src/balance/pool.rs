@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use roundsman_protocol::Instance;
+use roundsman_protocol::{Instance, InstanceId};
 
 use super::{Nearness, Policy, load::Load};
 use crate::snapshot::Snapshot;
@@ -64,6 +64,18 @@ impl Pool {
     pub(crate) fn choose_for(&self, key: &[u8]) -> Option<&Member> {
         let key = hash(key);
         self.members.iter().max_by_key(|member| mix(member.hash ^ key))
+    }
+
+    /// Another one than these; with no other left, any.
+    pub(crate) fn choose_except(&self, policy: Policy, turn: usize, tried: &[InstanceId]) -> Option<&Member> {
+        let untried = |member: &&Member| !tried.contains(&member.instance.id);
+        let chosen = self.choose(policy, turn)?;
+        if tried.is_empty() || untried(&chosen) {
+            return Some(chosen);
+        }
+        let others = self.members.iter().filter(untried).count();
+        let nth = turn.checked_rem(others).unwrap_or_default();
+        self.members.iter().filter(untried).nth(nth).or(Some(chosen))
     }
 
     fn in_turn(&self, turn: usize) -> Option<&Member> {
