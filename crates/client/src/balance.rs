@@ -2,7 +2,9 @@
 //!
 //! Knows nothing of servers and of how the list comes about; see [`Pool`] for the choice itself.
 
+mod eligible;
 mod load;
+mod peer;
 mod pool;
 
 use std::{
@@ -18,8 +20,10 @@ use arc_swap::{ArcSwap, Guard};
 use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
 
 use crate::snapshot::Snapshot;
-use load::Flight;
-use pool::{Member, Pool};
+use peer::Call;
+use pool::{Choice, Pool};
+
+pub(crate) use peer::Peers;
 
 /// How [`Resolver::pick`](crate::Resolver::pick) chooses; set by [`Resolve::policy`](crate::Resolve::policy).
 ///
@@ -43,18 +47,21 @@ pub enum Policy {
 
 /// An instance that was picked for a call. It reads like the [`Instance`] itself.
 ///
-/// Under [`Policy::PeakEwma`] it counts as a call under way until it is dropped; tell how the call went by
-/// [`Pick::succeeded`] or [`Pick::failed`]. Under the other policies neither makes a difference.
+/// Say how the call went, by [`Pick::succeeded`], [`Pick::failed`] or [`Pick::failed_by`]: an instance that keeps
+/// failing is passed over for a while (see [`CircuitBreaker`](crate::CircuitBreaker)), and the servers are asked to visit it at once.
+/// Under [`Policy::PeakEwma`] it counts as a call under way until then. Dropped without a word it tells little.
 ///
 /// ```no_run
 /// # async fn call(_: &roundsman::Address) -> Result<(), std::io::Error> { Ok(()) }
 /// # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
-/// use roundsman::Policy;
+/// use roundsman::{Policy, Trouble};
+/// use std::io::ErrorKind;
 ///
 /// let products = discovery.resolver("product").policy(Policy::PeakEwma).await?;
 /// let product = products.pick().ok_or("nobody sells at the moment")?;
 /// match call(&product.address).await {
 ///     Ok(()) => product.succeeded(),
+///     Err(error) if error.kind() == ErrorKind::ConnectionRefused => product.failed_by(Trouble::Refused),
 ///     Err(_) => product.failed(),
 /// }
 /// # Ok(())
@@ -63,7 +70,7 @@ pub enum Policy {
 #[must_use = "the call should go to the instance that was picked"]
 pub struct Pick {
     instance: Arc<Instance>,
-    flight: Option<Flight>,
+    call: Call,
 }
 
 /// Which instances come into question at all.
@@ -81,6 +88,8 @@ pub(crate) struct Balancer {
     policy: Policy,
     nearness: Nearness,
     turn: AtomicUsize,
+    /// What our calls tell about each instance.
+    peers: Arc<Peers>,
     /// Made of the snapshot that was picked from last.
     pool: ArcSwap<Pool>,
     /// Held by the one who makes the next pool.
@@ -90,49 +99,70 @@ pub(crate) struct Balancer {
 // === impl Balancer ===
 
 impl Balancer {
-    pub(crate) fn new(policy: Policy, nearness: Nearness, snapshot: &Arc<Snapshot>) -> Self {
-        let pool = Pool::new(snapshot, &nearness, None);
+    pub(crate) fn new(policy: Policy, nearness: Nearness, peers: Arc<Peers>, snapshot: &Arc<Snapshot>) -> Self {
+        let pool = Pool::new(snapshot, &nearness, &peers);
         // Not everybody begins with the same instance.
         let turn = AtomicUsize::new(fastrand::usize(..));
-        Self { policy, nearness, turn, pool: ArcSwap::from_pointee(pool), renewing: Mutex::new(()) }
+        Self { policy, nearness, turn, peers, pool: ArcSwap::from_pointee(pool), renewing: Mutex::new(()) }
     }
 
     pub(crate) fn pick(&self, snapshot: &Arc<Snapshot>) -> Option<Pick> {
-        let pool = self.pool(snapshot);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        pool.choose(self.policy, turn).map(|member| self.taken(member))
+        let (pool, turn) = (self.pool(snapshot), self.turn());
+        pool.choose(self.policy, turn).map(|choice| self.taken(choice))
     }
 
     /// As [`Balancer::pick`], but another one than these, if there is another one.
     pub(crate) fn pick_except(&self, snapshot: &Arc<Snapshot>, tried: &[InstanceId]) -> Option<Pick> {
-        let pool = self.pool(snapshot);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        pool.choose_except(self.policy, turn, tried).map(|member| self.taken(member))
+        let (pool, turn) = (self.pool(snapshot), self.turn());
+        pool.choose_except(self.policy, turn, tried).map(|choice| self.taken(choice))
     }
 
     pub(crate) fn pick_for(&self, snapshot: &Arc<Snapshot>, key: &[u8]) -> Option<Pick> {
-        self.pool(snapshot).choose_for(key).map(|member| self.taken(member))
+        self.pool(snapshot).choose_for(key).map(|choice| self.taken(choice))
     }
 
     /// The first that could be picked, without picking it.
-    pub(crate) fn first(&self, snapshot: &Snapshot) -> Option<Arc<Instance>> {
-        pool::near(snapshot.instances(), &self.nearness).first().map(|instance| Arc::clone(instance))
+    pub(crate) fn first(&self, snapshot: &Arc<Snapshot>) -> Option<Arc<Instance>> {
+        self.pool(snapshot).members().first().map(|member| Arc::clone(&member.instance))
     }
 
-    fn taken(&self, member: &Member) -> Pick {
-        let flight = (self.policy == Policy::PeakEwma).then(|| Flight::begin(&member.load));
-        Pick { instance: Arc::clone(&member.instance), flight }
+    /// Those that are passed over at the moment.
+    pub(crate) fn ejected(&self, snapshot: &Arc<Snapshot>) -> Vec<Arc<Instance>> {
+        self.pool(snapshot).ejected().cloned().collect()
+    }
+
+    fn turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn taken(&self, choice: Choice<'_>) -> Pick {
+        let call = Call::begin(&choice.member.peer, self.policy == Policy::PeakEwma, choice.trial);
+        Pick { instance: Arc::clone(&choice.member.instance), call }
     }
 
     /// The pool of this snapshot. While another thread makes it, the one before serves: nobody waits.
     fn pool(&self, snapshot: &Arc<Snapshot>) -> Guard<Arc<Pool>> {
         let pool = self.pool.load();
-        if pool.is_of(snapshot) {
+        if pool.is_current(snapshot, &self.peers) {
             return pool;
         }
         let Ok(_renewing) = self.renewing.try_lock() else { return pool };
-        self.pool.store(Arc::new(Pool::new(snapshot, &self.nearness, Some(&pool))));
+        self.pool.store(Arc::new(Pool::new(snapshot, &self.nearness, &self.peers)));
         self.pool.load()
+    }
+}
+
+// === impl Nearness ===
+
+impl Nearness {
+    /// Whether it is picked at all.
+    fn admits(&self, instance: &Instance) -> bool {
+        self.host.as_ref().is_none_or(|host| instance.address.host() == host)
+    }
+
+    /// Whether it is picked before others.
+    fn prefers(&self, instance: &Instance) -> bool {
+        self.zone.is_none() || self.zone == instance.zone
     }
 }
 
@@ -145,26 +175,21 @@ impl Pick {
         &self.instance
     }
 
-    /// The call was answered.
+    /// The call was answered, whatever the answer.
     pub fn succeeded(mut self) {
-        if let Some(flight) = self.flight.take() {
-            flight.succeeded();
-        }
+        self.call.succeeded(&self.instance.id);
     }
 
-    /// The call failed: this instance counts as slow for a while, however fast it failed.
+    /// The call failed: this instance counts as slow for a while, however fast it failed. After some failures it is
+    /// passed over, and reported to the servers.
     pub fn failed(mut self) {
-        if let Some(flight) = self.flight.take() {
-            flight.failed();
-        }
+        self.call.failed(&self.instance.id, None);
     }
-}
 
-impl Pick {
-    /// The call failed in this way: as [`Pick::failed`], and discovery is told, so that the instance is visited at once.
-    pub fn failed_by(self, trouble: Trouble) {
-        let _ = trouble;
-        self.failed();
+    /// The call failed in this way: as [`Pick::failed`]. A connection that was refused or reset, and an answer that did not come
+    /// in time, are reported to the servers at once, at most once a second for each instance.
+    pub fn failed_by(mut self, trouble: Trouble) {
+        self.call.failed(&self.instance.id, Some(&trouble));
     }
 }
 

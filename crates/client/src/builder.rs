@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use roundsman_protocol::{Clock, Codec, Invalid, Namespace, ServiceName, handshake::Hello, time};
 
-use crate::{cache::Settings, discovery::Discovery, error::Error, link::Link, servers::Servers};
+use crate::{
+    breaker::CircuitBreaker, cache::Settings, discovery::Discovery, error::Error, link::Link, servers::Servers,
+};
 
 /// How a client is set up; made by [`Discovery::builder`].
 ///
@@ -32,6 +34,7 @@ pub struct Builder {
     codec: Codec,
     empty_grace: Duration,
     snapshot_file: Option<PathBuf>,
+    circuit_breaker: CircuitBreaker,
 }
 
 /// How long a call may take unless the caller says otherwise.
@@ -58,6 +61,7 @@ impl Default for Builder {
             codec: Codec::default(),
             empty_grace: DEFAULT_EMPTY_GRACE,
             snapshot_file: None,
+            circuit_breaker: CircuitBreaker::default(),
         }
     }
 }
@@ -112,6 +116,13 @@ impl Builder {
         self
     }
 
+    /// When calls pass an instance over because too many of them failed, and for how long. By default
+    /// [`CircuitBreaker::default`].
+    pub fn circuit_breaker(mut self, rules: CircuitBreaker) -> Self {
+        self.circuit_breaker = rules;
+        self
+    }
+
     /// Connects, trying each server once.
     ///
     /// # Errors
@@ -149,6 +160,7 @@ impl Builder {
             );
             return Err(Invalid::new("timeout", rule).into());
         }
+        self.circuit_breaker.validate()?;
         let settings = Settings {
             namespace: namespace.clone(),
             timeout: self.timeout,
@@ -156,6 +168,6 @@ impl Builder {
             snapshot_file: self.snapshot_file,
             clock: Clock::system(),
         };
-        Ok(Discovery::start(servers, Hello::new(self.codec, namespace, service), settings))
+        Ok(Discovery::start(servers, Hello::new(self.codec, namespace, service), settings, self.circuit_breaker))
     }
 }

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    balance::Peers,
+    breaker::CircuitBreaker,
     builder::Builder,
     cache::{Cache, Settings},
     call::call,
@@ -24,6 +26,7 @@ use crate::{
     link::{Connection, Link},
     new_instance::NewInstance,
     registration::Registration,
+    reports::Reports,
     resolver::Resolve,
     servers::Servers,
     supervisor::Supervisor,
@@ -70,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) keepers: TaskTracker,
     /// What the resolvers share.
     pub(crate) cache: Arc<Cache>,
+    /// What our calls tell about each instance.
+    pub(crate) peers: Arc<Peers>,
     /// The tasks of connection and cache.
     pub(crate) tasks: TaskTracker,
     /// Ends them.
@@ -94,14 +99,15 @@ impl Discovery {
         Builder::default()
     }
 
-    pub(crate) fn start(servers: Vec<Arc<str>>, hello: Hello, settings: Settings) -> Self {
+    pub(crate) fn start(servers: Vec<Arc<str>>, hello: Hello, settings: Settings, rules: CircuitBreaker) -> Self {
         let (timeout, stop) = (settings.timeout, CancellationToken::new());
         let (task, link) = Supervisor::new(servers, hello, timeout, stop.clone());
         let tasks = TaskTracker::new();
         tasks.spawn(task.run());
         let (closing, keepers) = (CancellationToken::new(), TaskTracker::new());
+        let peers = Arc::new(Peers::new(rules, Reports::new(link.clone(), stop.clone(), tasks.clone())));
         let cache = Arc::new(Cache::new(settings));
-        Self { inner: Arc::new(Inner { timeout, link, closing, keepers, cache, tasks, stop }) }
+        Self { inner: Arc::new(Inner { timeout, link, closing, keepers, cache, peers, tasks, stop }) }
     }
 
     /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.

@@ -47,6 +47,7 @@
 //!   wait for it within their deadline, registrations register again, watches go on.
 //! - No server is there: calls fail within their deadline (five seconds unless [`Builder::timeout`] says otherwise) with
 //!   [`Error::Unreachable`], a sentence that names each address and what came of it.
+//! - Calls to an instance fail: resolvers pass it over for a while, and the servers visit it at once, see [`CircuitBreaker`].
 //! - All servers are away: a [`Resolver`] goes on with what it knew last, marked stale with its age.
 //! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within fifteen seconds.
 //!
@@ -59,6 +60,7 @@
 
 mod backoff;
 mod balance;
+mod breaker;
 mod builder;
 mod cache;
 mod call;
@@ -70,6 +72,7 @@ mod keeper;
 mod link;
 mod new_instance;
 mod registration;
+mod reports;
 mod resolver;
 mod servers;
 mod snapshot;
@@ -78,6 +81,7 @@ mod watch;
 mod wire;
 
 pub use balance::{Pick, Policy};
+pub use breaker::CircuitBreaker;
 pub use builder::{Builder, DEFAULT_EMPTY_GRACE, DEFAULT_SERVER, DEFAULT_TIMEOUT};
 pub use changes::Changes;
 pub use discovery::Discovery;

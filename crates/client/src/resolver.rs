@@ -109,6 +109,13 @@ impl Resolver {
         self.balancer.pick_for(&self.feed.current(), key.as_ref())
     }
 
+    /// Those of the instances that [`Resolver::pick`] passes over at the moment, because calls to them kept failing; see
+    /// [`CircuitBreaker`](crate::CircuitBreaker).
+    #[must_use]
+    pub fn ejected(&self) -> Vec<Arc<Instance>> {
+        self.balancer.ejected(&self.feed.current())
+    }
+
     /// All instances that are handed out, near or far, sorted by service and id.
     #[must_use]
     pub fn instances(&self) -> Arc<[Arc<Instance>]> {
@@ -160,7 +167,7 @@ impl Resolver {
         self.discovery.inner.stop.cancelled().await;
     }
 
-    async fn wait_until(&self, condition: impl Fn(&Snapshot) -> bool) -> Result<Arc<Snapshot>, Error> {
+    async fn wait_until(&self, condition: impl Fn(&Arc<Snapshot>) -> bool) -> Result<Arc<Snapshot>, Error> {
         let mut changes = self.feed.changes();
         let met =
             async { changes.wait_for(|snapshot| condition(snapshot)).await.map(|snapshot| Arc::clone(&snapshot)) };
@@ -252,7 +259,7 @@ impl Resolve {
         }
         let feed = inner.cache.subscribe(Query { history: false, ..query });
         inner.cache.start(&inner.link, &inner.stop, &inner.tasks);
-        let balancer = Arc::new(Balancer::new(self.policy, self.nearness, &feed.current()));
+        let balancer = Arc::new(Balancer::new(self.policy, self.nearness, Arc::clone(&inner.peers), &feed.current()));
         Ok(Resolver { feed, balancer, discovery: self.discovery })
     }
 
@@ -260,7 +267,7 @@ impl Resolve {
         let (timeout, even_if_unknown) = (self.timeout, self.even_if_unknown);
         let deadline = Instant::now() + timeout;
         let resolver = self.in_background()?;
-        let Ok(snapshot) = timeout_at(deadline, resolver.wait_until(Snapshot::is_known)).await else {
+        let Ok(snapshot) = timeout_at(deadline, resolver.wait_until(|snapshot| snapshot.is_known())).await else {
             return Err(late(&resolver.discovery, timeout));
         };
         let snapshot = snapshot?;

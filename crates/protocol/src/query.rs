@@ -112,6 +112,8 @@ pub enum Trouble {
     Timeout,
     /// An answer with this HTTP status.
     Status(u16),
+    /// Calls keep failing, in ways that the caller does not tell apart.
+    Failing,
 }
 
 // === impl Query ===
@@ -208,6 +210,7 @@ impl fmt::Display for Trouble {
             Self::Reset => f.write_str("connection reset"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Status(status) => write!(f, "answered {status}"),
+            Self::Failing => f.write_str("calls keep failing"),
         }
     }
 }

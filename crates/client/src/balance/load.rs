@@ -1,10 +1,7 @@
 //! How busy an instance is with our calls, and how fast it answered them.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -29,14 +26,6 @@ pub(crate) struct Load {
     origin: Instant,
 }
 
-/// A call under way.
-#[derive(Debug)]
-pub(crate) struct Flight {
-    load: Arc<Load>,
-    since: Instant,
-    over: bool,
-}
-
 // === impl Load ===
 
 impl Default for Load {
@@ -51,6 +40,24 @@ impl Load {
         let under_way = u16::try_from(self.under_way.load(Ordering::Relaxed)).unwrap_or(u16::MAX);
         let average = decayed(self.average.load(Ordering::Relaxed), self.now());
         average.max(LEAST) * (f32::from(under_way) + 1.0)
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call that took so long is over; `answered` says how it went, if that is known.
+    pub(crate) fn end(&self, took: Duration, answered: Option<bool>) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        let latency = millis(took);
+        match answered {
+            Some(true) => self.note(latency),
+            Some(false) => self.note(latency.max(FAILURE)),
+            // Given up without a word. If that took long, it tells something; if not, there may have been no call at all.
+            None if latency > decayed(self.average.load(Ordering::Relaxed), self.now()) => self.note(latency),
+            None => {}
+        }
     }
 
     /// Notes a latency: a higher one counts at once, a lower one bit by bit.
@@ -91,79 +98,51 @@ fn millis(latency: Duration) -> f32 {
     latency.as_secs_f32() * 1_000.0
 }
 
-// === impl Flight ===
-
-impl Flight {
-    pub(crate) fn begin(load: &Arc<Load>) -> Self {
-        load.under_way.fetch_add(1, Ordering::Relaxed);
-        Self { load: Arc::clone(load), since: Instant::now(), over: false }
-    }
-
-    pub(crate) fn succeeded(mut self) {
-        self.over = true;
-        self.load.note(millis(self.since.elapsed()));
-    }
-
-    pub(crate) fn failed(mut self) {
-        self.over = true;
-        self.load.note(millis(self.since.elapsed()).max(FAILURE));
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.load.under_way.fetch_sub(1, Ordering::Relaxed);
-        // Given up without a word. If that took long, it tells something; if not, there may have been no call at all.
-        let latency = millis(self.since.elapsed());
-        if !self.over && latency > decayed(self.load.average.load(Ordering::Relaxed), self.load.now()) {
-            self.load.note(latency);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::time::advance;
 
-    async fn call(load: &Arc<Load>, millis: u64) -> Flight {
-        let flight = Flight::begin(load);
+    async fn call(load: &Load, millis: u64, answered: Option<bool>) {
+        load.begin();
         advance(Duration::from_millis(millis)).await;
-        flight
+        load.end(Duration::from_millis(millis), answered);
     }
 
     #[tokio::test(start_paused = true)]
     async fn peaks_count_at_once_and_fade() {
-        let load = Arc::new(Load::default());
-        call(&load, 5).await.succeeded();
+        let load = Load::default();
+        call(&load, 5, Some(true)).await;
         assert!(load.cost() < UNKNOWN && load.cost() > 5.0, "{}", load.cost());
-        call(&load, 500).await.succeeded();
+        call(&load, 500, Some(true)).await;
         assert!((load.cost() - 500.0).abs() < 1.0, "{}", load.cost());
-        call(&load, 5).await.succeeded();
+        call(&load, 5, Some(true)).await;
         assert!(load.cost() > 450.0, "one good answer does not make up for it: {}", load.cost());
         for _ in 0..20_000 {
-            call(&load, 5).await.succeeded();
+            call(&load, 5, Some(true)).await;
         }
         assert!((load.cost() - 5.0).abs() < 1.0, "{}", load.cost());
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_under_way_multiply() {
-        let load = Arc::new(Load::default());
-        call(&load, 20).await.succeeded();
+        let load = Load::default();
+        call(&load, 20, Some(true)).await;
         let idle = load.cost();
-        let flights = [Flight::begin(&load), Flight::begin(&load)];
+        load.begin();
+        load.begin();
         assert!((load.cost() - 3.0 * idle).abs() < 0.1);
-        drop(flights);
+        load.end(Duration::ZERO, None);
+        load.end(Duration::ZERO, None);
         assert!((load.cost() - idle).abs() < 0.1, "dropped at once tells nothing: {}", load.cost());
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_and_calls_given_up_count_as_slow() {
-        let (failing, hanging) = (Arc::new(Load::default()), Arc::new(Load::default()));
-        call(&failing, 1).await.failed();
+        let (failing, hanging) = (Load::default(), Load::default());
+        call(&failing, 1, Some(false)).await;
         assert!(failing.cost() >= 0.99 * FAILURE, "{}", failing.cost());
-        drop(call(&hanging, 3_000).await);
+        call(&hanging, 3_000, None).await;
         assert!(hanging.cost() >= 2_999.0, "{}", hanging.cost());
         // Left alone they are forgiven.
         advance(Duration::from_secs(300)).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
 mod balancing;
+mod breaking;
 mod calls;
 mod failing;
 mod registering;

@@ -1,0 +1,203 @@
+//! What is known of each instance by our own calls, shared by all resolvers of a client.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+};
+
+use roundsman_protocol::{Instance, InstanceId, Trouble};
+use tokio::time::Instant;
+
+use super::load::Load;
+use crate::{
+    breaker::{Circuit, CircuitBreaker, Standing, Turn},
+    reports::Reports,
+};
+
+/// All instances that somebody picks from.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    shared: Arc<Shared>,
+    by_id: Mutex<HashMap<InstanceId, Weak<Peer>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rules: CircuitBreaker,
+    /// Counts circuits that opened or closed; whoever has prepared a choice begins anew then.
+    turns: AtomicUsize,
+    reports: Reports,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    shared: Arc<Shared>,
+    pub(crate) load: Load,
+    circuit: Mutex<Circuit>,
+    /// Counts its ejections, so that a call that began before one says nothing about what came after.
+    ejections: AtomicU32,
+    /// A call is on its way that decides whether it is back.
+    trial: AtomicBool,
+    /// When it was reported last.
+    reported: Mutex<Option<Instant>>,
+}
+
+/// A call to a peer.
+#[derive(Debug)]
+pub(crate) struct Call {
+    peer: Arc<Peer>,
+    /// When it began, if its latency is of interest.
+    timed: Option<Instant>,
+    ejections: u32,
+    trial: bool,
+}
+
+// === impl Peers ===
+
+impl Peers {
+    pub(crate) fn new(rules: CircuitBreaker, reports: Reports) -> Self {
+        let shared = Arc::new(Shared { rules, turns: AtomicUsize::new(0), reports });
+        Self { shared, by_id: Mutex::default() }
+    }
+
+    /// Changes whenever a circuit opens or closes.
+    pub(crate) fn turns(&self) -> usize {
+        self.shared.turns.load(Ordering::Acquire)
+    }
+
+    /// What is known of each of these, in their order.
+    pub(crate) fn of(&self, instances: &[Arc<Instance>]) -> Vec<Arc<Peer>> {
+        let mut by_id = self.lock();
+        let now = Instant::now();
+        let peers = instances.iter().map(|instance| {
+            if let Some(peer) = by_id.get(&instance.id).and_then(Weak::upgrade) {
+                return peer;
+            }
+            let peer = Arc::new(Peer::new(Arc::clone(&self.shared), now));
+            by_id.insert(instance.id.clone(), Arc::downgrade(&peer));
+            peer
+        });
+        let peers: Vec<_> = peers.collect();
+        // Those that nobody picks from any more are dropped before they outnumber the others by far.
+        if by_id.len() == by_id.capacity() || by_id.len() > 2 * peers.len() + 64 {
+            by_id.retain(|_, peer| peer.strong_count() > 0);
+        }
+        peers
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Weak<Peer>>> {
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    fn new(shared: Arc<Shared>, now: Instant) -> Self {
+        Self {
+            shared,
+            load: Load::default(),
+            circuit: Mutex::new(Circuit::new(now)),
+            ejections: AtomicU32::new(0),
+            trial: AtomicBool::new(false),
+            reported: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        self.circuit().standing(now)
+    }
+
+    /// Claims the one call at a time that a half-open circuit lets through.
+    pub(crate) fn claim_trial(&self) -> bool {
+        !self.trial.swap(true, Ordering::AcqRel)
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, id: &InstanceId) {
+        if let Some(Turn::Closed) = self.circuit().succeeded(&self.shared.rules, Instant::now()) {
+            tracing::info!(%id, "it answers again; calls go to it as before");
+            self.shared.turns.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn failed(&self, id: &InstanceId, trouble: Option<&Trouble>) {
+        let now = Instant::now();
+        let jitter = 0.8 + 0.4 * fastrand::f64();
+        let turn = self.circuit().failed(&self.shared.rules, jitter, now);
+        if let Some(Turn::Opened { ejection, failed_in_a_row }) = turn {
+            self.ejections.fetch_add(1, Ordering::AcqRel);
+            self.shared.turns.fetch_add(1, Ordering::AcqRel);
+            let trouble = trouble.map(tracing::field::display);
+            tracing::warn!(%id, ?ejection, failed_in_a_row, trouble, "calls keep failing; passing it over for a while");
+        }
+        // An answer may fail for what was asked; a connection that fails tells something of the instance.
+        let of_the_connection = matches!(trouble, Some(Trouble::Refused | Trouble::Reset | Trouble::Timeout));
+        if turn.is_some() || of_the_connection {
+            self.report(id, trouble.cloned().unwrap_or(Trouble::Failing), now);
+        }
+    }
+
+    fn report(&self, id: &InstanceId, trouble: Trouble, now: Instant) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|last| now.saturating_duration_since(last) >= Reports::PAUSE) {
+            *reported = Some(now);
+            drop(reported);
+            self.shared.reports.send(id, trouble);
+        }
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// A call that begins now; its latency counts if it is `timed`.
+    pub(crate) fn begin(peer: &Arc<Peer>, timed: bool, trial: bool) -> Self {
+        let timed = timed.then(Instant::now);
+        if timed.is_some() {
+            peer.load.begin();
+        }
+        Self { peer: Arc::clone(peer), timed, ejections: peer.ejections.load(Ordering::Acquire), trial }
+    }
+
+    pub(crate) fn succeeded(&mut self, id: &InstanceId) {
+        self.end(Some(true));
+        if self.is_news() {
+            self.peer.answered(id);
+        }
+    }
+
+    pub(crate) fn failed(&mut self, id: &InstanceId, trouble: Option<&Trouble>) {
+        self.end(Some(false));
+        if self.is_news() {
+            self.peer.failed(id, trouble);
+        }
+    }
+
+    /// Whether it began after the last ejection.
+    fn is_news(&self) -> bool {
+        self.peer.ejections.load(Ordering::Acquire) == self.ejections
+    }
+
+    fn end(&mut self, answered: Option<bool>) {
+        if let Some(since) = self.timed.take() {
+            self.peer.load.end(since.elapsed(), answered);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.end(None);
+        if self.trial {
+            self.peer.trial.store(false, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! When calls to an instance are held back because too many of them failed: a pure machine, without clock and locks.
+//!
+//! Written here and not taken from a crate, because the breakers of failsafe, recloser and tower-resilience read the system's clock,
+//! which tests cannot pause, let every caller through at once when they half-open, and know nothing of the other
+//! instances, of which at most half may be ejected.
+
+use std::time::Duration;
+
+use roundsman_protocol::{Invalid, time};
+use tokio::time::Instant;
+
+/// When the circuit to one instance opens and for how long; set by
+/// [`Builder::circuit_breaker`](crate::Builder::circuit_breaker).
+///
+/// An open circuit means that [`Resolver::pick`](crate::Resolver::pick) passes the instance over: it is ejected. After the
+/// ejection one call at a time is let through to it (half-open): when that is answered the circuit closes, when
+/// it fails the next ejection is twice as long. At most half of a service's instances are ejected at a time, and
+/// the servers are asked to visit each of them at once.
+///
+/// Only calls whose outcome is told count: those of `Discovery::http`, and each
+/// [`Pick`](crate::Pick) that ends with `succeeded`, `failed` or `failed_by`.
+///
+/// ```
+/// use roundsman::CircuitBreaker;
+/// use std::time::Duration;
+///
+/// let strict = CircuitBreaker::default().consecutive_failures(2).ejection(Duration::from_secs(5), Duration::from_secs(300));
+/// let builder = roundsman::Discovery::builder().circuit_breaker(strict);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use]
+pub struct CircuitBreaker {
+    consecutive_failures: u32,
+    ratio: f64,
+    ratio_calls: u32,
+    window: Duration,
+    first_ejection: Duration,
+    longest_ejection: Duration,
+}
+
+/// The circuit to one instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Circuit {
+    state: State,
+    failed_in_a_row: u32,
+    window: Window,
+    /// Ejections since it was last well for a while.
+    ejections: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed {
+        since: Instant,
+    },
+    /// Ejected until then; half-open from then on.
+    Open {
+        until: Instant,
+    },
+}
+
+/// Whether calls may go to the instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// Like to any other.
+    Closed,
+    /// One at a time, to see whether it is back. It was ejected until then.
+    HalfOpen(Instant),
+    /// Not before this moment.
+    Open(Instant),
+}
+
+/// What an outcome changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Ejected for so long, after this many failures in a row.
+    Opened { ejection: Duration, failed_in_a_row: u32 },
+    /// Back.
+    Closed,
+}
+
+/// Calls and failures of the last while, in two halves of which the older one is forgotten as a whole.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Instant,
+    now: Counts,
+    before: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    calls: u32,
+    failures: u32,
+}
+
+// === impl CircuitBreaker ===
+
+impl Default for CircuitBreaker {
+    /// Opens after 5 failures in a row, or when half of at least 20 calls within 10 s failed; ejects for 1 s at first
+    /// and for 60 s at most.
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            ratio: 0.5,
+            ratio_calls: 20,
+            window: Duration::from_secs(10),
+            first_ejection: Duration::from_secs(1),
+            longest_ejection: Duration::from_secs(60),
+        }
+    }
+}
+
+impl CircuitBreaker {
+    /// Opens after so many failures in a row.
+    pub fn consecutive_failures(mut self, failures: u32) -> Self {
+        self.consecutive_failures = failures;
+        self
+    }
+
+    /// Opens when this share (0 to 1) of the calls within `window` failed, if there were at least `calls`.
+    pub fn failure_ratio(mut self, ratio: f64, calls: u32, window: Duration) -> Self {
+        (self.ratio, self.ratio_calls, self.window) = (ratio, calls, window);
+        self
+    }
+
+    /// How long the first ejection takes, and the longest. Each doubles the one before, give or take a fifth, until
+    /// the instance was well for as long as the longest.
+    pub fn ejection(mut self, first: Duration, longest: Duration) -> Self {
+        (self.first_ejection, self.longest_ejection) = (first, longest);
+        self
+    }
+
+    /// Never opens: callers are on their own until the servers evict an instance.
+    pub fn never() -> Self {
+        Self { consecutive_failures: u32::MAX, ratio_calls: u32::MAX, ..Self::default() }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        let invalid = |rule: String| Err(Invalid::new("circuit_breaker", rule));
+        if self.consecutive_failures == 0 || self.ratio_calls == 0 {
+            return invalid("must allow at least one failure".to_owned());
+        }
+        if !(self.ratio > 0.0 && self.ratio <= 1.0) {
+            return invalid(format!("its failure ratio must be above 0 and at most 1, got {}", self.ratio));
+        }
+        if self.window.is_zero() || self.first_ejection.is_zero() || self.first_ejection > self.longest_ejection {
+            let [window, first, longest] = [self.window, self.first_ejection, self.longest_ejection].map(time::display);
+            return invalid(format!(
+                "needs a window and a first ejection no longer than the longest, got {window}, {first}, {longest}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The length of the `nth` ejection in a row, the first being 0.
+    fn nth_ejection(&self, nth: u32, jitter: f64) -> Duration {
+        let doubled = self.first_ejection.saturating_mul(1_u32.checked_shl(nth).unwrap_or(u32::MAX));
+        doubled.min(self.longest_ejection).mul_f64(jitter)
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// The end of an ejection that is not over yet.
+    pub(crate) fn ejected_until(self) -> Option<Instant> {
+        match self {
+            Self::Open(until) => Some(until),
+            Self::Closed | Self::HalfOpen(_) => None,
+        }
+    }
+}
+
+// === impl Circuit ===
+
+impl Circuit {
+    pub(crate) fn new(now: Instant) -> Self {
+        let window = Window { since: now, now: Counts::default(), before: Counts::default() };
+        Self { state: State::Closed { since: now }, failed_in_a_row: 0, window, ejections: 0 }
+    }
+
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        match self.state {
+            State::Closed { .. } => Standing::Closed,
+            State::Open { until } if now < until => Standing::Open(until),
+            State::Open { until } => Standing::HalfOpen(until),
+        }
+    }
+
+    /// A call was answered that began after the circuit last opened.
+    pub(crate) fn succeeded(&mut self, rules: &CircuitBreaker, now: Instant) -> Option<Turn> {
+        self.failed_in_a_row = 0;
+        match self.state {
+            State::Closed { .. } => {
+                self.window.count(rules.window, false, now);
+                None
+            }
+            State::Open { .. } => {
+                self.state = State::Closed { since: now };
+                self.window = Window { since: now, now: Counts::default(), before: Counts::default() };
+                Some(Turn::Closed)
+            }
+        }
+    }
+
+    /// A call failed that began after the circuit last opened. `jitter` is drawn from around 1.
+    pub(crate) fn failed(&mut self, rules: &CircuitBreaker, jitter: f64, now: Instant) -> Option<Turn> {
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+        match self.state {
+            State::Closed { since } => {
+                let recent = self.window.count(rules.window, true, now);
+                let in_a_row = self.failed_in_a_row >= rules.consecutive_failures;
+                if !in_a_row && !recent.exceeds(rules) {
+                    return None;
+                }
+                if now.saturating_duration_since(since) >= rules.longest_ejection {
+                    self.ejections = 0;
+                }
+            }
+            // Called although it is ejected, because too many others are as well: that changes nothing.
+            State::Open { until } if now < until => return None,
+            State::Open { .. } => {}
+        }
+        let ejection = rules.nth_ejection(self.ejections, jitter);
+        self.ejections = self.ejections.saturating_add(1);
+        self.state = State::Open { until: now + ejection };
+        Some(Turn::Opened { ejection, failed_in_a_row: self.failed_in_a_row })
+    }
+}
+
+// === impl Window ===
+
+impl Window {
+    /// Counts a call, and tells what the window holds with it.
+    fn count(&mut self, length: Duration, failed: bool, now: Instant) -> Counts {
+        let half = length / 2;
+        let age = now.saturating_duration_since(self.since);
+        if age >= half {
+            self.before = if age < length { self.now } else { Counts::default() };
+            self.now = Counts::default();
+            self.since = now;
+        }
+        self.now.calls = self.now.calls.saturating_add(1);
+        self.now.failures = self.now.failures.saturating_add(u32::from(failed));
+        Counts {
+            calls: self.now.calls.saturating_add(self.before.calls),
+            failures: self.now.failures.saturating_add(self.before.failures),
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    fn exceeds(self, rules: &CircuitBreaker) -> bool {
+        self.calls >= rules.ratio_calls && f64::from(self.failures) >= rules.ratio * f64::from(self.calls)
+    }
+}
+
+#[cfg(test)]
+mod tests;
