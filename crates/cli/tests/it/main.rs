@@ -10,5 +10,6 @@
 mod commands;
 mod durability;
 mod failures;
+mod outlasting;
 mod support;
 mod watch;

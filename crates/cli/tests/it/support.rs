@@ -60,6 +60,14 @@ impl Served {
     }
 }
 
+impl Served {
+    /// `STOP` freezes it, `CONT` thaws it.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         drop(self.child.kill());

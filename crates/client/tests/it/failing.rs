@@ -7,6 +7,7 @@ use roundsman::{Discovery, Error, Query};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::{
     bytes::Bytes,
@@ -166,5 +167,53 @@ async fn a_server_that_hangs_up_on_everyone_is_not_hammered() {
     // 50 ms, 100 ms, 200 ms, … and never less than a tenth of each: in two seconds a handful.
     let tries = network.connections.load(Ordering::Relaxed);
     assert!((2..=20).contains(&tries), "{tries} tries");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_server_is_waited_for() {
+    let server = server().await;
+    let network = Network::to(server.rpc_addr()).await;
+    network.become_(State::Slow(Duration::from_millis(200)));
+    let slow = soon(Discovery::connect(network.addr)).await.unwrap();
+    let kept = slow.register(instance("product", 7070)).await.unwrap();
+    let products = soon(slow.resolver("product").into_future()).await.unwrap();
+    assert_eq!(products.pick().unwrap().id, *kept.id());
+    let another = client(&server).await.register(instance("product", 7071)).await.unwrap();
+    eventually("it is told, if late", async || products.instances().len() == 2).await;
+    another.close().await.unwrap();
+    eventually("it is told, if late", async || products.instances().len() == 1).await;
+    assert_eq!(network.connections.load(Ordering::Relaxed), 1, "slow is not broken");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_resolver_outlasts_a_server_that_answers_garbage() {
+    let server = server().await;
+    let addr = server.rpc_addr();
+    let discovery = Discovery::builder().servers(addr).timeout(Duration::from_millis(500)).connect().await.unwrap();
+    let kept = client(&server).await.register(instance("product", 7070)).await.unwrap();
+    let products = discovery.resolver("product").await.unwrap();
+    server.stop().await;
+    let listener = TcpListener::bind(addr).await.unwrap();
+    let mut accepted = 0;
+    let garbage = async {
+        while let Ok((stream, _)) = listener.accept().await {
+            accepted += 1;
+            let mut framed = Framed::new(stream, LengthDelimitedCodec::new());
+            let Some(Ok(_)) = framed.next().await else { continue };
+            drop(framed.send(Bytes::from_static(br#"{"ok":true,"version":"1","server":"x"}"#)).await);
+            drop(framed.next().await);
+            drop(framed.send(Bytes::from_static(b"\x00\xff\xff\xff\xff\xff")).await);
+        }
+    };
+    drop(timeout(Duration::from_secs(2), garbage).await);
+    assert!((2..=40).contains(&accepted), "tried {accepted} times in two seconds");
+    drop(listener);
+    assert!(products.snapshot().stale().is_some());
+    assert_eq!(products.pick().unwrap().id, *kept.id(), "the last good list");
+    let server = server_on(addr).await;
+    let kept = client(&server).await.register(instance("product", 7071)).await.unwrap();
+    eventually("it follows the real server", async || products.instances().iter().any(|i| i.id == *kept.id())).await;
     server.stop().await;
 }

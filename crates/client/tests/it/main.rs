@@ -4,8 +4,10 @@
 mod balancing;
 mod breaking;
 mod calls;
+mod crowd;
 mod failing;
 mod registering;
 mod resolving;
 mod support;
+mod tenants;
 mod watching;

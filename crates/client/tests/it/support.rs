@@ -12,8 +12,11 @@ use std::{
 use roundsman::{Check, Discovery, NewInstance};
 use roundsman_discovery::{Config, Server};
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -79,6 +82,8 @@ pub(crate) struct Network {
 pub(crate) enum State {
     /// Passes everything on.
     Whole,
+    /// Passes everything on, so much later in each direction. For connections made from now on.
+    Slow(Duration),
     /// Keeps connections and accepts new ones, but nothing gets through: a frozen server.
     Frozen,
     /// Breaks all connections, and each new one at once.
@@ -108,17 +113,37 @@ impl Network {
     }
 }
 
-async fn wire(mut near: TcpStream, target: SocketAddr, mut states: watch::Receiver<State>) {
-    let pass = async {
-        let mut far = TcpStream::connect(target).await.unwrap();
-        drop(copy_bidirectional(&mut near, &mut far).await);
+async fn wire(near: TcpStream, target: SocketAddr, mut states: watch::Receiver<State>) {
+    let begun = *states.borrow();
+    let delay = match begun {
+        State::Whole => Duration::ZERO,
+        State::Slow(delay) => delay,
+        State::Frozen | State::Cut => {
+            // Holding the socket without reading is what a frozen process does.
+            drop(states.wait_for(|state| *state == State::Cut).await.map(|_| ()));
+            return;
+        }
     };
-    if *states.borrow() == State::Whole {
-        tokio::select! {
-            () = pass => return,
-            _ = states.wait_for(|state| *state != State::Whole) => {}
+    let (mut near_in, mut near_out) = near.into_split();
+    let (mut far_in, mut far_out) = TcpStream::connect(target).await.unwrap().into_split();
+    let pass =
+        async { tokio::join!(pass_on(&mut near_in, &mut far_out, delay), pass_on(&mut far_in, &mut near_out, delay)) };
+    tokio::select! {
+        _ = pass => return,
+        _ = states.wait_for(|state| matches!(state, State::Frozen | State::Cut)) => {}
+    }
+    drop(states.wait_for(|state| *state == State::Cut).await.map(|_| ()));
+}
+
+async fn pass_on(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, delay: Duration) {
+    let mut piece = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            break;
         }
     }
-    // Holding the socket without reading is what a frozen process does.
-    drop(states.wait_for(|state| *state == State::Cut).await.map(|_| ()));
+    drop(to.shutdown().await);
 }
