@@ -1,5 +1,10 @@
 //! The client against real servers on real sockets, and against what is not one.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy knows tests by their attribute, and helpers have none"
+)]
 
 mod balancing;
 mod breaking;
