@@ -53,6 +53,8 @@ pub struct Config {
     pub max_instances: usize,
     /// Namespaces that have an instance.
     pub max_namespaces: usize,
+    /// Edges of the graph of who calls whom.
+    pub max_edges: usize,
     /// Changes that wait for the writer.
     pub max_queue: usize,
     /// Visits at a time.
@@ -86,6 +88,7 @@ impl Default for Config {
             max_watches: 20_000,
             max_instances: 200_000,
             max_namespaces: 1_000,
+            max_edges: 20_000,
             max_queue: 8_192,
             max_visits: 512,
             max_kept: 100_000,
@@ -126,6 +129,7 @@ impl std::fmt::Display for Config {
             ("max-watches", self.max_watches),
             ("max-instances", self.max_instances),
             ("max-namespaces", self.max_namespaces),
+            ("max-edges", self.max_edges),
             ("max-queue", self.max_queue),
             ("max-visits", self.max_visits),
             ("max-kept", self.max_kept),

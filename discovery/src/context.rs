@@ -10,7 +10,7 @@ use roundsman_protocol::{Clock, Timestamp};
 use roundsman_registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::{config::Config, metrics::Meters, store_state::StoreState, writer::Writer};
+use crate::{config::Config, edges::Edges, metrics::Meters, store_state::StoreState, writer::Writer};
 
 /// What the doors share: snapshots to read, and the writer to ask for changes.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) writer: Writer,
     pub(crate) store_state: Arc<StoreState>,
     pub(crate) meters: Arc<Meters>,
+    /// Which service calls which.
+    pub(crate) edges: Arc<Edges>,
     /// Which addresses may be registered.
     pub(crate) targets: TargetPolicy,
     /// One permit per RPC connection.
@@ -59,6 +61,7 @@ impl Context {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, clock, server, registry, rounds, writer, store_state, meters } = parts;
         let permits = Arc::new(Semaphore::new(config.max_connections));
+        let edges = Edges::new(config.max_edges, clock.clone(), meters.unrecorded_edges.clone());
         let (started_at, targets) = (clock.now(), crate::server::policy(&config));
         let (bound, ready) = (OnceLock::new(), AtomicBool::new(false));
         Arc::new(Self {
@@ -71,6 +74,7 @@ impl Context {
             writer,
             store_state,
             meters,
+            edges,
             targets,
             permits,
             bound,

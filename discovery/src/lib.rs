@@ -6,6 +6,7 @@
 pub mod config;
 mod context;
 mod doors;
+mod edges;
 mod error;
 mod files;
 mod follower;

@@ -39,8 +39,8 @@ struct Method {
 }
 
 /// The methods of the RPC door, in the order of the trait.
-pub(crate) const METHODS: [&str; 10] =
-    ["register", "deregister", "renew", "drain", "get", "list", "services", "watch", "report", "status"];
+pub(crate) const METHODS: [&str; 11] =
+    ["register", "deregister", "renew", "drain", "get", "list", "services", "watch", "report", "status", "graph"];
 
 /// Everything that is counted.
 pub(crate) struct Meters {
@@ -53,6 +53,7 @@ pub(crate) struct Meters {
     pub(crate) store_errors: Counter,
     pub(crate) refills: Counter,
     pub(crate) reinstatements: Counter,
+    pub(crate) unrecorded_edges: Counter,
     evictions: Family<Reason, Counter>,
     refusals: Family<Reason, Counter>,
     closed: Family<Reason, Counter>,
@@ -67,6 +68,7 @@ pub(crate) struct Meters {
     unwritten: Gauge,
     brake: Gauge,
     kept: Gauge,
+    edges: Gauge,
 }
 
 impl Meters {
@@ -82,11 +84,11 @@ impl Meters {
             registrations: Counter::default(), deregistrations: Counter::default(),
             commits: Counter::default(), batch: Histogram::new(exponential_buckets(1.0, 4.0, 7)),
             commit_seconds: seconds(0.000_05, 10), store_errors: Counter::default(), refills: Counter::default(),
-            reinstatements: Counter::default(), evictions: Family::default(), refusals: Family::default(),
+            reinstatements: Counter::default(), unrecorded_edges: Counter::default(), evictions: Family::default(), refusals: Family::default(),
             closed: Family::default(), visits: Family::default(), visit_seconds: seconds(0.000_1, 10),
             calls: by_method, instances: Family::default(), services: Gauge::default(), watches: Gauge::default(),
             connections: Gauge::default(), store_up: Gauge::default(), unwritten: Gauge::default(),
-            brake: Gauge::default(), kept: Gauge::default(), exported: Metrics::default(),
+            brake: Gauge::default(), kept: Gauge::default(), edges: Gauge::default(), exported: Metrics::default(),
         };
         m.register("registrations", "Registrations that changed something", meters.registrations.clone());
         m.register("deregistrations", "Deregistrations", meters.deregistrations.clone());
@@ -111,6 +113,8 @@ impl Meters {
         m.register("store_unwritten", "Observed changes not yet written", meters.unwritten.clone());
         m.register("brake_on", "Whether evictions for silence are held back", meters.brake.clone());
         m.register("kept_connections", "Connections kept open to instances", meters.kept.clone());
+        m.register("graph_edges", "Edges of the graph of who calls whom", meters.edges.clone());
+        m.register("graph_unrecorded", "Lookups and watches missing in the graph, which is full", meters.unrecorded_edges.clone());
         Arc::new(Self { exported: m, ..meters })
     }
 
@@ -151,6 +155,7 @@ impl Meters {
         gauge(&self.unwritten, store.unwritten);
         gauge(&self.brake, u64::from(context.rounds.brake().on));
         gauge(&self.kept, context.rounds.status().kept);
+        gauge(&self.edges, u64::try_from(context.edges.len()).unwrap_or(u64::MAX));
         let mut page = String::new();
         text::encode(&mut page, &self.exported)?;
         Ok(page)

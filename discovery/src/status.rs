@@ -1,6 +1,6 @@
-//! The whole server at one moment.
+//! The whole server at one moment, and who calls whom on it.
 
-use roundsman_protocol::{Namespace, Status, status::DoorsStatus};
+use roundsman_protocol::{Graph, Namespace, Status, status::DoorsStatus};
 
 use crate::context::Context;
 
@@ -27,4 +27,10 @@ pub(crate) fn status(context: &Context, only: Option<&Namespace>) -> Status {
         recent: context.registry.recent(only),
         replicas: Vec::new(),
     }
+}
+
+/// Which service of a namespace calls which.
+pub(crate) fn graph(context: &Context, namespace: &Namespace) -> Graph {
+    let services = context.registry.services(namespace).into_iter().map(|service| service.name).collect();
+    context.edges.graph(namespace, services, context.started_at)
 }

@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Show the whole server at this moment: store, rounds, brake, services, latest events
     Status(StatusArgs),
+    /// Show which service calls which, as far as callers say who they are
+    Graph(GraphArgs),
     /// Print a completion script for a shell, such as `source <(roundsman completions bash)`
     Completions {
         /// Which shell
@@ -58,7 +60,7 @@ pub(crate) enum Command {
 /// What every command that asks a server takes.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection and output")]
-pub(crate) struct ClientArgs {
+pub(crate) struct ClientArgs<O: Shape = Output> {
     /// The server, or several with commas between them
     #[arg(long, env = "ROUNDSMAN_SERVER", value_name = "HOST:PORT", default_value = DEFAULT_SERVER)]
     pub(crate) server: String,
@@ -67,14 +69,31 @@ pub(crate) struct ClientArgs {
     pub(crate) namespace: Namespace,
     /// How to print the answer
     #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Output,
+    pub(crate) output: O,
 }
+
+/// How a command can print its answer.
+pub(crate) trait Shape: ValueEnum + Default + Send + Sync + 'static {}
+
+impl<T: ValueEnum + Default + Send + Sync + 'static> Shape for T {}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     /// For people
     #[default]
     Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphOutput {
+    /// For people
+    #[default]
+    #[value(alias = "table")]
+    Tree,
+    /// For Graphviz
+    Dot,
     /// For programs
     Json,
 }
@@ -176,6 +195,12 @@ pub(crate) struct DrainArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs<GraphOutput>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod deregister;
 pub(crate) mod drain;
 pub(crate) mod get;
+pub(crate) mod graph;
 pub(crate) mod list;
 pub(crate) mod register;
 pub(crate) mod status;
@@ -12,14 +13,14 @@ pub(crate) mod watch;
 use roundsman::{Discovery, ServiceSummary};
 
 use crate::{
-    args::ClientArgs,
+    args::{ClientArgs, Shape},
     exit::Failure,
     output::Style,
     table::{Cell, Table},
 };
 
 /// Connects as the flags say.
-async fn connect(args: &ClientArgs) -> Result<Discovery, Failure> {
+async fn connect<O: Shape>(args: &ClientArgs<O>) -> Result<Discovery, Failure> {
     let builder = Discovery::builder().servers(args.server.as_str()).namespace(args.namespace.as_str());
     Ok(builder.connect().await?)
 }

@@ -38,6 +38,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Deregister(args) => commands::deregister::run(args).await,
             Command::Drain(args) => commands::drain::run(args).await,
             Command::Status(args) => commands::status::run(args).await,
+            Command::Graph(args) => commands::graph::run(args).await,
             Command::Completions { shell } => commands::completions::run(shell),
         }
     })

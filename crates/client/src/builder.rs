@@ -79,7 +79,8 @@ impl Builder {
         self
     }
 
-    /// Which service is calling, so that the servers can tell who depends on whom.
+    /// Which service is calling, so that the servers can tell who depends on whom: see
+    /// [`Discovery::graph`](crate::Discovery::graph) and `roundsman graph`.
     pub fn service(mut self, service: impl Into<String>) -> Self {
         self.service = Some(service.into());
         self

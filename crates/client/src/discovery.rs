@@ -9,7 +9,7 @@ use std::{
 };
 
 use roundsman_protocol::{
-    DiscoveryError, Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble, handshake::Hello,
+    DiscoveryError, Graph, Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble, handshake::Hello,
     instance::Registered,
 };
 use tarpc::{client::RpcError, context::Context};
@@ -277,6 +277,26 @@ impl Discovery {
     pub async fn status(&self) -> Result<Status, Error> {
         self.call(self.inner.timeout, |connection, context| async move { connection.client.status(context).await })
             .await
+    }
+
+    /// Which service of this namespace calls which, as the connected server has seen it since its start. Callers appear
+    /// in it under the name that they gave to [`Builder::service`](crate::Builder::service).
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let graph = discovery.graph().await?;
+    /// for edge in &graph.edges {
+    ///     let unknown = if graph.knows(&edge.callee) { "" } else { " (nobody has that name)" };
+    ///     println!("{} -> {}{unknown}: {} lookups", edge.caller, edge.callee, edge.lookups);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn graph(&self) -> Result<Graph, Error> {
+        self.call(self.inner.timeout, |connection, context| async move { connection.client.graph(context).await }).await
     }
 
     /// Tells the server that an instance could not be used, so that it is visited now and not at its next turn.

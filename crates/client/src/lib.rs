@@ -90,9 +90,9 @@ pub use new_instance::NewInstance;
 pub use registration::{Registration, RegistrationState};
 pub use resolver::{Resolve, Resolver};
 pub use roundsman_protocol::{
-    Address, Check, CheckKind, Codec, DiscoveryError, Flip, Instance, InstanceId, InstanceStatus, Invalid, Meta,
-    Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp, Trouble, instance::Outcome,
-    instance::Registered,
+    Address, Callee, Check, CheckKind, Codec, DiscoveryError, Edge, Flip, Graph, Instance, InstanceId, InstanceStatus,
+    Invalid, Meta, Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp, Trouble,
+    instance::Outcome, instance::Registered,
 };
 pub use servers::Servers;
 pub use snapshot::Snapshot;

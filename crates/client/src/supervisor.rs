@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{Codec, DiscoveryClient, Query, ServiceName, handshake::Hello};
+use roundsman_protocol::{Codec, DiscoveryClient, InstanceId, handshake::Hello};
 use tarpc::context;
 use tokio::{
     sync::watch,
@@ -145,8 +145,8 @@ impl Supervisor {
 /// Returns when the server no longer gives any sign of life, though the connection stands: a frozen process,
 /// a machine that lost power, a network that swallows packets.
 async fn silence(connection: &Connection) {
-    // A question that costs next to nothing: few will name a service so, and a handful of instances is no load.
-    let nobody = ServiceName::try_new("roundsman").map(Query::service).unwrap_or_default();
+    // A question that costs next to nothing, and is no lookup that would count as one service calling another.
+    let Ok(nobody) = InstanceId::try_new("roundsman-heartbeat") else { return std::future::pending().await };
     let mut seen = connection.answers();
     loop {
         sleep(jittered(HEARTBEAT)).await;
@@ -157,7 +157,7 @@ async fn silence(connection: &Connection) {
         }
         let mut context = context::current();
         context.deadline = (Instant::now() + HEARTBEAT_TIMEOUT).into_std();
-        match timeout(HEARTBEAT_TIMEOUT, connection.client.list(context, nobody.clone())).await {
+        match timeout(HEARTBEAT_TIMEOUT, connection.client.renew(context, nobody.clone())).await {
             Ok(Err(tarpc::client::RpcError::DeadlineExceeded)) | Err(_) if connection.answers() == seen => return,
             _ => {}
         }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     error::DiscoveryError,
+    graph::Graph,
     instance::{Instance, Registered, Registration},
     name::{InstanceId, ServiceName},
     query::{Cursor, Query, ServiceSummary, Trouble, Update},
@@ -37,6 +38,8 @@ pub trait Discovery {
     async fn report(id: InstanceId, trouble: Trouble) -> Result<(), DiscoveryError>;
     /// The whole server at this moment.
     async fn status() -> Result<Status, DiscoveryError>;
+    /// Which service calls which, as far as this server has seen.
+    async fn graph() -> Result<Graph, DiscoveryError>;
 }
 
 /// How long a watch may wait.
@@ -61,6 +64,7 @@ mod tests {
             (DiscoveryRequest::Watch { query: Query::default(), after: None, wait: Wait(Duration::ZERO) }, 7),
             (DiscoveryRequest::Report { id, trouble: Trouble::Timeout }, 8),
             (DiscoveryRequest::Status {}, 9),
+            (DiscoveryRequest::Graph {}, 10),
         ];
         for (request, variant) in requests {
             assert_eq!(postcard::to_allocvec(&request).unwrap().first(), Some(&variant), "{request:?}");

@@ -11,7 +11,7 @@ pub struct ServeArgs {
     /// RPC door: IP:PORT, port 0 takes any free one [default: 127.0.0.1:5555]
     #[arg(long, env = "ROUNDSMAN_RPC", value_name = "ADDR")]
     pub rpc: Option<String>,
-    /// HTTP door: /health, /ready, /metrics, /api/v1/status [default: 127.0.0.1:5556]
+    /// HTTP door: /health, /ready, /metrics, /api/v1/status, /api/v1/graph [default: 127.0.0.1:5556]
     #[arg(long, env = "ROUNDSMAN_HTTP", value_name = "ADDR")]
     pub http: Option<String>,
     /// Where registrations last: memory: | sqlite:PATH | redis://HOST:PORT/DB | rediss://… [default: sqlite:roundsman.db]
@@ -62,6 +62,9 @@ pub struct ServeArgs {
     /// Namespaces that have an instance [default: 1000]
     #[arg(long, env = "ROUNDSMAN_MAX_NAMESPACES", value_name = "N")]
     pub max_namespaces: Option<String>,
+    /// Edges of the graph of who calls whom [default: 20000]
+    #[arg(long, env = "ROUNDSMAN_MAX_EDGES", value_name = "N")]
+    pub max_edges: Option<String>,
     /// Changes that wait for the writer [default: 8192]
     #[arg(long, env = "ROUNDSMAN_MAX_QUEUE", value_name = "N")]
     pub max_queue: Option<String>,
@@ -106,6 +109,7 @@ impl ServeArgs {
             ("max-watches", &self.max_watches),
             ("max-instances", &self.max_instances),
             ("max-namespaces", &self.max_namespaces),
+            ("max-edges", &self.max_edges),
             ("max-queue", &self.max_queue),
             ("max-visits", &self.max_visits),
             ("max-kept", &self.max_kept),

@@ -94,6 +94,7 @@ impl Given {
         self.take("max-watches", &mut c.max_watches, number(1..=10_000_000));
         self.take("max-instances", &mut c.max_instances, number(1..=10_000_000));
         self.take("max-namespaces", &mut c.max_namespaces, number(1..=1_000_000));
+        self.take("max-edges", &mut c.max_edges, number(0..=1_000_000));
         self.take("max-queue", &mut c.max_queue, number(1..=1_000_000));
         self.take("max-visits", &mut c.max_visits, number(1..=100_000));
         self.take("max-kept", &mut c.max_kept, number(0..=10_000_000));

@@ -1,10 +1,10 @@
-//! The HTTP door: health, readiness, metrics and status. It opens before the store is loaded, so that probes of a starting server are answered.
+//! The HTTP door: health, readiness, metrics, status and the graph of who calls whom. It opens before the store is loaded, so that probes of a starting server are answered.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -13,6 +13,8 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use roundsman_protocol::Namespace;
+use serde::Deserialize;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -81,6 +83,7 @@ fn router(context: Arc<Context>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(whole_status))
+        .route("/api/v1/graph", get(graph))
         .fallback(nothing_here)
         .with_state(context)
 }
@@ -105,7 +108,25 @@ async fn whole_status(State(context): State<Arc<Context>>) -> Response {
     Json(status::status(&context, None)).into_response()
 }
 
+/// What may stand behind the `?`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    #[serde(default)]
+    namespace: Namespace,
+}
+
+async fn graph(State(context): State<Arc<Context>>, about: Result<Query<About>, QueryRejection>) -> Response {
+    match about {
+        Ok(Query(About { namespace })) => Json(status::graph(&context, &namespace)).into_response(),
+        Err(rejection) => {
+            let error = format!("ask for ?namespace=NAME or nothing: {}", rejection.body_text());
+            (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response()
+        }
+    }
+}
+
 async fn nothing_here() -> Response {
-    let error = "no such page; there are /health, /ready, /metrics and /api/v1/status";
+    let error = "no such page; there are /health, /ready, /metrics, /api/v1/status and /api/v1/graph";
     (StatusCode::NOT_FOUND, Json(serde_json::json!({ "error": error }))).into_response()
 }

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod by_hand;
+mod graph;
 mod health;
 mod http_door;
 mod limits;

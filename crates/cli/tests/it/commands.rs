@@ -127,7 +127,7 @@ fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = roundsman().args(["completions", shell]).output().unwrap();
         let script = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && script.contains("deregister"), "{shell}");
+        assert!(output.status.success() && script.contains("deregister") && script.contains("graph"), "{shell}");
     }
 }
 

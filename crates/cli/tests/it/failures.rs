@@ -35,7 +35,7 @@ fn what_is_not_found_is_code_3() {
 #[test]
 fn an_unreachable_server_is_code_4() {
     let (nowhere, other) = (nowhere(), nowhere());
-    for command in [&["get", "a"][..], &["list"], &["watch"], &["status"], &["deregister", "a-1"]] {
+    for command in [&["get", "a"][..], &["list"], &["watch"], &["status"], &["graph"], &["deregister", "a-1"]] {
         let args = [command, &["--server", &nowhere]].concat();
         assert_eq!(
             alone(&args).complaint(4),
@@ -65,6 +65,7 @@ fn wrong_usage_is_code_2() {
     usage(&["get"], "NAME");
     usage(&["get", "a b"], "must be 1 to 63 characters");
     usage(&["deregister", ""], "id: must be");
+    usage(&["graph", "-o", "xml"], "possible values: tree, dot, json");
     usage(&["list", "-o", "xml"], "possible values: table, json");
     usage(&["list", "--server", "nowhere"], "server: must be HOST:PORT");
     usage(&["list", "--namespace", "a b"], "namespace: must be");

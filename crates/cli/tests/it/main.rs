@@ -10,6 +10,7 @@
 mod commands;
 mod durability;
 mod failures;
+mod graph;
 mod outlasting;
 mod support;
 mod watch;

@@ -16,7 +16,7 @@ use super::{
     calls::{Done, Later},
     frame::Outgoing,
 };
-use crate::{context::Context, status, writer::key};
+use crate::{context::Context, edges::Tracker, status, writer::key};
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -32,11 +32,14 @@ pub(super) enum Answered {
 }
 
 impl Caller {
-    /// Answers what needs no waiting; everything else becomes a future.
-    pub(super) fn call(&self, id: u64, request: DiscoveryRequest) -> Answered {
+    /// Answers what needs no waiting; everything else becomes a future. `tracker` counts it, when the caller has a name.
+    pub(super) fn call(&self, id: u64, request: DiscoveryRequest, tracker: Option<&mut Tracker>) -> Answered {
         let began = Instant::now();
         let (method, outgoing) = match request {
             DiscoveryRequest::Get { service } => {
+                if let Some(tracker) = tracker {
+                    tracker.looked_up(&service);
+                }
                 let got = self.context.registry.get(&self.namespace, &service);
                 let outgoing = match got {
                     Ok(record) => Outgoing::Got { id, record },
@@ -47,7 +50,9 @@ impl Caller {
             DiscoveryRequest::Renew { id: instance } => {
                 (2, self.answer(id, DiscoveryResponse::Renew(self.renew(&instance))))
             }
-            DiscoveryRequest::List { query } => (5, self.answer(id, DiscoveryResponse::List(self.list(&query)))),
+            DiscoveryRequest::List { query } => {
+                (5, self.answer(id, DiscoveryResponse::List(self.list(&query, tracker))))
+            }
             DiscoveryRequest::Services {} => {
                 let services = self.context.registry.services(&self.namespace);
                 (6, self.answer(id, DiscoveryResponse::Services(Ok(services))))
@@ -59,6 +64,10 @@ impl Caller {
                 let status = status::status(&self.context, Some(&self.namespace));
                 (9, self.answer(id, DiscoveryResponse::Status(Ok(status))))
             }
+            DiscoveryRequest::Graph {} => {
+                let graph = status::graph(&self.context, &self.namespace);
+                (10, self.answer(id, DiscoveryResponse::Graph(Ok(graph))))
+            }
             DiscoveryRequest::Register { registration } => {
                 return self.later(id, 0, |caller| caller.register(registration));
             }
@@ -68,7 +77,7 @@ impl Caller {
             DiscoveryRequest::Drain { id: instance, on } => {
                 return self.later(id, 3, move |caller| caller.drain(instance, on));
             }
-            DiscoveryRequest::Watch { query, after, wait } => return self.watch(id, query, after, wait),
+            DiscoveryRequest::Watch { query, after, wait } => return self.watch(id, query, after, wait, tracker),
         };
         self.context.meters.called(method, began.elapsed());
         Answered::Now(outgoing)
@@ -97,8 +106,15 @@ impl Caller {
         Ok(())
     }
 
-    fn list(&self, query: &Query) -> Result<Vec<Arc<roundsman_protocol::Instance>>, DiscoveryError> {
+    fn list(
+        &self,
+        query: &Query,
+        tracker: Option<&mut Tracker>,
+    ) -> Result<Vec<Arc<roundsman_protocol::Instance>>, DiscoveryError> {
         query.validate()?;
+        if let Some(tracker) = tracker {
+            tracker.listed(&query.services);
+        }
         let unknown =
             |service: &&roundsman_protocol::ServiceName| !self.context.registry.has_service(&self.namespace, service);
         // Asked for one service that nobody ever registered, "none" would hide a mistyped name.
@@ -139,11 +155,20 @@ impl Caller {
         (DiscoveryResponse::Drain(self.context.writer.drain(key(&self.namespace, id), on).await), None)
     }
 
-    fn watch(&self, id: u64, query: Query, after: Option<Cursor>, wait: Wait) -> Answered {
+    fn watch(
+        &self,
+        id: u64,
+        query: Query,
+        after: Option<Cursor>,
+        wait: Wait,
+        tracker: Option<&mut Tracker>,
+    ) -> Answered {
         let limit = self.context.config.max_watches;
         if let Err(invalid) = query.validate() {
             return Answered::Now(self.answer(id, DiscoveryResponse::Watch(Err(invalid.into()))));
         }
+        // Follows until it is dropped, and a little longer: an answered watch comes again.
+        let watching = tracker.map(|tracker| tracker.watches(&query.services));
         // Most watches of a connection find news waiting, or none and then wait: only those that wait are counted.
         let update = self.context.registry.look(&self.namespace, &query, after);
         if !update.is_unchanged() {
@@ -163,6 +188,7 @@ impl Caller {
                 let watch = caller.context.registry.watch(&caller.namespace, &query, Some(cursor), wait);
                 let update = stop.run_until_cancelled(watch).await.unwrap_or_else(|| Update::unchanged(cursor));
                 caller.context.meters.called(7, Duration::ZERO);
+                drop(watching);
                 done(caller.answer(id, DiscoveryResponse::Watch(Ok(update))))
             }
             .boxed()
@@ -230,6 +256,7 @@ mod tests {
             (7, "watch"),
             (8, "report"),
             (9, "status"),
+            (10, "graph"),
         ] {
             assert_eq!(METHODS[method], name);
         }

@@ -25,7 +25,7 @@ use super::{
     frame::{Frames, Outgoing},
     greeting::Greeted,
 };
-use crate::{context::Context, writer::key};
+use crate::{context::Context, edges::Tracker, writer::key};
 
 /// Most frames that are answered before they are flushed.
 const BURST: usize = 256;
@@ -36,6 +36,8 @@ const STALL: Duration = Duration::from_secs(30);
 pub(super) struct Connection {
     frames: Framed<TcpStream, Frames>,
     caller: Caller,
+    /// Counts what is asked for, when the caller said who it is.
+    tracker: Option<Tracker>,
     calls: Calls,
     /// What was registered here and not deregistered: when the connection breaks, they are visited at once.
     registered: HashSet<InstanceId>,
@@ -51,10 +53,11 @@ enum End {
 
 impl Connection {
     pub(super) fn new(greeted: Greeted, context: Arc<Context>) -> Self {
-        let Greeted { frames, namespace } = greeted;
+        let Greeted { frames, namespace, service } = greeted;
+        let tracker = service.map(|service| context.edges.track(namespace.clone(), service));
         let calls = Calls::new(context.config.max_in_flight);
         let caller = Caller { context, namespace };
-        Self { frames, caller, calls, registered: HashSet::new() }
+        Self { frames, caller, tracker, calls, registered: HashSet::new() }
     }
 
     /// Serves until the client hangs up, breaks a rule, or `stop`. Returns the reason to count, if there is one.
@@ -156,7 +159,7 @@ impl Connection {
             );
             return self.refuse(id, "max-in-flight", rule).await;
         }
-        match self.caller.call(id, request) {
+        match self.caller.call(id, request, self.tracker.as_mut()) {
             Answered::Now(outgoing) => self.write(outgoing).await,
             Answered::Later(answer) => {
                 self.calls.add(id, deadline, answer);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{SinkExt, StreamExt};
 use roundsman_protocol::{
-    Namespace,
+    Namespace, ServiceName,
     handshake::{Hello, MAX_BYTES, Welcome},
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -23,6 +23,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Greeted {
     pub(super) frames: Framed<TcpStream, Frames>,
     pub(super) namespace: Namespace,
+    /// Which service is calling, if it said so.
+    pub(super) service: Option<ServiceName>,
 }
 
 /// Shakes hands.
@@ -56,7 +58,7 @@ pub(super) async fn greet(stream: TcpStream, context: &Arc<Context>) -> Result<G
         return Err("handshake-unread");
     }
     frames.codec_mut().switch(context.config.max_frame, hello.codec);
-    Ok(Greeted { frames, namespace: hello.namespace })
+    Ok(Greeted { frames, namespace: hello.namespace, service: hello.service })
 }
 
 /// Tells a client that there are too many already.
