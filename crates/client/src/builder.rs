@@ -1,6 +1,6 @@
 //! How a client is set up.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use roundsman_protocol::{Clock, Codec, Invalid, Namespace, ServiceName, handshake::Hello, time};
 
@@ -35,6 +35,7 @@ pub struct Builder {
     empty_grace: Duration,
     snapshot_file: Option<PathBuf>,
     circuit_breaker: CircuitBreaker,
+    notice: Duration,
 }
 
 /// How long a call may take unless the caller says otherwise.
@@ -45,6 +46,16 @@ pub const DEFAULT_SERVER: &str = "127.0.0.1:5555";
 
 /// How long resolvers keep their instances against the word of a server that has lost its memory, unless told otherwise.
 pub const DEFAULT_EMPTY_GRACE: Duration = Duration::from_secs(30);
+
+/// How long callers are given to notice that an instance drains, unless told otherwise. Those who follow the service
+/// hear of it within milliseconds; the rest is for calls that were just being made.
+pub const DEFAULT_NOTICE: Duration = Duration::from_millis(500);
+
+/// The environment variable that names the servers.
+const SERVER_VARIABLE: &str = "ROUNDSMAN_SERVER";
+
+/// The environment variable that names the namespace.
+const NAMESPACE_VARIABLE: &str = "ROUNDSMAN_NAMESPACE";
 
 /// Longest time a call may be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -62,11 +73,42 @@ impl Default for Builder {
             empty_grace: DEFAULT_EMPTY_GRACE,
             snapshot_file: None,
             circuit_breaker: CircuitBreaker::default(),
+            notice: DEFAULT_NOTICE,
         }
     }
 }
 
 impl Builder {
+    /// What the environment says, the same variables that the command line tool reads: `ROUNDSMAN_SERVER` for the
+    /// servers and `ROUNDSMAN_NAMESPACE` for the tenant. One that is not set, or empty, leaves the default. Mistakes in
+    /// them are reported when the client connects.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), roundsman::Error> {
+    /// let discovery = roundsman::Builder::from_env().service("order").connect_lazy()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[allow(clippy::disallowed_methods, reason = "the one place where the client reads the environment")]
+    pub fn from_env() -> Self {
+        Self::default().with_variables(|name| std::env::var_os(name))
+    }
+
+    fn with_variables(self, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name| {
+            let text = variable(name)?.to_string_lossy().trim().to_owned();
+            (!text.is_empty()).then_some(text)
+        };
+        let with_servers = match set(SERVER_VARIABLE) {
+            Some(servers) => self.servers(servers.as_str()),
+            None => self,
+        };
+        match set(NAMESPACE_VARIABLE) {
+            Some(namespace) => with_servers.namespace(namespace),
+            None => with_servers,
+        }
+    }
+
     /// The servers, tried in turn: `"a:5555"`, `"a:5555,b:5555"` or a list. By default [`DEFAULT_SERVER`].
     pub fn servers(mut self, servers: impl Into<Servers>) -> Self {
         self.servers = servers.into();
@@ -89,6 +131,13 @@ impl Builder {
     /// How long a call may take in all, waiting for a connection included. By default [`DEFAULT_TIMEOUT`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long an instance that leaves [in good order](crate::Registration::graceful) goes on serving after it asked to be
+    /// passed over, so that its callers notice. By default [`DEFAULT_NOTICE`].
+    pub fn notice(mut self, notice: Duration) -> Self {
+        self.notice = notice;
         self
     }
 
@@ -144,11 +193,14 @@ impl Builder {
     }
 
     /// Connects in the background: calls made before there is a connection wait for it. For programs that
-    /// may start before their discovery server. Must be called within a Tokio runtime.
+    /// may start before their discovery server.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a setting that breaks a rule.
+    /// [`Error::Invalid`] for a setting that breaks a rule, and outside a Tokio runtime.
     pub fn connect_lazy(self) -> Result<Discovery, Error> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Invalid::new("runtime", "a client lives in a Tokio runtime; connect inside one").into());
+        }
         let servers = self.servers.checked()?;
         let namespace = self.namespace.as_deref().map(Namespace::try_new).transpose()?.unwrap_or_default();
         let service = self.service.as_deref().map(ServiceName::try_new).transpose();
@@ -169,6 +221,36 @@ impl Builder {
             snapshot_file: self.snapshot_file,
             clock: Clock::system(),
         };
-        Ok(Discovery::start(servers, Hello::new(self.codec, namespace, service), settings, self.circuit_breaker))
+        let hello = Hello::new(self.codec, namespace, service);
+        Ok(Discovery::start(servers, hello, settings, self.circuit_breaker, self.notice.min(MAX_TIMEOUT)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_one_more_way_to_say_it() {
+        let builder = |server: &'static str, namespace: &'static str| {
+            Builder::default().with_variables(move |name| {
+                let value = if name == SERVER_VARIABLE { server } else { namespace };
+                (value != "unset").then(|| value.into())
+            })
+        };
+        let said = builder("a:1, b:2", "shop");
+        assert_eq!(said.servers.checked().unwrap().iter().map(|server| &**server).collect::<Vec<_>>(), ["a:1", "b:2"]);
+        assert_eq!(said.namespace.as_deref(), Some("shop"));
+        for unsaid in [builder("unset", "unset"), builder("", " ")] {
+            assert_eq!(&*unsaid.servers.checked().unwrap()[0], DEFAULT_SERVER);
+            assert_eq!(unsaid.namespace, None);
+        }
+        assert!(builder("nowhere", "unset").servers.checked().is_err());
+    }
+
+    #[test]
+    fn outside_a_runtime_there_is_a_sentence() {
+        let error = Builder::default().connect_lazy().unwrap_err();
+        assert!(matches!(&error, Error::Invalid(invalid) if invalid.field == "runtime"), "{error}");
     }
 }

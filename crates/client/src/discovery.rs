@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,7 +25,7 @@ use crate::{
     error::Error,
     link::{Connection, Link},
     new_instance::NewInstance,
-    registration::Registration,
+    registration::{Kept, Registration},
     reports::Reports,
     resolver::Resolve,
     servers::Servers,
@@ -71,6 +71,10 @@ pub(crate) struct Inner {
     pub(crate) closing: CancellationToken,
     /// The tasks of registrations.
     pub(crate) keepers: TaskTracker,
+    /// The registrations that somebody holds.
+    registrations: Mutex<Vec<Weak<Kept>>>,
+    /// How long callers are given to notice that an instance drains.
+    pub(crate) notice: Duration,
     /// What the resolvers share.
     pub(crate) cache: Arc<Cache>,
     /// What our calls tell about each instance.
@@ -99,7 +103,13 @@ impl Discovery {
         Builder::default()
     }
 
-    pub(crate) fn start(servers: Vec<Arc<str>>, hello: Hello, settings: Settings, rules: CircuitBreaker) -> Self {
+    pub(crate) fn start(
+        servers: Vec<Arc<str>>,
+        hello: Hello,
+        settings: Settings,
+        rules: CircuitBreaker,
+        notice: Duration,
+    ) -> Self {
         let (timeout, stop) = (settings.timeout, CancellationToken::new());
         let (task, link) = Supervisor::new(servers, hello, timeout, stop.clone());
         let tasks = TaskTracker::new();
@@ -107,7 +117,9 @@ impl Discovery {
         let (closing, keepers) = (CancellationToken::new(), TaskTracker::new());
         let peers = Arc::new(Peers::new(rules, Reports::new(link.clone(), stop.clone(), tasks.clone())));
         let cache = Arc::new(Cache::new(settings));
-        Self { inner: Arc::new(Inner { timeout, link, closing, keepers, cache, peers, tasks, stop }) }
+        let registrations = Mutex::default();
+        let inner = Inner { timeout, link, closing, keepers, registrations, notice, cache, peers, tasks, stop };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.
@@ -393,6 +405,17 @@ impl Discovery {
         self.inner.tasks.wait().await;
     }
 
+    /// Why something that waited for a server did not come to its end in time.
+    pub(crate) fn late(&self) -> Error {
+        match &*self.inner.link.borrow() {
+            Link::Up(connection) => {
+                Error::Deadline { server: Arc::clone(&connection.server), after: self.inner.timeout }
+            }
+            Link::Away { tried, .. } => Error::away(tried.clone()),
+            Link::Closed => Error::Closed,
+        }
+    }
+
     /// Sends a call, again on each new connection, until it is answered or `timeout` has passed.
     pub(crate) async fn call<T, F, R>(&self, timeout: Duration, send: F) -> Result<T, Error>
     where
@@ -404,6 +427,24 @@ impl Discovery {
 }
 
 // === impl Inner ===
+
+impl Inner {
+    /// Notes a registration, for those who want all of them.
+    pub(crate) fn remember(&self, kept: &Arc<Kept>) {
+        let mut registrations = self.lock();
+        registrations.retain(|known| known.strong_count() > 0);
+        registrations.push(Arc::downgrade(kept));
+    }
+
+    /// The registrations that somebody holds.
+    pub(crate) fn registrations(&self) -> Vec<Registration> {
+        self.lock().iter().filter_map(Weak::upgrade).map(Registration::of).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Kept>>> {
+        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Drop for Inner {
     fn drop(&mut self) {

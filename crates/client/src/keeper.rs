@@ -1,17 +1,11 @@
 //! The task behind a [`Registration`](crate::Registration): asks, renews, registers again.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use roundsman_protocol::{InstanceId, Registration};
+use roundsman_protocol::{InstanceId, Registration, instance::Outcome};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +15,7 @@ use crate::{
     error::Error,
     link::Link,
     registration::RegistrationState,
+    wish::{Tried, Wish},
 };
 
 /// How often the server is asked whether it still knows the instance.
@@ -40,13 +35,16 @@ enum Next {
     Renew { at: Instant },
 }
 
+/// The one task that tells the server about an instance, so that what its owner wants arrives in order.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     discovery: Discovery,
-    registration: Registration,
     id: InstanceId,
+    wish: watch::Receiver<Wish>,
+    /// The versions of the wish that the server was told: the data, and whether to hand the instance out.
+    told: (u64, u64),
+    tried: watch::Sender<Tried>,
     state: watch::Sender<RegistrationState>,
-    draining: Arc<AtomicBool>,
     link: watch::Receiver<Link>,
     /// The connection on which the instance was registered last.
     generation: Option<u64>,
@@ -60,21 +58,22 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(
         discovery: &Discovery,
-        registration: Registration,
         id: InstanceId,
         generation: Option<u64>,
+        wish: watch::Receiver<Wish>,
+        tried: watch::Sender<Tried>,
         state: watch::Sender<RegistrationState>,
-        draining: Arc<AtomicBool>,
     ) -> Self {
         let now = Instant::now();
-        let at = now + jittered(renewal(&registration));
+        let at = now + jittered(renewal(&wish.borrow().registration));
         Self {
             discovery: discovery.clone(),
             next: generation.map_or(Next::Register { at: now }, |_| Next::Renew { at }),
-            registration,
             id,
+            wish,
+            told: (0, 0),
+            tried,
             state,
-            draining,
             link: discovery.inner.link.clone(),
             generation,
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
@@ -82,8 +81,8 @@ impl Keeper {
         }
     }
 
-    /// Keeps the instance until `stop`, or, when the client is closed, deregisters it.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    /// Keeps the instance from `begin` until `stop`, or, when the client is closed, deregisters it.
+    pub(crate) async fn run(mut self, begin: CancellationToken, stop: CancellationToken) {
         let closing = self.discovery.inner.closing.clone();
         tokio::select! {
             biased;
@@ -95,7 +94,10 @@ impl Keeper {
                     tracing::warn!(id = %self.id, %error, "could not deregister; the server's visits will notice");
                 }
             }
-            () = self.keep() => {}
+            () = async {
+                begin.cancelled().await;
+                self.keep().await;
+            } => {}
         }
     }
 
@@ -112,12 +114,13 @@ impl Keeper {
                     Woken::Reconnected => self.register().await,
                     Woken::Away(error) => self.lost(error),
                     Woken::Time => self.renew().await,
+                    Woken::Wish => self.follow().await,
                 },
             }
         }
     }
 
-    /// Waits for a moment, or for what happens to the connection.
+    /// Waits for a moment, for what happens to the connection, or for a new wish.
     async fn pause_until(&mut self, at: Instant) -> Woken {
         let known = self.generation;
         let lost = matches!(*self.state.borrow(), RegistrationState::Lost { .. });
@@ -134,22 +137,21 @@ impl Keeper {
                 Ok(_) => return Woken::Reconnected,
                 Err(_) => {}
             },
+            wished = self.wish.changed() => if wished.is_ok() {
+                return Woken::Wish;
+            },
             () = sleep_until(at) => return Woken::Time,
         }
-        // The supervisor has ended, and with it every use of this task: wait to be stopped.
+        // The supervisor has ended, or the owner has gone, and with it every use of this task: wait to be stopped.
         std::future::pending().await
     }
 
     async fn register(&mut self) {
-        let (result, generation) = self.discovery.register_on(&self.registration).await;
-        // After a failure, too: only another connection, or the pause, is a reason to try again.
-        self.generation = generation;
+        let wish = self.wish.borrow_and_update().clone();
+        let result = self.tell(&wish, true).await;
+        self.note(&wish, result.as_ref().err());
         match result {
-            Ok(_) => {
-                self.registered_at = Instant::now();
-                self.drain_again().await;
-                self.confirmed();
-            }
+            Ok(()) => self.confirmed(),
             Err(error) => {
                 self.lost(error);
                 self.next = Next::Register { at: Instant::now() + self.backoff.next() };
@@ -157,14 +159,48 @@ impl Keeper {
         }
     }
 
-    /// A server that did not know the instance does not know either that it wants to be left alone.
-    async fn drain_again(&self) {
-        while self.draining.load(Ordering::Relaxed) {
-            match self.discovery.drain(&self.id, true).await {
-                Err(error) if error.is_retryable() => sleep(jittered(Duration::from_secs(1))).await,
-                _ => return,
+    /// Tells a server that knows the instance what its owner wants by now.
+    async fn follow(&mut self) {
+        let wish = self.wish.borrow_and_update().clone();
+        match self.tell(&wish, false).await {
+            Ok(()) => self.note(&wish, None),
+            Err(error) if error.is_not_found() => self.register().await,
+            Err(error) => {
+                if self.tried.borrow().error.is_none() {
+                    tracing::warn!(id = %self.id, %error, "could not tell discovery what changed; trying again");
+                }
+                self.note(&wish, Some(&error));
+                // Renewals go on meanwhile, so that the instance does not go for want of them.
+                let pause = self.backoff.next().min(renewal(&wish.registration));
+                self.next = Next::Renew { at: Instant::now() + pause };
             }
         }
+    }
+
+    /// Tells the server what it does not know yet, or everything.
+    async fn tell(&mut self, wish: &Wish, everything: bool) -> Result<(), Error> {
+        let mut forgotten = false;
+        if everything || wish.data > self.told.0 {
+            let (result, generation) = self.discovery.register_on(&wish.registration).await;
+            // After a failure, too: only another connection, or the pause, is a reason to try again.
+            self.generation = generation;
+            forgotten = result?.outcome == Outcome::Created;
+            self.told.0 = wish.data;
+        }
+        if everything {
+            self.registered_at = Instant::now();
+        }
+        // A server that did not know the instance does not know either that it wants to be left alone.
+        if wish.drain > self.told.1 || (wish.draining && (everything || forgotten)) {
+            self.discovery.drain(&self.id, wish.draining).await?;
+            self.told.1 = wish.drain;
+        }
+        Ok(())
+    }
+
+    /// Lets those know who wait for their wish to arrive.
+    fn note(&self, wish: &Wish, error: Option<&Error>) {
+        self.tried.send_replace(Tried { version: wish.version, error: error.cloned() });
     }
 
     async fn renew(&mut self) {
@@ -174,6 +210,13 @@ impl Keeper {
                     self.backoff.reset();
                 }
                 self.confirmed();
+                let behind = {
+                    let wish = self.wish.borrow();
+                    wish.data > self.told.0 || wish.drain > self.told.1
+                };
+                if behind {
+                    self.follow().await;
+                }
             }
             Err(error) => {
                 let unknown = error.is_not_found();
@@ -181,14 +224,18 @@ impl Keeper {
                 self.next = if unknown {
                     Next::Register { at: Instant::now() + self.backoff.next() }
                 } else {
-                    Next::Renew { at: Instant::now() + jittered(renewal(&self.registration)) }
+                    Next::Renew { at: self.next_renewal() }
                 };
             }
         }
     }
 
+    fn next_renewal(&self) -> Instant {
+        Instant::now() + jittered(renewal(&self.wish.borrow().registration))
+    }
+
     fn confirmed(&mut self) {
-        self.next = Next::Renew { at: Instant::now() + jittered(renewal(&self.registration)) };
+        self.next = Next::Renew { at: self.next_renewal() };
         let news = self.state.send_if_modified(|state| {
             let news = !matches!(state, RegistrationState::Registered);
             *state = RegistrationState::Registered;
@@ -221,6 +268,8 @@ enum Woken {
     Reconnected,
     /// There has been no connection for a while.
     Away(Error),
+    /// The owner wants something else.
+    Wish,
 }
 
 /// How long the server may go unasked: a third of a short ttl, and never longer than [`RENEWAL`].

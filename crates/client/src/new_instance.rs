@@ -42,6 +42,12 @@ impl NewInstance {
         Ok(Self { registration, meta: Vec::new() })
     }
 
+    /// An instance as it is registered, to be changed.
+    pub(crate) fn of(registration: &Registration) -> Self {
+        let meta = registration.meta.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Self { registration: registration.clone(), meta }
+    }
+
     /// Brings an id along, instead of a random one. It must be unique in the namespace.
     ///
     /// # Errors
@@ -68,15 +74,30 @@ impl NewInstance {
         self
     }
 
-    /// Adds a word to filter by.
+    /// Adds a word to filter by, if it is not there already.
     pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
-        self.registration.tags.push(tag.into());
+        let tag = tag.into();
+        if !self.registration.tags.contains(&tag) {
+            self.registration.tags.push(tag);
+        }
+        self
+    }
+
+    /// Takes a tag off again; for [`Registration::update`](crate::Registration::update).
+    pub fn without_tag(mut self, tag: impl AsRef<str>) -> Self {
+        self.registration.tags.retain(|known| **known != *tag.as_ref());
         self
     }
 
     /// Adds a metadata entry. Of several values for one key the last one counts.
     pub fn meta(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.meta.push((key.into(), value.into()));
+        self
+    }
+
+    /// Takes a metadata entry away again; for [`Registration::update`](crate::Registration::update).
+    pub fn without_meta(mut self, key: impl AsRef<str>) -> Self {
+        self.meta.retain(|(known, _)| known != key.as_ref());
         self
     }
 

@@ -13,6 +13,7 @@ mod crowd;
 mod failing;
 mod registering;
 mod resolving;
+mod serving;
 mod support;
 mod tenants;
 mod watching;
