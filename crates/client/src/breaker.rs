@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// it fails the next ejection is twice as long. At most half of a service's instances are ejected at a time, and
 /// the servers are asked to visit each of them at once.
 ///
-/// Only calls whose outcome is told count: those of `Discovery::http`, and each
+/// Only calls whose outcome is told count and bring an instance back: those of `Discovery::http`, and each
 /// [`Pick`](crate::Pick) that ends with `succeeded`, `failed` or `failed_by`.
 ///
 /// ```

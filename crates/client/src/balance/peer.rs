@@ -4,8 +4,9 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use roundsman_protocol::{Instance, InstanceId, Trouble};
@@ -40,10 +41,17 @@ pub(crate) struct Peer {
     circuit: Mutex<Circuit>,
     /// Counts its ejections, so that a call that began before one says nothing about what came after.
     ejections: AtomicU32,
-    /// A call is on its way that decides whether it is back.
-    trial: AtomicBool,
+    trial: Mutex<Trial>,
     /// When it was reported last.
     reported: Mutex<Option<Instant>>,
+}
+
+/// The one call at a time that a half-open circuit lets through.
+#[derive(Debug, Default)]
+struct Trial {
+    under_way: bool,
+    /// The last one ended without a word: others had better not follow it at once.
+    not_before: Option<Instant>,
 }
 
 /// A call to a peer.
@@ -54,7 +62,12 @@ pub(crate) struct Call {
     timed: Option<Instant>,
     ejections: u32,
     trial: bool,
+    /// Somebody said how it went.
+    told: bool,
 }
+
+/// A call that tells nothing although much depends on it: nobody tries again for so long.
+const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
 // === impl Peers ===
 
@@ -71,7 +84,7 @@ impl Peers {
 
     /// What is known of each of these, in their order.
     pub(crate) fn of(&self, instances: &[Arc<Instance>]) -> Vec<Arc<Peer>> {
-        let mut by_id = self.lock();
+        let mut by_id = lock(&self.by_id);
         let now = Instant::now();
         let peers = instances.iter().map(|instance| {
             if let Some(peer) = by_id.get(&instance.id).and_then(Weak::upgrade) {
@@ -88,10 +101,6 @@ impl Peers {
         }
         peers
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Weak<Peer>>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 // === impl Peer ===
@@ -103,7 +112,7 @@ impl Peer {
             load: Load::default(),
             circuit: Mutex::new(Circuit::new(now)),
             ejections: AtomicU32::new(0),
-            trial: AtomicBool::new(false),
+            trial: Mutex::default(),
             reported: Mutex::new(None),
         }
     }
@@ -114,11 +123,14 @@ impl Peer {
 
     /// Claims the one call at a time that a half-open circuit lets through.
     pub(crate) fn claim_trial(&self) -> bool {
-        !self.trial.swap(true, Ordering::AcqRel)
+        let mut trial = lock(&self.trial);
+        let claimed = !trial.under_way && trial.not_before.is_none_or(|moment| Instant::now() >= moment);
+        trial.under_way |= claimed;
+        claimed
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.circuit)
     }
 
     fn answered(&self, id: &InstanceId) {
@@ -146,7 +158,7 @@ impl Peer {
     }
 
     fn report(&self, id: &InstanceId, trouble: Trouble, now: Instant) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = lock(&self.reported);
         if reported.is_none_or(|last| now.saturating_duration_since(last) >= Reports::PAUSE) {
             *reported = Some(now);
             drop(reported);
@@ -164,7 +176,7 @@ impl Call {
         if timed.is_some() {
             peer.load.begin();
         }
-        Self { peer: Arc::clone(peer), timed, ejections: peer.ejections.load(Ordering::Acquire), trial }
+        Self { peer: Arc::clone(peer), timed, ejections: peer.ejections.load(Ordering::Acquire), trial, told: false }
     }
 
     pub(crate) fn succeeded(&mut self, id: &InstanceId) {
@@ -187,6 +199,7 @@ impl Call {
     }
 
     fn end(&mut self, answered: Option<bool>) {
+        self.told |= answered.is_some();
         if let Some(since) = self.timed.take() {
             self.peer.load.end(since.elapsed(), answered);
         }
@@ -197,7 +210,12 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.end(None);
         if self.trial {
-            self.peer.trial.store(false, Ordering::Release);
+            let not_before = (!self.told).then(|| Instant::now() + TRIAL_PAUSE);
+            *lock(&self.peer.trial) = Trial { under_way: false, not_before };
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
