@@ -117,6 +117,12 @@ impl Balancer {
         pool.choose_except(self.policy, turn, tried).map(|choice| self.taken(choice))
     }
 
+    /// This one, if it comes into question.
+    #[cfg(feature = "http")]
+    pub(crate) fn pick_this(&self, snapshot: &Arc<Snapshot>, id: &InstanceId) -> Option<Pick> {
+        self.pool(snapshot).find(id).map(|choice| self.taken(choice))
+    }
+
     pub(crate) fn pick_for(&self, snapshot: &Arc<Snapshot>, key: &[u8]) -> Option<Pick> {
         self.pool(snapshot).choose_for(key).map(|choice| self.taken(choice))
     }

@@ -79,6 +79,9 @@ pub(crate) struct Inner {
     pub(crate) cache: Arc<Cache>,
     /// What our calls tell about each instance.
     pub(crate) peers: Arc<Peers>,
+    /// What calls over HTTP share.
+    #[cfg(feature = "http")]
+    pub(crate) calls: crate::http::Calls,
     /// The tasks of connection and cache.
     pub(crate) tasks: TaskTracker,
     /// Ends them.
@@ -118,7 +121,20 @@ impl Discovery {
         let peers = Arc::new(Peers::new(rules, Reports::new(link.clone(), stop.clone(), tasks.clone())));
         let cache = Arc::new(Cache::new(settings));
         let registrations = Mutex::default();
-        let inner = Inner { timeout, link, closing, keepers, registrations, notice, cache, peers, tasks, stop };
+        let inner = Inner {
+            timeout,
+            link,
+            closing,
+            keepers,
+            registrations,
+            notice,
+            cache,
+            peers,
+            #[cfg(feature = "http")]
+            calls: crate::http::Calls::default(),
+            tasks,
+            stop,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -371,6 +387,27 @@ impl Discovery {
         Resolve::new(self, query.validate().map(|()| query).map_err(Error::from))
     }
 
+    /// A service to be called over HTTP: found, balanced, repeated elsewhere when that fails. See
+    /// [`roundsman::http`](crate::http).
+    ///
+    /// Asks nobody and cannot fail: what is wrong with the name is told when something is sent.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// let answer = discovery.http("product").get("/product/aaa").send().await?;
+    /// println!("{}: {}", answer.status(), answer.text());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "http")]
+    pub fn http<S>(&self, service: S) -> crate::http::Service
+    where
+        S: TryInto<ServiceName>,
+        Error: From<S::Error>,
+    {
+        crate::http::Service::new(self, service.try_into().map_err(Error::from))
+    }
+
     /// Returns when a server is connected; at once if one is.
     ///
     /// # Errors
@@ -403,6 +440,8 @@ impl Discovery {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        #[cfg(feature = "http")]
+        self.inner.calls.clear();
     }
 
     /// Why something that waited for a server did not come to its end in time.

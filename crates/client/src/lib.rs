@@ -71,6 +71,8 @@ mod error;
 mod global;
 mod graceful;
 mod health;
+#[cfg(feature = "http")]
+pub mod http;
 mod keeper;
 mod link;
 mod new_instance;
@@ -80,6 +82,8 @@ mod resolver;
 mod servers;
 mod snapshot;
 mod supervisor;
+#[cfg(feature = "http")]
+pub mod trace;
 mod watch;
 mod wire;
 mod wish;
@@ -101,6 +105,8 @@ pub use roundsman_protocol::{
 };
 pub use servers::Servers;
 pub use snapshot::Snapshot;
+#[cfg(feature = "http")]
+pub use trace::TraceContext;
 pub use watch::{Event, Watch};
 
 /// The names, types and messages of the protocol, for what is not re-exported above.

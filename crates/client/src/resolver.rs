@@ -298,7 +298,7 @@ impl fmt::Debug for Resolve {
 }
 
 /// Whether the service exists at all: nobody may be passing at the moment, and that is no reason to refuse.
-async fn known(discovery: &Discovery, service: &ServiceName, deadline: Instant) -> Result<(), Error> {
+pub(crate) async fn known(discovery: &Discovery, service: &ServiceName, deadline: Instant) -> Result<(), Error> {
     let left = deadline.saturating_duration_since(Instant::now());
     let got = discovery.call(left, |connection, context| {
         let service = service.clone();
@@ -311,7 +311,7 @@ async fn known(discovery: &Discovery, service: &ServiceName, deadline: Instant) 
 }
 
 /// Why there is no list after all this time.
-fn late(discovery: &Discovery, after: Duration) -> Error {
+pub(crate) fn late(discovery: &Discovery, after: Duration) -> Error {
     match &*discovery.inner.link.borrow() {
         Link::Up(connection) => Error::Deadline { server: Arc::clone(&connection.server), after },
         Link::Away { tried, .. } => Error::away(tried.clone()),

@@ -93,6 +93,13 @@ impl Pool {
         home.map(Choice::plain)
     }
 
+    /// This one, if it is near enough, also when it is passed over.
+    #[cfg(feature = "http")]
+    pub(crate) fn find(&self, id: &InstanceId) -> Option<Choice<'_>> {
+        let all = self.eligible.members.iter().chain(&self.eligible.ejected);
+        all.into_iter().find(|member| member.instance.id == *id).map(Choice::plain)
+    }
+
     /// Those that calls go to as a rule.
     pub(crate) fn members(&self) -> &[Member] {
         &self.eligible.members

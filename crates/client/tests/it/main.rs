@@ -6,14 +6,22 @@
     reason = "clippy knows tests by their attribute, and helpers have none"
 )]
 
+#[cfg(feature = "http")]
+mod backend;
 mod balancing;
 mod breaking;
 mod calls;
 mod crowd;
 mod failing;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod http_faults;
 mod registering;
 mod resolving;
 mod serving;
 mod support;
 mod tenants;
+#[cfg(all(feature = "http", feature = "axum"))]
+mod traces;
 mod watching;

@@ -1,0 +1,196 @@
+//! Calls over HTTP by the name of a service: find it, choose an instance, call it, and go to another when that fails.
+//!
+//! [`Discovery::http`](crate::Discovery::http) is where it begins:
+//!
+//! ```no_run
+//! # #[derive(serde::Deserialize)] struct Product { name: String }
+//! # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
+//! let answer = discovery.http("product").get("/product/aaa").send().await?;
+//! if answer.status().is_success() {
+//!     let product: Product = answer.json()?;
+//!     println!("{} by {}", product.name, answer.instance().id);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a call does
+//!
+//! - The service is followed from its first call on, as by a [`Resolver`](crate::Resolver): later calls ask no server,
+//!   and go on when there is none.
+//! - Each try goes to the instance that [the policy](Service::policy) picks, by default [`Policy::PeakEwma`]. How it
+//!   went is remembered, so that instances in trouble are passed over.
+//! - A try that fails is repeated on another instance, at most [`DEFAULT_TRIES`] tries in all: when the connection
+//!   failed, broke (also in the middle of the body) or took too long, and when the answer is 500, 502, 503 or 504. That goes for
+//!   methods that may be repeated: GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and others that are
+//!   [said to be](Request::idempotent). Any other is repeated only if it certainly did not reach its instance.
+//! - Repetitions are budgeted, so that a service in trouble does not drown in them: all calls of one service together are
+//!   repeated for at most a tenth of them, and one a second. A refused connection reached nobody, and costs nothing.
+//! - The whole call has a [deadline](Request::timeout), by default [`DEFAULT_TIMEOUT`].
+//! - The [trace context](crate::TraceContext) of the request that is being served goes along.
+//!
+//! An answer is an answer, whatever its status: an [`Error`] means that there was none.
+
+mod callee;
+mod engine;
+mod error;
+mod failure;
+mod request;
+mod response;
+
+use std::time::Duration;
+
+pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use roundsman_protocol::{Host, ServiceName};
+
+pub(crate) use callee::Calls;
+use callee::Choice;
+pub use error::{Error, Try};
+pub use request::Request;
+pub use response::Response;
+
+use crate::{balance::Policy, discovery::Discovery};
+
+/// How long a call may take in all, unless told otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a try may take that another one may follow, unless told otherwise.
+pub const DEFAULT_TRY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long connecting to an instance may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How many tries a call has, the first included, unless told otherwise.
+pub const DEFAULT_TRIES: u32 = 3;
+
+/// Longest body that [`Request::send`] reads, in bytes, unless told otherwise.
+pub const DEFAULT_BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A service to be called; made by [`Discovery::http`]. Cheap to make and to clone.
+///
+/// What is set here holds for all requests made of it.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// let products = discovery.http("product").prefer_zone("eu-1a").timeout(Duration::from_secs(2));
+/// let apple = products.get("/product/aaa").send().await?;
+/// let pear = products.get("/product/bbb").send().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a service is called by a request made of it"]
+pub struct Service {
+    discovery: Discovery,
+    name: Result<ServiceName, crate::Error>,
+    choice: Choice,
+    limits: Limits,
+}
+
+/// How long and how often.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) timeout: Duration,
+    /// `None`: as [`DEFAULT_TRY_TIMEOUT`] says.
+    pub(crate) try_timeout: Option<Duration>,
+    pub(crate) tries: u32,
+    pub(crate) body: usize,
+}
+
+// === impl Service ===
+
+impl Service {
+    pub(crate) fn new(discovery: &Discovery, name: Result<ServiceName, crate::Error>) -> Self {
+        Self { discovery: discovery.clone(), name, choice: Choice::default(), limits: Limits::default() }
+    }
+
+    /// How instances are chosen. By default by [`Policy::PeakEwma`]: around the slow and the failing.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.choice.policy = policy;
+        self
+    }
+
+    /// Calls only instances in this zone, for as long as it has any; then those of all zones.
+    pub fn prefer_zone(mut self, zone: impl Into<Box<str>>) -> Self {
+        self.choice.zone = Some(zone.into());
+        self
+    }
+
+    /// Calls only instances whose address is on this host, an IP address or a name as the instances register it.
+    pub fn same_host(mut self, host: &str) -> Self {
+        match host.parse::<Host>() {
+            Ok(host) => self.choice.host = Some(host),
+            Err(invalid) => self.name = self.name.and(Err(invalid.into())),
+        }
+        self
+    }
+
+    /// How long a call may take in all; see [`Request::timeout`].
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.limits.timeout = timeout;
+        self
+    }
+
+    /// How long one try may take; see [`Request::try_timeout`].
+    pub fn try_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.try_timeout = Some(timeout);
+        self
+    }
+
+    /// How many tries a call has; see [`Request::tries`].
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.limits.tries = tries;
+        self
+    }
+
+    /// Longest body that [`Request::send`] reads, in bytes. By default [`DEFAULT_BODY_LIMIT`].
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.limits.body = bytes;
+        self
+    }
+
+    /// A GET. `path` begins with a slash, and may carry a query.
+    pub fn get(&self, path: impl AsRef<str>) -> Request {
+        self.request(Method::GET, path)
+    }
+
+    /// A HEAD.
+    pub fn head(&self, path: impl AsRef<str>) -> Request {
+        self.request(Method::HEAD, path)
+    }
+
+    /// A POST. Not repeated once it may have been sent, unless it is said to be [idempotent](Request::idempotent).
+    pub fn post(&self, path: impl AsRef<str>) -> Request {
+        self.request(Method::POST, path)
+    }
+
+    /// A PUT.
+    pub fn put(&self, path: impl AsRef<str>) -> Request {
+        self.request(Method::PUT, path)
+    }
+
+    /// A PATCH. Not repeated once it may have been sent, unless it is said to be [idempotent](Request::idempotent).
+    pub fn patch(&self, path: impl AsRef<str>) -> Request {
+        self.request(Method::PATCH, path)
+    }
+
+    /// A DELETE.
+    pub fn delete(&self, path: impl AsRef<str>) -> Request {
+        self.request(Method::DELETE, path)
+    }
+
+    /// Any method. A path that is none is told by [`Request::send`].
+    pub fn request(&self, method: Method, path: impl AsRef<str>) -> Request {
+        Request::new(self.clone(), method, path.as_ref())
+    }
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: DEFAULT_TIMEOUT, try_timeout: None, tries: DEFAULT_TRIES, body: DEFAULT_BODY_LIMIT }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is kept between calls: one HTTP client, and for each service that was called its list and its budget.
+//!
+//! Lives in the client itself, and so must hold no [`Discovery`](crate::Discovery): it would never end.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use reqwest::redirect;
+use roundsman_protocol::{DiscoveryError, Host, Query, ServiceName};
+use rustls::crypto::{CryptoProvider, ring};
+use tokio::time::{Instant, timeout_at};
+use tower::retry::budget::{Budget as _, TpsBudget};
+
+use super::{CONNECT_TIMEOUT, Error};
+use crate::{
+    balance::{Balancer, Nearness, Peers, Policy},
+    cache::Feed,
+    discovery::{Discovery, Inner},
+    resolver,
+};
+
+/// Calls of the last so many seconds pay for repetitions.
+const BUDGET_WINDOW: Duration = Duration::from_secs(5);
+/// So many repetitions a second are free, for services that are called seldom.
+const BUDGET_RESERVE: u32 = 1;
+/// What part of the calls may be repeated beyond those.
+const BUDGET_SHARE: f32 = 0.1;
+
+/// What all calls of a client share.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    /// Made by the first call.
+    client: Mutex<Option<reqwest::Client>>,
+    callees: Mutex<HashMap<ServiceName, Arc<Callee>>>,
+}
+
+/// A service that was called.
+#[derive(Debug)]
+pub(crate) struct Callee {
+    pub(crate) service: ServiceName,
+    feed: Arc<Feed>,
+    budget: TpsBudget,
+    /// One for each way to choose; there is hardly ever more than one.
+    balancers: Mutex<Vec<(Choice, Arc<Balancer>)>>,
+    /// Whether there is such a service: an instance of it was seen, or a server said so.
+    exists: AtomicBool,
+}
+
+/// How instances are chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) policy: Policy,
+    pub(crate) zone: Option<Box<str>>,
+    pub(crate) host: Option<Host>,
+}
+
+// === impl Calls ===
+
+impl Calls {
+    /// The HTTP client.
+    pub(crate) fn client(&self, inner: &Inner) -> Result<reqwest::Client, Error> {
+        let mut client = lock(&self.client);
+        // Under the lock: what is made now is found by `clear`, which comes after the stop.
+        if inner.stop.is_cancelled() {
+            return Err(crate::Error::Closed.into());
+        }
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let new = new_client()?;
+        Ok(client.insert(new).clone())
+    }
+
+    /// The service of this name, followed from now on. Must be called within a Tokio runtime.
+    pub(crate) fn callee(&self, inner: &Inner, service: &ServiceName) -> Result<Arc<Callee>, Error> {
+        let mut callees = lock(&self.callees);
+        if inner.stop.is_cancelled() {
+            return Err(crate::Error::Closed.into());
+        }
+        if let Some(callee) = callees.get(service) {
+            return Ok(Arc::clone(callee));
+        }
+        let feed = inner.cache.subscribe(Query { history: false, ..Query::service(service.clone()) });
+        inner.cache.start(&inner.link, &inner.stop, &inner.tasks);
+        let callee = Arc::new(Callee {
+            service: service.clone(),
+            feed,
+            budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE),
+            balancers: Mutex::default(),
+            exists: AtomicBool::new(false),
+        });
+        callees.insert(service.clone(), Arc::clone(&callee));
+        Ok(callee)
+    }
+
+    /// Lets go of everything: connections that are idle close, lists are no longer followed.
+    pub(crate) fn clear(&self) {
+        lock(&self.client).take();
+        lock(&self.callees).clear();
+    }
+
+    /// A name that is no service is not followed for ever.
+    fn forget(&self, callee: &Arc<Callee>) {
+        let mut callees = lock(&self.callees);
+        if callees.get(&callee.service).is_some_and(|kept| Arc::ptr_eq(kept, callee)) {
+            callees.remove(&callee.service);
+        }
+    }
+}
+
+/// Calls go to the address that discovery named: no proxy, and nobody else's word on where to go.
+fn new_client() -> Result<reqwest::Client, Error> {
+    // reqwest asks for a TLS provider even where it only speaks plain HTTP. An error means that another thread was first.
+    if CryptoProvider::get_default().is_none() {
+        let _ = ring::default_provider().install_default();
+    }
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        // Only plain HTTP is spoken: the machine's root certificates, which an empty image lacks, are not needed.
+        .tls_certs_only([])
+        .build()
+        .map_err(|error| Error::invalid("the HTTP client cannot be set up", &error))
+}
+
+// === impl Callee ===
+
+impl Callee {
+    /// Waits for the list, and makes sure that there is such a service.
+    pub(crate) async fn ready(self: &Arc<Self>, discovery: &Discovery, deadline: Instant) -> Result<(), Error> {
+        if !self.feed.current().is_known() {
+            let began = Instant::now();
+            let mut changes = self.feed.changes();
+            let Ok(known) = timeout_at(deadline, changes.wait_for(|snapshot| snapshot.is_known())).await else {
+                return Err(resolver::late(discovery, began.elapsed()).into());
+            };
+            known.map_err(|_| crate::Error::Closed)?;
+        }
+        if self.exists.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.feed.current().instances().is_empty() {
+            let known = resolver::known(discovery, &self.service, deadline).await;
+            if let Err(crate::Error::Discovery(DiscoveryError::NoSuchService { .. })) = known {
+                discovery.inner.calls.forget(self);
+            }
+            known?;
+        }
+        self.exists.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Who chooses among the instances.
+    pub(crate) fn balancer(&self, choice: &Choice, peers: &Arc<Peers>) -> Arc<Balancer> {
+        let mut balancers = lock(&self.balancers);
+        if let Some((_, balancer)) = balancers.iter().find(|(kept, _)| kept == choice) {
+            return Arc::clone(balancer);
+        }
+        let nearness = Nearness { zone: choice.zone.clone(), host: choice.host.clone() };
+        let balancer = Arc::new(Balancer::new(choice.policy, nearness, Arc::clone(peers), &self.feed.current()));
+        balancers.push((choice.clone(), Arc::clone(&balancer)));
+        balancer
+    }
+
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// A call begins, which pays for repetitions, its own or others'.
+    pub(crate) fn deposit(&self) {
+        self.budget.deposit();
+    }
+
+    /// Whether a try may be repeated.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.budget.withdraw()
+    }
+}
+
+// === impl Choice ===
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { policy: Policy::PeakEwma, zone: None, host: None }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,297 @@
+//! A request to be sent to whoever of a service can answer it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use roundsman_protocol::{Instance, InstanceId};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{
+    Error, Response, Service,
+    engine::{Answered, Call, Plan, Sender},
+    failure::Failure,
+};
+use crate::trace::{self, TraceContext};
+
+/// What follows the service's name in URLs.
+pub(crate) const SUFFIX: &str = ".roundsman";
+
+/// A call to be made; made by [`Service::get`] and the like. Nothing happens until [`Request::send`] or [`Request::stream`].
+///
+/// ```no_run
+/// # #[derive(serde::Serialize)] struct Sale { product: &'static str }
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// let answer = discovery
+///     .http("product")
+///     .post("/sale")
+///     .header("idempotency-key", "8e03978e")
+///     .idempotent(true)
+///     .json(&Sale { product: "aaa" })
+///     .timeout(Duration::from_secs(2))
+///     .send()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is sent until `send`"]
+pub struct Request {
+    service: Service,
+    request: Result<reqwest::RequestBuilder, Error>,
+    plan: Plan,
+    trace: Option<TraceContext>,
+}
+
+/// Reads each answer to its end.
+struct Whole {
+    client: reqwest::Client,
+    limit: usize,
+}
+
+/// Reads only the head.
+struct Head {
+    client: reqwest::Client,
+    deadline: Instant,
+}
+
+// === impl Request ===
+
+impl Request {
+    pub(super) fn new(service: Service, method: Method, path: &str) -> Self {
+        let plan = Plan::new(service.limits.clone(), &method);
+        let request = begin(&service, method, path);
+        Self { service, request, plan, trace: None }
+    }
+
+    /// Adds a header. One that is none is told by [`Request::send`].
+    pub fn header<K, V>(self, name: K, value: V) -> Self
+    where
+        HeaderName: TryFrom<K>,
+        <HeaderName as TryFrom<K>>::Error: Into<http::Error>,
+        HeaderValue: TryFrom<V>,
+        <HeaderValue as TryFrom<V>>::Error: Into<http::Error>,
+    {
+        self.with(|request| request.header(name, value))
+    }
+
+    /// Sets headers, in place of those of the same names.
+    pub fn headers(self, headers: HeaderMap) -> Self {
+        self.with(|request| request.headers(headers))
+    }
+
+    /// Adds to the query of the URL: anything that serializes to pairs.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// let found = discovery.http("product").get("/products").query(&[("colour", "green")]).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn query(self, query: &(impl Serialize + ?Sized)) -> Self {
+        self.with(|request| request.query(query))
+    }
+
+    /// Sets the body.
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        self.with(|request| request.body(body.into()))
+    }
+
+    /// Sets the body and its content type: this value as JSON.
+    pub fn json(self, body: &(impl Serialize + ?Sized)) -> Self {
+        self.with(|request| request.json(body))
+    }
+
+    /// How long the call may take in all: waiting for the first list of instances, all tries, the pauses between
+    /// them and the body. By default [`DEFAULT_TIMEOUT`](super::DEFAULT_TIMEOUT).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.plan.limits.timeout = timeout;
+        self
+    }
+
+    /// How long one try may take, its body included. By default [`DEFAULT_TRY_TIMEOUT`](super::DEFAULT_TRY_TIMEOUT) where
+    /// another try may follow, and what is left of the whole time where none may.
+    pub fn try_timeout(mut self, timeout: Duration) -> Self {
+        self.plan.limits.try_timeout = Some(timeout);
+        self
+    }
+
+    /// How many tries the call has, the first included. By default [`DEFAULT_TRIES`](super::DEFAULT_TRIES).
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.plan.limits.tries = tries;
+        self
+    }
+
+    /// Longest body that [`Request::send`] reads, in bytes. By default [`DEFAULT_BODY_LIMIT`](super::DEFAULT_BODY_LIMIT).
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.plan.limits.body = bytes;
+        self
+    }
+
+    /// Whether carrying it out twice, also on two instances, is the same as once. By default the method says so: GET,
+    /// HEAD, OPTIONS, TRACE, PUT and DELETE are. What is not idempotent is sent again only when it is certain
+    /// that it has not reached its instance.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.plan.idempotent = idempotent;
+        self
+    }
+
+    /// Goes to the instance for this key, as [`Resolver::pick_for`](crate::Resolver::pick_for) chooses it; a try after a
+    /// failed one goes to any.
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.plan.key = Some(key.as_ref().into());
+        self
+    }
+
+    /// Goes to this instance and no other, also when it is no longer handed out.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// let product = discovery.http("product");
+    /// let sale = product.post("/sale").send().await?;
+    /// product.delete("/sale/1").to(sale.instance()).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn to(mut self, instance: &Arc<Instance>) -> Self {
+        self.plan.to = Some(Arc::clone(instance));
+        self
+    }
+
+    /// Goes to none of these: for callers that were there already. With nobody else to ask that is
+    /// [`Error::NobodyThere`].
+    pub fn avoiding(mut self, instances: &[InstanceId]) -> Self {
+        self.plan.avoiding = instances.to_vec();
+        self
+    }
+
+    /// Forwards this trace context in place of [the one around the call](TraceContext::scope).
+    pub fn trace(mut self, trace: &TraceContext) -> Self {
+        self.trace = Some(trace.clone());
+        self
+    }
+
+    /// Sends it, and reads the answer to its end. Cancel safe: dropping the future abandons the call, which may or may not have
+    /// happened.
+    ///
+    /// # Errors
+    /// When there is no answer; see [`Error`]. A status is an answer.
+    pub async fn send(self) -> Result<Response, Error> {
+        let limit = self.plan.limits.body;
+        let answered = self.go(|client, _| Whole { client, limit }).await?;
+        let (status, headers, body) = answered.answer;
+        Ok(Response { status, headers, body, instance: answered.instance, tries: answered.tries })
+    }
+
+    /// Sends it, and returns the answer as soon as its head is there: for bodies that are long or without an end.
+    ///
+    /// A body that breaks off is the caller's to deal with. It is cut off when the whole [time](Request::timeout) is up, so
+    /// allow for it. Who answered is among the response's extensions.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let request = discovery.http("product").get("/catalogue").timeout(Duration::from_secs(600));
+    /// let mut answer = request.stream().await?;
+    /// let from = answer.extensions().get::<Arc<roundsman::Instance>>().cloned();
+    /// while let Some(chunk) = answer.chunk().await? {
+    ///     println!("{} bytes of {:?}", chunk.len(), from);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no answer; see [`Error`]. A status is an answer.
+    pub async fn stream(self) -> Result<reqwest::Response, Error> {
+        let Answered { mut answer, instance, .. } = self.go(|client, deadline| Head { client, deadline }).await?;
+        answer.extensions_mut().insert(instance);
+        Ok(answer)
+    }
+
+    async fn go<S: Sender>(
+        self,
+        sender: impl FnOnce(reqwest::Client, Instant) -> S,
+    ) -> Result<Answered<S::Answer>, Error> {
+        let began = Instant::now();
+        let Service { discovery, name, choice, .. } = self.service;
+        let (client, request) = self.request?.build_split();
+        let mut request = request.map_err(|error| Error::invalid("this request cannot be sent", &error))?;
+        trace::forward(self.trace, request.headers_mut());
+        let inner = &discovery.inner;
+        let callee = inner.calls.callee(inner, &name?)?;
+        let balancer = callee.balancer(&choice, &inner.peers);
+        let call = Call { callee: &callee, balancer: &balancer, plan: &self.plan, began };
+        let mut sender = sender(client, call.deadline());
+        // On the heap: callers keep this future within theirs, and it is large.
+        let making = Box::pin(async {
+            if self.plan.to.is_none() {
+                callee.ready(&discovery, call.deadline()).await?;
+            }
+            call.run(request, &mut sender).await
+        });
+        inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()))
+    }
+
+    fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {
+        self.request = self.request.map(change);
+        self
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("request", &self.request).field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+fn begin(service: &Service, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Error> {
+    let name = service.name.clone()?;
+    if !path.starts_with('/') {
+        return Err(Error::Invalid(format!("a path begins with a slash, got `{path}`")));
+    }
+    let inner = &service.discovery.inner;
+    Ok(inner.calls.client(inner)?.request(method, format!("http://{name}{SUFFIX}{path}")))
+}
+
+// === impl Whole ===
+
+impl Sender for Whole {
+    type Answer = (StatusCode, HeaderMap, Bytes);
+
+    async fn send(&mut self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
+        let failed = |error: reqwest::Error| Failure::from(&error);
+        let mut response = self.client.execute(request).await.map_err(failed)?;
+        let fits = |length: usize| if length > self.limit { Err(Failure::too_large(self.limit)) } else { Ok(()) };
+        fits(response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX)))?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            fits(body.len().saturating_add(chunk.len()))?;
+            body.extend_from_slice(&chunk);
+        }
+        Ok((response.status(), std::mem::take(response.headers_mut()), body.freeze()))
+    }
+
+    fn status(answer: &Self::Answer) -> StatusCode {
+        answer.0
+    }
+}
+
+// === impl Head ===
+
+impl Sender for Head {
+    type Answer = reqwest::Response;
+
+    async fn send(&mut self, mut request: reqwest::Request) -> Result<Self::Answer, Failure> {
+        // For the body, which is read when this call has returned.
+        *request.timeout_mut() = Some(self.deadline.saturating_duration_since(Instant::now()));
+        self.client.execute(request).await.map_err(|error| Failure::from(&error))
+    }
+
+    fn status(answer: &Self::Answer) -> StatusCode {
+        answer.status()
+    }
+}

@@ -1,0 +1,223 @@
+//! Calls over HTTP to services in trouble: what the caller sees, and what it costs the service.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use roundsman::{
+    Trouble,
+    http::{Error, StatusCode},
+};
+use tokio::time::Instant;
+
+use crate::{
+    backend::{Backend, Manner, Service},
+    support::{client, eventually, instance, nowhere, server, soon},
+};
+
+const TROUBLES: [Manner; 6] =
+    [Manner::Status(500), Manner::EveryThird, Manner::Hang, Manner::ResetInBody, Manner::Reset, Manner::Garbage];
+
+#[tokio::test]
+async fn one_of_three_in_trouble_is_not_seen_with_one_repetition() {
+    let server = server().await;
+    for manner in TROUBLES {
+        let discovery = client(&server).await;
+        let service = Service::start(&discovery, &[Manner::Well, manner, Manner::Well]).await;
+        let product = discovery.http("product").tries(2).try_timeout(Duration::from_millis(300));
+        for n in 0..100 {
+            let answer = soon(product.get("/").send()).await.unwrap_or_else(|error| panic!("{manner:?} {n}: {error}"));
+            assert_eq!(answer.status(), StatusCode::OK, "{manner:?}");
+        }
+        assert!(!service.backends[1].seen().is_empty(), "{manner:?}: never asked");
+        assert!(service.count() <= 120, "{manner:?}: {}", service.count());
+        discovery.close().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_gone_is_not_seen() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Well, Manner::Well]).await;
+    let gone = nowhere().await;
+    let _gone = discovery.register(instance("product", gone.port())).await.unwrap();
+    let product = discovery.http("product");
+    // All kinds of requests, for it is certain that none has arrived.
+    for _ in 0..30 {
+        soon(product.get("/").send()).await.unwrap();
+        soon(product.post("/").send()).await.unwrap();
+    }
+    assert_eq!(service.count(), 60);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_must_not_happen_twice_is_never_sent_twice() {
+    let server = server().await;
+    for manner in TROUBLES {
+        let discovery = client(&server).await;
+        let service = Service::start(&discovery, &[manner; 3]).await;
+        let product = discovery.http("product").timeout(Duration::from_millis(300));
+        for (n, request) in
+            [product.post("/"), product.patch("/"), product.put("/").idempotent(false)].into_iter().enumerate()
+        {
+            match soon(request.send()).await {
+                Ok(answer) => assert!(matches!(manner, Manner::Status(_) | Manner::EveryThird) && answer.tries() == 1),
+                Err(error) => assert!(error.maybe_sent() && error.tries().len() == 1, "{manner:?}: {error}"),
+            }
+            assert_eq!(service.count(), n + 1, "{manner:?}");
+        }
+        discovery.close().await;
+    }
+    // Said to be safe, it is repeated.
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Reset; 3]).await;
+    let error = soon(discovery.http("product").post("/").idempotent(true).send()).await.unwrap_err();
+    assert_eq!((error.tries().len(), service.count()), (3, 3));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn errors_tell_what_each_try_came_to() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let gone = nowhere().await;
+    let _gone = discovery.register(instance("product", gone.port()).id("gone").unwrap()).await.unwrap();
+    let product = discovery.http("product");
+    let error = soon(product.post("/").tries(2).send()).await.unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }) && !error.maybe_sent());
+    assert_eq!(error.instance().unwrap().id.as_str(), "gone");
+    let once = format!("gone at {gone}: connection refused");
+    assert_eq!(error.to_string(), format!("`product` did not answer ({once}; {once})"));
+    let tells = |manner, trouble, says: &'static str| {
+        let discovery = discovery.clone();
+        async move {
+            let backend = Backend::start(manner).await;
+            let _registration =
+                discovery.register(instance("other", backend.addr.port()).id("one").unwrap()).await.unwrap();
+            let request = discovery.http("other").post("/").timeout(Duration::from_millis(250));
+            let error = soon(request.send()).await.unwrap_err();
+            assert_eq!(error.tries()[0].trouble, trouble, "{error}");
+            assert!(error.maybe_sent() && error.to_string().contains(says), "{manner:?}: {error}");
+            error
+        }
+    };
+    tells(Manner::Reset, Trouble::Reset, ": connection reset").await;
+    tells(Manner::ResetInBody, Trouble::Reset, ": connection reset").await;
+    tells(Manner::Garbage, Trouble::Reset, "invalid HTTP").await;
+    let error = tells(Manner::Hang, Trouble::Timeout, "no answer within 25").await;
+    assert!(matches!(error, Error::Deadline { .. }));
+    assert!(error.to_string().starts_with("`other` did not answer within 250ms (one at 127.0.0.1:"), "{error}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_deadline_covers_all_tries() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Hang; 3]).await;
+    let product = discovery.http("product").timeout(Duration::from_millis(500));
+    let began = Instant::now();
+    let error = soon(product.get("/").try_timeout(Duration::from_millis(200)).tries(9).send()).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    assert!(began.elapsed() >= Duration::from_millis(500));
+    assert_eq!((error.tries().len(), service.count()), (3, 3));
+    // A body that takes its time is part of it.
+    for backend in &service.backends {
+        backend.behave(Manner::Slow(Duration::from_millis(20)));
+    }
+    let error = soon(product.get("/").tries(1).send()).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    let streamed = soon(product.get("/").tries(1).stream()).await.unwrap();
+    assert!(streamed.extensions().get::<std::sync::Arc<roundsman::Instance>>().is_some());
+    let mut body = streamed;
+    let mut read = 0;
+    let broke = loop {
+        match soon(body.chunk()).await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            Ok(None) => panic!("it has no end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(broke.is_timeout() && read > 1, "{broke}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_in_trouble_is_not_drowned() {
+    let server = server().await;
+    for manner in [Manner::Status(503), Manner::Reset] {
+        let discovery = client(&server).await;
+        let service = Service::start(&discovery, &[manner; 3]).await;
+        let product = discovery.http("product");
+        let calls = futures::stream::iter(0..500).map(|_| product.get("/").send()).buffer_unordered(20);
+        let ended: Vec<_> = soon(calls.collect()).await;
+        let failed = ended.iter().filter(|ended| ended.as_ref().map_or(true, |answer| answer.status() == 503)).count();
+        assert_eq!((ended.len(), failed), (500, 500));
+        assert!((501..=600).contains(&service.count()), "{manner:?}: {} requests for 500 calls", service.count());
+        discovery.close().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_only_one_is_asked_again_after_a_pause() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::EveryThird]).await;
+    for _ in 0..4 {
+        let answer = soon(discovery.http("product").get("/").send()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    assert_eq!(service.count(), 5);
+    // No time for it: what there is must do.
+    service.backends[0].behave(Manner::Status(503));
+    let request = discovery.http("product").get("/").timeout(Duration::from_millis(20)).tries(100);
+    match soon(request.send()).await {
+        Ok(answer) => assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE),
+        Err(error) => assert!(matches!(error, Error::Deadline { .. }), "{error}"),
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn long_answers_are_refused_or_streamed() {
+    const LONG: usize = 300_000;
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Long(LONG), Manner::Long(LONG)]).await;
+    let product = discovery.http("product").body_limit(1_000);
+    let error = soon(product.get("/").send()).await.unwrap_err();
+    assert!(matches!(&error, Error::TooLarge { limit: 1_000, .. }) && error.maybe_sent());
+    assert!(error.to_string().ends_with("answered with more than 1000 bytes"), "{error}");
+    assert_eq!(service.count(), 1, "another one would say the same");
+    assert_eq!(soon(product.get("/").body_limit(LONG).send()).await.unwrap().bytes().len(), LONG);
+    let whole = soon(soon(product.get("/").stream()).await.unwrap().bytes()).await.unwrap();
+    assert_eq!(whole.len(), LONG);
+    // Without a length it is noticed on the way.
+    for backend in &service.backends {
+        backend.behave(Manner::Slow(Duration::ZERO));
+    }
+    assert!(matches!(soon(product.get("/").send()).await, Err(Error::TooLarge { .. })));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_hangs_is_passed_over_soon() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Hang, Manner::Well, Manner::Well]).await;
+    let product = discovery.http("product").try_timeout(Duration::from_millis(100));
+    eventually("it is asked", async || {
+        soon(product.get("/").send()).await.unwrap();
+        !service.backends[0].seen().is_empty()
+    })
+    .await;
+    for _ in 0..100 {
+        soon(product.get("/").send()).await.unwrap();
+    }
+    let asked = service.backends[0].seen().len();
+    assert!(asked <= 5, "asked {asked} times");
+    server.stop().await;
+}
