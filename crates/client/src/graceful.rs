@@ -11,14 +11,8 @@ impl Registration {
     /// ends, the time has come to stop accepting and to finish the requests under way, which is what axum does with it:
     ///
     /// ```no_run
-    /// # async fn example(listener: (), discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
-    /// # mod axum {
-    /// #     pub struct Serve;
-    /// #     impl Serve { pub async fn with_graceful_shutdown(self, _: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> { Ok(()) } }
-    /// #     pub fn serve(_: (), _: ()) -> Serve { Serve }
-    /// # }
-    /// # let router = ();
     /// # use roundsman::NewInstance;
+    /// # async fn example(listener: tokio::net::TcpListener, router: axum::Router, discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
     /// let registration = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?)?;
     /// let stop = async { drop(tokio::signal::ctrl_c().await) };
     /// axum::serve(listener, router).with_graceful_shutdown(registration.graceful(stop)).await?;

@@ -88,7 +88,8 @@ impl Keeper {
             biased;
             () = stop.cancelled() => {}
             () = closing.cancelled() => {
-                if let Err(error) = self.discovery.deregister(&self.id).await
+                if begin.is_cancelled()
+                    && let Err(error) = self.discovery.deregister(&self.id).await
                     && !error.is_not_found()
                 {
                     tracing::warn!(id = %self.id, %error, "could not deregister; the server's visits will notice");

@@ -80,6 +80,8 @@ mod registration;
 mod reports;
 mod resolver;
 mod servers;
+#[cfg(feature = "service")]
+pub mod service;
 mod snapshot;
 mod supervisor;
 #[cfg(feature = "http")]

@@ -1,8 +1,8 @@
 //! Example service: purchases, through whatever product instance discovery names.
 //!
 //! Made to be copied. [`shop`] decides whom to buy from and what to do when that fails; [`till`] is one call to one
-//! product instance; [`routes`] is the HTTP door; [`args`] is the command line; [`process`] is what every process needs;
-//! `main.rs` binds, registers, serves and leaves.
+//! product instance; [`routes`] is the HTTP door; `main.rs` names it. What every service process needs comes from
+//! [`roundsman::service`].
 //!
 //! # What a purchase guarantees
 //!
@@ -15,8 +15,6 @@
 //! - "Sold out" is said only when every instance that is handed out says so.
 //! - A buyer who hangs up in the middle has bought: a purchase that has begun is carried to its end.
 
-pub mod args;
-pub mod process;
 pub mod routes;
 pub mod shop;
 pub mod till;

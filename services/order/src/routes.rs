@@ -1,4 +1,4 @@
-//! The HTTP door: `/health` and `/purchase/{id}`. Every answer is JSON.
+//! The HTTP door: `/purchase/{id}`. Every answer is JSON.
 
 use axum::{
     Json, Router,
@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     shop::{Receipt, Refusal, Shop},
@@ -24,15 +24,10 @@ pub fn routes(shop: Shop) -> Router {
     // axum would make of a GET route.
     let purchase = get(purchase).post(purchase).head(method_not_allowed);
     Router::new()
-        .route("/health", get(health))
         .route("/purchase/{id}", purchase)
         .fallback(async || Failure(StatusCode::NOT_FOUND, "try GET /purchase/aaa".into()))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shop)
-}
-
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
 }
 
 async fn purchase(State(shop): State<Shop>, id: Result<Path<ProductId>, PathRejection>) -> Result<Response, Failure> {

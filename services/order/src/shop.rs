@@ -79,10 +79,10 @@ struct Attempts {
 // === impl Shop ===
 
 impl Shop {
-    /// A shop that buys from the instances of `sellers`.
+    /// A shop that buys from the instances of `sellers`. Its purchases and undos are among `tasks`, to be waited for.
     #[must_use]
-    pub fn new(discovery: Discovery, sellers: ServiceName, till: Till) -> Self {
-        Self { discovery, sellers, till, tasks: TaskTracker::new(), undos: Arc::new(Semaphore::new(MAX_UNDOS)) }
+    pub fn new(discovery: Discovery, sellers: ServiceName, till: Till, tasks: TaskTracker) -> Self {
+        Self { discovery, sellers, till, tasks, undos: Arc::new(Semaphore::new(MAX_UNDOS)) }
     }
 
     /// Buys one. A purchase that has begun is carried to its end, also when the caller stops waiting.
@@ -93,12 +93,6 @@ impl Shop {
         let shop = self.clone();
         let purchase = self.tasks.spawn(async move { shop.carry_out(id).await });
         purchase.await.unwrap_or_else(|error| Err(Refusal::Unavailable(format!("the purchase broke off: {error}"))))
-    }
-
-    /// Waits until every purchase, and every undo, has ended.
-    pub async fn finish(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 
     async fn carry_out(&self, id: ProductId) -> Result<Receipt, Refusal> {

@@ -1,9 +1,7 @@
 //! Example service: product details and stock.
 //!
-//! Made to be copied. [`stock`] is what the service is about and knows nothing of HTTP; [`routes`] is its door;
-//! [`args`] is the command line; [`process`] is what every process needs; `main.rs` binds, registers, serves and leaves.
+//! Made to be copied. [`stock`] is what the service is about and knows nothing of HTTP; [`routes`] is its door; `main.rs`
+//! names it. What every service process needs comes from [`roundsman::service`].
 
-pub mod args;
-pub mod process;
 pub mod routes;
 pub mod stock;

@@ -1,4 +1,4 @@
-//! The HTTP door: `/health`, and `/product/{id}` to look, buy and undo. Every answer is JSON.
+//! The HTTP door: `/product/{id}` to look, buy and undo. Every answer is JSON.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::stock::{InvalidId, Product, ProductId, Refusal, SaleKey, Stock};
 
@@ -27,15 +27,10 @@ pub struct Key(Option<SaleKey>);
 /// All routes, over this stock.
 pub fn routes(stock: Arc<Stock>) -> Router {
     Router::new()
-        .route("/health", get(health))
         .route("/product/{id}", get(show).put(sell).delete(undo))
         .fallback(async || Failure(StatusCode::NOT_FOUND, "try GET /product/aaa".into()))
         .method_not_allowed_fallback(async || Failure(StatusCode::METHOD_NOT_ALLOWED, "try GET or PUT".into()))
         .with_state(stock)
-}
-
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
 }
 
 async fn show(
@@ -53,7 +48,8 @@ async fn sell(
 ) -> Result<Json<Product>, Failure> {
     let Path(id) = id?;
     let product = stock.sell(&id, key.as_ref())?;
-    tracing::info!(product = %product.id, left = product.quantity, "sold");
+    let key = key.as_ref().map(tracing::field::display);
+    tracing::info!(product = %product.id, key, left = product.quantity, "sold");
     Ok(Json(product))
 }
 
@@ -65,7 +61,7 @@ async fn undo(
     let Path(id) = id?;
     let key = key.ok_or_else(|| Failure(StatusCode::BAD_REQUEST, format!("name the sale in {IDEMPOTENCY_KEY}")))?;
     let product = stock.undo(&id, &key)?;
-    tracing::info!(product = %product.id, left = product.quantity, "sale undone");
+    tracing::info!(product = %product.id, %key, left = product.quantity, "sale undone");
     Ok(Json(product))
 }
 

@@ -94,12 +94,22 @@ impl Stock {
         Self { shelf: Mutex::new(Shelf { products, ..Shelf::default() }) }
     }
 
-    /// What every instance begins with: ten apples and seven bananas.
+    /// What an instance begins with unless told otherwise: ten apples and seven bananas.
     #[must_use]
     pub fn initial() -> Self {
+        Self::of(10, 7)
+    }
+
+    /// The same products, so many of each.
+    #[must_use]
+    pub fn of_each(quantity: u32) -> Self {
+        Self::of(quantity, quantity)
+    }
+
+    fn of(apples: u32, bananas: u32) -> Self {
         let product =
             |id: &str, name: &str, quantity| Product { id: ProductId(id.into()), name: name.into(), quantity };
-        Self::new([product("aaa", "apple", 10), product("bbb", "banana", 7)])
+        Self::new([product("aaa", "apple", apples), product("bbb", "banana", bananas)])
     }
 
     /// The details of a product.
@@ -190,6 +200,12 @@ impl TryFrom<String> for SaleKey {
     type Error = InvalidId;
     fn try_from(text: String) -> Result<Self, InvalidId> {
         checked(text).map(Self)
+    }
+}
+
+impl fmt::Display for SaleKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
     }
 }
 

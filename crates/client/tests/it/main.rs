@@ -19,6 +19,8 @@ mod http;
 mod http_faults;
 mod registering;
 mod resolving;
+#[cfg(feature = "service")]
+mod service;
 mod serving;
 mod support;
 mod tenants;

@@ -8,25 +8,21 @@
 )]
 
 mod fake;
-mod support;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use fake::{Fake, Manners};
 use reqwest::{StatusCode, header};
 use roundsman::{Discovery, NewInstance};
 use roundsman_discovery::Server;
+use roundsman_testing::{Process, all, available, eventually, free_address, http, server, sibling};
 use serde_json::Value;
-use support::{Process, available, eventually, free_address, http, server};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 const ORDER: &str = env!("CARGO_BIN_EXE_order");
 
-/// The product service, which Cargo puts beside this package's own binary.
 fn product() -> String {
-    let path = PathBuf::from(ORDER).with_file_name("product");
-    assert!(path.exists(), "{} is missing: cargo build -p roundsman-product", path.display());
-    path.to_str().unwrap().to_owned()
+    sibling(ORDER, "product")
 }
 
 /// A discovery server, a client of it, an order, and so many products.
@@ -128,7 +124,7 @@ async fn no_purchase_fails_while_a_product_is_killed() {
         }
     }
     eventually("the dead one to leave the lookups", async || {
-        let found = support::all(&world.discovery, "product").await;
+        let found = all(&world.discovery, "product").await;
         found.iter().all(|one| one.address.socket_addr() != Some(dead) || !one.status.is_available())
     })
     .await;

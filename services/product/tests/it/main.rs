@@ -7,15 +7,13 @@
     reason = "a test that meets the unexpected has failed"
 )]
 
-mod support;
-
 use std::sync::Arc;
 
 use reqwest::StatusCode;
 use roundsman::{Discovery, InstanceStatus};
 use roundsman_product::{routes::routes, stock::Stock};
+use roundsman_testing::{Process, all, available, eventually, free_address, http, run, server, server_at};
 use serde_json::{Value, json};
-use support::{Process, all, available, eventually, free_address, http, run, server, server_at};
 use tokio::{net::TcpListener, task::JoinSet};
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_product");
@@ -36,8 +34,6 @@ async fn json_of(response: reqwest::Response) -> (StatusCode, Value) {
 async fn shows_sells_and_sells_out() {
     let mut tasks = JoinSet::new();
     let (url, http) = (serve(&mut tasks).await, http());
-    assert_eq!(http.get(format!("{url}/health")).send().await.unwrap().status(), StatusCode::OK);
-
     let banana = format!("{url}/product/bbb");
     let (status, body) = json_of(http.get(&banana).send().await.unwrap()).await;
     assert_eq!((status, body), (StatusCode::OK, json!({ "id": "bbb", "name": "banana", "quantity": 7 })));
@@ -108,11 +104,13 @@ async fn a_sale_with_a_key_happens_once_and_can_be_undone() {
 async fn registers_at_start_and_says_goodbye_on_sigterm() {
     let server = server().await;
     let discovery = Discovery::connect(server.rpc_addr()).await.unwrap();
-    let product = Process::start(PRODUCT, server.rpc_addr()).await;
+    let product = Process::start_with(PRODUCT, server.rpc_addr(), &["--stock", "3"]).await;
     available(&discovery, "product", 1).await;
+    let (_, banana) = json_of(http().get(product.url("/product/bbb")).send().await.unwrap()).await;
+    assert_eq!(banana["quantity"], json!(3), "as the command line says");
     let found = discovery.get("product").await.unwrap();
     assert_eq!(found.address.socket_addr(), Some(product.address));
-    assert_eq!(found.status, InstanceStatus::Passing);
+    assert_eq!((found.status, found.version.as_deref()), (InstanceStatus::Passing, Some(env!("CARGO_PKG_VERSION"))));
 
     assert!(product.terminate().await.success());
     let after = all(&discovery, "product").await;
@@ -125,8 +123,8 @@ async fn registers_at_start_and_says_goodbye_on_sigterm() {
 async fn serves_without_discovery_and_registers_when_it_comes() {
     let address = free_address().await;
     let product = Process::start(PRODUCT, address).await;
-    let health = http().get(product.url("/health")).send().await.unwrap();
-    assert_eq!(health.status(), StatusCode::OK);
+    let (status, health) = json_of(http().get(product.url("/health")).send().await.unwrap()).await;
+    assert_eq!((status, health), (StatusCode::OK, json!({ "status": "passing", "checks": {} })));
 
     let server = server_at(address).await;
     let discovery = Discovery::connect(address).await.unwrap();
