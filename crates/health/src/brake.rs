@@ -1,6 +1,7 @@
 //! The brake: holds evictions for silence back when so many instances fall silent that the fault is probably ours.
 //!
-//! Pure. It knows counts, not instances: each visitor says what its own instance does.
+//! Pure. It knows counts, not instances: each visitor says what its own instance does. Where the counts do not tell yet
+//! whether the fault is ours, it asks for a few other instances to be visited at once.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,6 +9,9 @@ use tokio::time::Instant;
 
 /// Fewer silent instances than this prove nothing about us.
 const FEWEST: u32 = 5;
+/// So many more must have answered than fell silent, before the fault is taken to be the instance's own: when more than half
+/// of all are cut off, it is unlikely that one of the few that are asked first is not.
+const MARGIN: u32 = 2;
 /// Pieces into which an interval is cut; older pieces are forgotten one by one.
 const PIECES: u32 = 20;
 
@@ -16,14 +20,20 @@ const PIECES: u32 = 20;
 pub(crate) struct Brake {
     interval: Duration,
     limit: Duration,
+    /// Least time between two samples: by then the last one has been answered, or not.
+    pause: Duration,
     /// Instances that are handed out and visited.
     visited: u32,
     /// Of these: silent at their last visit.
     silent: u32,
     /// Of these: kept from being evicted.
     held: u32,
-    /// What happened within the last interval, oldest first.
+    /// Who fell silent within the last interval, oldest first.
     pieces: VecDeque<Piece>,
+    /// Answered visits of instances that are handed out. Wraps: only differences count.
+    answered: u32,
+    /// When others were asked last.
+    sampled: Option<Instant>,
     state: State,
 }
 
@@ -31,7 +41,6 @@ pub(crate) struct Brake {
 struct Piece {
     start: Instant,
     fell: u32,
-    answered: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +56,28 @@ enum State {
 pub(crate) struct Standing {
     /// It is handed out.
     pub(crate) visited: bool,
-    /// Since when it is silent.
-    pub(crate) silent: Option<Instant>,
+    /// When it fell silent, if it is.
+    pub(crate) silent: Option<Fall>,
     /// An eviction of it is held back.
     pub(crate) held: bool,
+}
+
+/// The moment at which an instance fell silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fall {
+    at: Instant,
+    /// How many visits had been answered until then.
+    answered: u32,
+}
+
+/// What is to be done about a silent instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// It may not be evicted for its silence now.
+    pub(crate) holds: bool,
+    /// Others should be visited at once, so that it is known sooner whose fault it is.
+    pub(crate) ask: bool,
+    pub(crate) turn: Option<Turn>,
 }
 
 /// The brake went on or off.
@@ -74,10 +101,25 @@ pub(crate) struct Counts {
 // === impl Brake ===
 
 impl Brake {
-    pub(crate) fn new(interval: Duration, limit: Duration) -> Self {
-        let interval = interval.max(Duration::from_millis(1));
-        let (visited, silent, held) = (0, 0, 0);
-        Self { interval, limit, visited, silent, held, pieces: VecDeque::new(), state: State::Off }
+    /// `timeout`: how long a visit may take.
+    pub(crate) fn new(interval: Duration, timeout: Duration, limit: Duration) -> Self {
+        Self {
+            interval: interval.max(Duration::from_millis(1)),
+            limit,
+            pause: timeout,
+            visited: 0,
+            silent: 0,
+            held: 0,
+            pieces: VecDeque::new(),
+            answered: 0,
+            sampled: None,
+            state: State::Off,
+        }
+    }
+
+    /// An instance falls silent now.
+    pub(crate) fn fall(&self, now: Instant) -> Fall {
+        Fall { at: now, answered: self.answered }
     }
 
     /// An instance now counts for `to` instead of `from`.
@@ -86,33 +128,39 @@ impl Brake {
         shift(&mut self.silent, from.visited && from.silent.is_some(), to.visited && to.silent.is_some());
         shift(&mut self.held, from.held, to.held);
         if to.visited && to.silent.is_some() && from.silent.is_none() {
-            self.count(1, 0, now);
+            self.fell_silent(now);
         }
         self.assess(now)
     }
 
     /// A visit of an instance that is handed out was answered, well or badly.
-    pub(crate) fn answered(&mut self, now: Instant) {
-        self.count(0, 1, now);
+    pub(crate) fn answered(&mut self) {
+        self.answered = self.answered.wrapping_add(1);
     }
 
-    /// Whether an instance that is silent since `since` may not be evicted for it now.
+    /// What to do about an instance that is silent since `fall`.
     ///
-    /// It may not while the brake is on, nor before it is known whether the brake must go on: rounds take an
-    /// interval, and the instance that is visited first in a blackout would otherwise be evicted long before half
-    /// of the others were missed. It is known as soon as more others answered than fell silent, and after an interval.
-    pub(crate) fn holds(&mut self, since: Instant, now: Instant) -> (bool, Option<Turn>) {
+    /// It may not be evicted while the brake is on, nor before it is known whether the brake must go on: rounds take an
+    /// interval, and the instance that is visited first in a blackout would otherwise be evicted long before half of the
+    /// others were missed. It is known as soon as clearly more answered than fell silent, and after an interval. A few others
+    /// are visited at once, so that this is soon, however long the interval; never more at a time, so that a blackout
+    /// makes no burst of visits.
+    pub(crate) fn judge(&mut self, fall: Fall, now: Instant) -> Verdict {
         let turn = self.assess(now);
-        let holds = match self.state {
-            State::On(_) => true,
-            State::Spent => false,
-            State::Off if self.visited < FEWEST || now.saturating_duration_since(since) >= self.interval => false,
-            State::Off => {
-                let answered: u32 = self.pieces.iter().filter(|p| p.start >= since).map(|p| p.answered).sum();
-                answered < self.fell()
-            }
-        };
-        (holds, turn)
+        let doubts = self.state == State::Off && self.doubts(fall, now);
+        let holds = doubts || matches!(self.state, State::On(_));
+        let ask = doubts && self.sampled.is_none_or(|at| now.saturating_duration_since(at) >= self.pause);
+        if ask {
+            self.sampled = Some(now);
+        }
+        Verdict { holds, ask, turn }
+    }
+
+    fn doubts(&self, fall: Fall, now: Instant) -> bool {
+        let few = self.visited < FEWEST;
+        let long = now.saturating_duration_since(fall.at) >= self.interval;
+        let answered = self.answered.wrapping_sub(fall.answered);
+        !few && !long && answered < self.fell() + MARGIN
     }
 
     /// Looks at the clock and the counts.
@@ -151,15 +199,12 @@ impl Brake {
         }
     }
 
-    fn count(&mut self, fell: u32, answered: u32, now: Instant) {
+    fn fell_silent(&mut self, now: Instant) {
         self.forget(now);
         let width = self.interval / PIECES;
         match self.pieces.back_mut() {
-            Some(piece) if now.saturating_duration_since(piece.start) < width => {
-                piece.fell += fell;
-                piece.answered += answered;
-            }
-            _ => self.pieces.push_back(Piece { start: now, fell, answered }),
+            Some(piece) if now.saturating_duration_since(piece.start) < width => piece.fell += 1,
+            _ => self.pieces.push_back(Piece { start: now, fell: 1 }),
         }
     }
 }

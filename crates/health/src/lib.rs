@@ -10,6 +10,7 @@ mod line;
 mod machine;
 mod observation;
 mod probe;
+mod roll;
 mod rounds;
 mod schedule;
 mod settings;

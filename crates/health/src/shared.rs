@@ -1,8 +1,11 @@
 //! What all visitors share: the settings, the brake, the start gate and the counters.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use roundsman_protocol::{
@@ -15,12 +18,17 @@ use tokio::{
 };
 
 use crate::{
-    brake::{Brake, Standing, Turn},
+    brake::{Brake, Fall, Standing, Turn},
+    line::Line,
     machine::{Evidence, Hold, Rules},
     observation::{Observation, Witness},
     probe::{Https, Room},
+    roll::Roll,
     settings::Settings,
 };
+
+/// How many others are visited at once when one falls silent and it is not clear whose fault it is.
+const SAMPLE: usize = 4;
 
 /// What all visitors share.
 #[derive(Debug)]
@@ -36,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) https: Arc<Https>,
     pub(crate) counters: Counters,
     brake: Mutex<Brake>,
+    roll: Mutex<Roll>,
 }
 
 /// What the rounds did since the start, and what they are doing.
@@ -61,7 +70,11 @@ pub(crate) struct InFlight<'a>(&'a AtomicU64);
 #[derive(Debug)]
 pub(crate) struct Seat {
     shared: Arc<Shared>,
+    /// By which it is hurried, also on behalf of others.
+    pub(crate) line: Arc<Line>,
     standing: Standing,
+    /// Its number among those who can be asked.
+    number: Option<NonZeroU64>,
 }
 
 // === impl Shared ===
@@ -82,7 +95,8 @@ impl Shared {
             room: Room::new(settings.max_kept),
             https: Arc::new(Https::new(settings.targets.clone(), &settings.user_agent)),
             counters: Counters::default(),
-            brake: Mutex::new(Brake::new(settings.interval, settings.brake_limit)),
+            brake: Mutex::new(Brake::new(settings.interval, settings.timeout, settings.brake_limit)),
+            roll: Mutex::default(),
             settings,
         }
     }
@@ -155,6 +169,19 @@ impl Shared {
         self.brake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a few instances visited that answered last time: do they still?
+    fn ask_others(&self) {
+        let others = self.roll().draw(SAMPLE);
+        tracing::debug!(others = others.len(), "visits are hurried: an instance fell silent, or we are cut off");
+        for line in others {
+            line.nudge();
+        }
+    }
+
     fn announce(&self, turn: Option<Turn>) {
         let Some(turn) = turn else { return };
         let counts = self.brake().counts();
@@ -178,8 +205,8 @@ impl Shared {
 // === impl Seat ===
 
 impl Seat {
-    pub(crate) fn new(shared: Arc<Shared>, visited: bool) -> Self {
-        let mut seat = Self { shared, standing: Standing::default() };
+    pub(crate) fn new(shared: Arc<Shared>, line: Arc<Line>, visited: bool) -> Self {
+        let mut seat = Self { shared, line, standing: Standing::default(), number: None };
         seat.stand(Standing { visited, ..Standing::default() }, Instant::now());
         seat
     }
@@ -190,18 +217,16 @@ impl Seat {
         let mut hold = Hold::Nothing;
         match evidence {
             Evidence::Silence => {
-                let since = self.standing.silent.unwrap_or(now);
-                self.stand(Standing { silent: Some(since), ..self.standing }, now);
-                if brink {
-                    let (holds, turn) = self.shared.brake().holds(since, now);
-                    self.shared.announce(turn);
-                    hold = if holds { Hold::Silence } else { Hold::Nothing };
+                let fall = self.standing.silent.unwrap_or_else(|| self.shared.brake().fall(now));
+                self.stand(Standing { silent: Some(fall), ..self.standing }, now);
+                if self.standing.visited && self.judge(fall, now) && brink {
+                    hold = Hold::Silence;
                 }
             }
             Evidence::Nothing => {}
             Evidence::Pass | Evidence::Proof | Evidence::Failure => {
                 if self.standing.visited {
-                    self.shared.brake().answered(now);
+                    self.shared.brake().answered();
                 }
                 self.stand(Standing { silent: None, ..self.standing }, now);
             }
@@ -214,11 +239,27 @@ impl Seat {
         self.stand(Standing { visited, held, ..self.standing }, now);
     }
 
+    /// Whether an eviction for silence is held back. Has others asked, where that is not clear.
+    fn judge(&self, fall: Fall, now: Instant) -> bool {
+        let verdict = self.shared.brake().judge(fall, now);
+        self.shared.announce(verdict.turn);
+        if verdict.ask {
+            self.shared.ask_others();
+        }
+        verdict.holds
+    }
+
     fn stand(&mut self, to: Standing, now: Instant) {
         let from = std::mem::replace(&mut self.standing, to);
-        if from != to {
-            let turn = self.shared.brake().moved(from, to, now);
-            self.shared.announce(turn);
+        if from == to {
+            return;
+        }
+        let turn = self.shared.brake().moved(from, to, now);
+        self.shared.announce(turn);
+        if to.visited && to.silent.is_none() {
+            self.number.get_or_insert_with(|| self.shared.roll().join(&self.line));
+        } else if let Some(number) = self.number.take() {
+            self.shared.roll().leave(number);
         }
     }
 }

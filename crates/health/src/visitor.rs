@@ -22,7 +22,6 @@ pub(crate) mod caller;
 #[derive(Debug)]
 pub(crate) struct Visitor {
     shared: Arc<Shared>,
-    line: Arc<Line>,
     name: Name,
     address: Address,
     check: Check,
@@ -74,14 +73,13 @@ impl Visitor {
         let name = Name { key: record.key(), incarnation: record.incarnation };
         let now = Instant::now();
         Some(Self {
-            line,
+            seat: Seat::new(Arc::clone(shared), line, is_handed_out(record.health)),
             address: instance.address.clone(),
             interval: instance.check.interval.unwrap_or(settings.interval).max(Duration::from_millis(1)),
             timeout: instance.check.timeout.unwrap_or(settings.timeout),
             check: instance.check.clone(),
             machine: machine(shared, record, now),
             probe,
-            seat: Seat::new(Arc::clone(shared), is_handed_out(record.health)),
             habit: Habit::default(),
             allowance: Allowance::new(now),
             place: Place::of(&name.key),
@@ -158,7 +156,7 @@ impl Visitor {
         loop {
             tokio::select! {
                 () = sleep_until(due) => break,
-                () = self.line.nudged() => wake = wake.max(Wake::Nudged),
+                () = self.seat.line.nudged() => wake = wake.max(Wake::Nudged),
                 () = self.probe.closed() => wake = Wake::Closed,
             }
             let now = Instant::now();

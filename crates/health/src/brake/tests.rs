@@ -2,23 +2,33 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod simulation;
+
 const INTERVAL: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(1);
 const WELL: Standing = Standing { visited: true, silent: None, held: false };
 const GONE: Standing = Standing { visited: false, silent: None, held: false };
 
-fn silent(since: Instant) -> Standing {
-    Standing { silent: Some(since), ..WELL }
+/// Silent since then, when nothing had been answered yet.
+fn silent(at: Instant) -> Standing {
+    Standing { silent: Some(Fall { at, answered: 0 }), ..WELL }
 }
 
 /// A brake with `count` healthy instances, and the time.
 fn with(count: u32) -> (Brake, Instant) {
     let now = Instant::now();
-    let mut brake = Brake::new(INTERVAL, LIMIT);
+    let mut brake = Brake::new(INTERVAL, TIMEOUT, LIMIT);
     for _ in 0..count {
         brake.moved(GONE, WELL, now);
     }
     (brake, now)
+}
+
+/// Whether an instance that fell silent then, when nothing had been answered yet, is kept now; and how the brake turns.
+fn holds(brake: &mut Brake, fell: Instant, now: Instant) -> (bool, Option<Turn>) {
+    let verdict = brake.judge(Fall { at: fell, answered: 0 }, now);
+    (verdict.holds, verdict.turn)
 }
 
 fn ms(millis: u64) -> Duration {
@@ -53,13 +63,13 @@ fn it_lets_go_when_the_share_falls_and_not_when_time_passes() {
         brake.moved(WELL, silent(start), start);
     }
     let mut now = start + ms(60_000);
-    assert_eq!(brake.holds(start, now), (true, None), "everyone is still silent");
+    assert_eq!(holds(&mut brake, start, now), (true, None), "everyone is still silent");
     for _ in 0..4 {
         assert_eq!(brake.moved(silent(start), WELL, now), None);
     }
     now += ms(100);
     assert_eq!(brake.moved(silent(start), WELL, now), Some(Turn::Off));
-    assert_eq!(brake.holds(start, now), (false, None));
+    assert_eq!(holds(&mut brake, start, now), (false, None));
 }
 
 #[test]
@@ -70,7 +80,7 @@ fn it_lets_go_at_its_limit_and_stays_off_until_the_share_fell() {
     }
     assert_eq!(brake.assess(start + LIMIT - ms(1)), None);
     let now = start + LIMIT;
-    assert_eq!(brake.holds(start, now), (false, Some(Turn::Spent)));
+    assert_eq!(holds(&mut brake, start, now), (false, Some(Turn::Spent)));
     assert_eq!(brake.moved(silent(start), GONE, now), None, "an eviction");
     assert_eq!(brake.moved(GONE, silent(now), now), None, "does not put it on again");
     for _ in 0..10 {
@@ -88,7 +98,7 @@ fn the_first_to_fall_in_a_blackout_waits_for_the_others() {
     for n in 0..100 {
         let now = start + ms(1_000 + n * 50);
         brake.moved(WELL, silent(now), now);
-        evictable += u32::from(!brake.holds(start + ms(1_000), now).0);
+        evictable += u32::from(!holds(&mut brake, start + ms(1_000), now).0);
     }
     assert_eq!(evictable, 0);
     assert_eq!(brake.counts().on_since, Some(start + ms(1_000 + 50 * 50)));
@@ -98,20 +108,46 @@ fn the_first_to_fall_in_a_blackout_waits_for_the_others() {
 fn one_dead_instance_among_healthy_ones_does_not_wait() {
     let (mut brake, start) = with(100);
     brake.moved(WELL, silent(start), start);
-    assert!(brake.holds(start, start).0, "nobody else was heard yet");
-    brake.answered(start + ms(50));
-    assert!(!brake.holds(start, start + ms(1_200)).0);
+    for _ in 0..3 {
+        assert!(holds(&mut brake, start, start).0, "too few others were heard since");
+        brake.answered();
+    }
+    assert!(!holds(&mut brake, start, start + ms(1_200)).0);
+    let late = brake.fall(start + ms(1_300));
+    brake.moved(WELL, Standing { silent: Some(late), ..WELL }, late.at);
+    assert!(brake.judge(late, late.at).holds, "what was heard earlier does not count for the next one");
     let (mut few, start) = with(4);
     few.moved(WELL, silent(start), start);
-    assert!(!few.holds(start, start).0, "four instances prove nothing about us");
+    assert!(!holds(&mut few, start, start).0, "four instances prove nothing about us");
+}
+
+#[test]
+fn others_are_asked_at_once_and_once_per_timeout() {
+    let (mut brake, start) = with(100);
+    let ask = |brake: &mut Brake, now| brake.judge(Fall { at: now, answered: 0 }, now).ask;
+    brake.moved(WELL, silent(start), start);
+    assert!(ask(&mut brake, start));
+    for n in 1..20 {
+        let now = start + ms(n * 50);
+        brake.moved(WELL, silent(now), now);
+        assert!(!ask(&mut brake, now), "a blackout must not make a burst of visits");
+    }
+    assert!(ask(&mut brake, start + TIMEOUT), "still not clear");
+    for _ in 0..40 {
+        brake.answered();
+    }
+    assert!(!ask(&mut brake, start + 2 * TIMEOUT), "clear");
+    let (mut few, start) = with(4);
+    few.moved(WELL, silent(start), start);
+    assert!(!ask(&mut few, start), "nobody is kept, so nobody need be asked");
 }
 
 #[test]
 fn doubt_ends_after_an_interval() {
     let (mut brake, start) = with(6);
     brake.moved(WELL, silent(start), start);
-    assert!(brake.holds(start, start + INTERVAL - ms(1)).0);
-    assert!(!brake.holds(start, start + INTERVAL).0);
+    assert!(holds(&mut brake, start, start + INTERVAL - ms(1)).0);
+    assert!(!holds(&mut brake, start, start + INTERVAL).0);
 }
 
 proptest! {
@@ -121,7 +157,7 @@ proptest! {
         let mut all = [GONE; 8];
         for (who, (visited, is_silent, held), late) in moves {
             now += ms(late);
-            let to = Standing { visited, silent: is_silent.then_some(now), held };
+            let to = Standing { visited, silent: is_silent.then(|| brake.fall(now)), held };
             brake.moved(all[who], to, now);
             all[who] = to;
             let count = |f: fn(&Standing) -> bool| u32::try_from(all.iter().filter(|s| f(s)).count()).unwrap();

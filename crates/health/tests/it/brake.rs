@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use roundsman_health::{Class, Observation, Settings};
-use roundsman_protocol::Check;
+use roundsman_health::{Class, Nudge, Observation, Settings};
+use roundsman_protocol::{Check, Trouble};
 use roundsman_registry::{Health, Record};
 use tokio::io::AsyncWriteExt as _;
 
@@ -71,6 +71,48 @@ async fn a_blackout_evicts_nobody() {
     until("all is well", || watched.rounds.brake().silent == 0).await;
     let observed = healths(watched.stop().await);
     assert_eq!(observed, [Health::Passing; 6], "nobody was evicted");
+}
+
+/// Eight instances after their first visit, the next of which no test lives to see; the last one on a server of its own.
+async fn eight_visited(all: &Server, last: &Server) -> (Watched, Arc<Record>) {
+    let mut records: Vec<_> = (0..7).map(|n| http(&format!("product-{n}"), all.addr, Health::Passing)).collect();
+    let reported = http("product-7", last.addr, Health::Passing);
+    records.push(Arc::clone(&reported));
+    let timeout = Duration::from_millis(300);
+    let watched = Watched::start(Settings { timeout, ..settings() });
+    watched.rounds.track_stored(&records);
+    until("a visit of each", || watched.rounds.status().visits >= 8).await;
+    (watched, reported)
+}
+
+#[tokio::test]
+async fn one_of_eight_that_hangs_is_evicted_without_waiting_for_the_round() {
+    let (up, last_up) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (all, last) = (switched(&up).await, switched(&last_up).await);
+    let (mut watched, reported) = eight_visited(&all, &last).await;
+    last_up.store(false, Ordering::SeqCst);
+    watched.rounds.nudge(&reported.key(), Nudge::Reported(Trouble::Timeout));
+    assert_eq!(watched.flip().await.0, Health::Suspect);
+    assert_eq!(watched.flip().await.0, Health::Evicted, "kept although others answer");
+    // 8 first visits, 2 of the silent one, and at least three of the four others who were asked; perhaps some on probation already.
+    let visits = watched.rounds.status().visits;
+    assert!((13..20).contains(&visits), "{visits}");
+    assert!(!watched.rounds.brake().on);
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn a_blackout_that_a_report_discovers_evicts_nobody() {
+    let up = Arc::new(AtomicBool::new(true));
+    let (all, last) = (switched(&up).await, switched(&up).await);
+    let (watched, reported) = eight_visited(&all, &last).await;
+    up.store(false, Ordering::SeqCst);
+    watched.rounds.nudge(&reported.key(), Nudge::Reported(Trouble::Timeout));
+    until("those who were asked are held, too", || watched.rounds.brake().held >= 5).await;
+    let brake = watched.rounds.brake();
+    assert!(brake.on && brake.visited == 8 && (5..=8).contains(&brake.silent), "{brake:?}");
+    let observed = healths(watched.stop().await);
+    assert!(observed.iter().all(|health| *health == Health::Suspect), "{observed:?}");
 }
 
 #[tokio::test]
