@@ -4,6 +4,7 @@
 
 mod eligible;
 mod load;
+mod member;
 mod peer;
 mod pool;
 
@@ -20,7 +21,7 @@ use arc_swap::{ArcSwap, Guard};
 use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
 
 use crate::snapshot::Snapshot;
-use peer::Call;
+use member::Call;
 use pool::{Choice, Pool};
 
 pub(crate) use peer::Peers;
@@ -69,7 +70,6 @@ pub enum Policy {
 /// ```
 #[must_use = "the call should go to the instance that was picked"]
 pub struct Pick {
-    instance: Arc<Instance>,
     call: Call,
 }
 
@@ -142,8 +142,7 @@ impl Balancer {
     }
 
     fn taken(&self, choice: Choice<'_>) -> Pick {
-        let call = Call::begin(&choice.member.peer, self.policy == Policy::PeakEwma, choice.trial);
-        Pick { instance: Arc::clone(&choice.member.instance), call }
+        Pick { call: Call::begin(choice.member, self.policy == Policy::PeakEwma, choice.trial) }
     }
 
     /// The pool of this snapshot. While another thread makes it, the one before serves: nobody waits.
@@ -178,24 +177,24 @@ impl Pick {
     /// The instance, to be kept.
     #[must_use]
     pub fn instance(&self) -> &Arc<Instance> {
-        &self.instance
+        self.call.instance()
     }
 
     /// The call was answered, whatever the answer.
     pub fn succeeded(mut self) {
-        self.call.succeeded(&self.instance.id);
+        self.call.succeeded();
     }
 
     /// The call failed: this instance counts as slow for a while, however fast it failed. After some failures it is
     /// passed over, and reported to the servers.
     pub fn failed(mut self) {
-        self.call.failed(&self.instance.id, None);
+        self.call.failed(None);
     }
 
     /// The call failed in this way: as [`Pick::failed`]. A connection that was refused or reset, and an answer that did not come
     /// in time, are reported to the servers at once, at most once a second for each instance.
     pub fn failed_by(mut self, trouble: Trouble) {
-        self.call.failed(&self.instance.id, Some(&trouble));
+        self.call.failed(Some(&trouble));
     }
 }
 
@@ -203,18 +202,18 @@ impl Deref for Pick {
     type Target = Instance;
 
     fn deref(&self) -> &Instance {
-        &self.instance
+        self.call.instance()
     }
 }
 
 impl From<Pick> for Arc<Instance> {
     fn from(pick: Pick) -> Self {
-        pick.instance
+        Arc::clone(pick.instance())
     }
 }
 
 impl fmt::Debug for Pick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pick").field(&self.instance).finish()
+        f.debug_tuple("Pick").field(self.instance()).finish()
     }
 }

@@ -39,12 +39,14 @@ pub(crate) struct Peer {
     shared: Arc<Shared>,
     pub(crate) load: Load,
     circuit: Mutex<Circuit>,
-    /// Counts its ejections, so that a call that began before one says nothing about what came after.
     ejections: AtomicU32,
     trial: Mutex<Trial>,
     /// When it was reported last.
     reported: Mutex<Option<Instant>>,
 }
+
+/// A call that tells nothing although much depends on it: nobody tries again for so long.
+const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The one call at a time that a half-open circuit lets through.
 #[derive(Debug, Default)]
@@ -53,21 +55,6 @@ struct Trial {
     /// The last one ended without a word: others had better not follow it at once.
     not_before: Option<Instant>,
 }
-
-/// A call to a peer.
-#[derive(Debug)]
-pub(crate) struct Call {
-    peer: Arc<Peer>,
-    /// When it began, if its latency is of interest.
-    timed: Option<Instant>,
-    ejections: u32,
-    trial: bool,
-    /// Somebody said how it went.
-    told: bool,
-}
-
-/// A call that tells nothing although much depends on it: nobody tries again for so long.
-const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
 // === impl Peers ===
 
@@ -129,18 +116,29 @@ impl Peer {
         claimed
     }
 
+    /// Gives it back; `told` says whether it came to something.
+    pub(crate) fn end_trial(&self, told: bool) {
+        let not_before = (!told).then(|| Instant::now() + TRIAL_PAUSE);
+        *lock(&self.trial) = Trial { under_way: false, not_before };
+    }
+
+    /// Counts its ejections: a call that began before one says nothing about what came after.
+    pub(crate) fn ejections(&self) -> u32 {
+        self.ejections.load(Ordering::Acquire)
+    }
+
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
         lock(&self.circuit)
     }
 
-    fn answered(&self, id: &InstanceId) {
+    pub(crate) fn answered(&self, id: &InstanceId) {
         if let Some(Turn::Closed) = self.circuit().succeeded(&self.shared.rules, Instant::now()) {
             tracing::info!(%id, "it answers again; calls go to it as before");
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn failed(&self, id: &InstanceId, trouble: Option<&Trouble>) {
+    pub(crate) fn failed(&self, id: &InstanceId, trouble: Option<&Trouble>) {
         let now = Instant::now();
         let jitter = 0.8 + 0.4 * fastrand::f64();
         let turn = self.circuit().failed(&self.shared.rules, jitter, now);
@@ -163,55 +161,6 @@ impl Peer {
             *reported = Some(now);
             drop(reported);
             self.shared.reports.send(id, trouble);
-        }
-    }
-}
-
-// === impl Call ===
-
-impl Call {
-    /// A call that begins now; its latency counts if it is `timed`.
-    pub(crate) fn begin(peer: &Arc<Peer>, timed: bool, trial: bool) -> Self {
-        let timed = timed.then(Instant::now);
-        if timed.is_some() {
-            peer.load.begin();
-        }
-        Self { peer: Arc::clone(peer), timed, ejections: peer.ejections.load(Ordering::Acquire), trial, told: false }
-    }
-
-    pub(crate) fn succeeded(&mut self, id: &InstanceId) {
-        self.end(Some(true));
-        if self.is_news() {
-            self.peer.answered(id);
-        }
-    }
-
-    pub(crate) fn failed(&mut self, id: &InstanceId, trouble: Option<&Trouble>) {
-        self.end(Some(false));
-        if self.is_news() {
-            self.peer.failed(id, trouble);
-        }
-    }
-
-    /// Whether it began after the last ejection.
-    fn is_news(&self) -> bool {
-        self.peer.ejections.load(Ordering::Acquire) == self.ejections
-    }
-
-    fn end(&mut self, answered: Option<bool>) {
-        self.told |= answered.is_some();
-        if let Some(since) = self.timed.take() {
-            self.peer.load.end(since.elapsed(), answered);
-        }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.end(None);
-        if self.trial {
-            let not_before = (!self.told).then(|| Instant::now() + TRIAL_PAUSE);
-            *lock(&self.peer.trial) = Trial { under_way: false, not_before };
         }
     }
 }

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::{
     Nearness, Policy,
     eligible::{Eligible, eligible},
-    peer::{Peer, Peers},
+    member::Member,
+    peer::Peers,
 };
 use crate::snapshot::Snapshot;
 
@@ -23,18 +24,10 @@ pub(crate) struct Pool {
     weights: Option<Box<[u64]>>,
 }
 
-/// One instance, and what we know of it by our own calls.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) instance: Arc<Instance>,
-    pub(crate) peer: Arc<Peer>,
-    hash: u64,
-}
-
 /// A member, and whether the call is the one that finds out whether it is back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Choice<'a> {
-    pub(crate) member: &'a Member,
+    pub(crate) member: &'a Arc<Member>,
     pub(crate) trial: bool,
 }
 
@@ -45,7 +38,10 @@ impl Pool {
         // Read before the circuits: one that turns meanwhile makes this an old pool.
         let turns = peers.turns();
         let known = peers.of(snapshot.instances());
-        let members = snapshot.instances().iter().zip(known).map(|(instance, peer)| Member::new(instance, peer));
+        let members = snapshot.instances().iter().zip(known).map(|(instance, peer)| {
+            let hash = hash(instance.id.as_str().as_bytes());
+            Arc::new(Member { instance: Arc::clone(instance), peer, hash })
+        });
         let eligible = eligible(members.collect(), nearness, Instant::now());
         Self { snapshot: Arc::clone(snapshot), turns, weights: weights(&eligible.members), eligible }
     }
@@ -81,7 +77,7 @@ impl Pool {
     /// leaves only its own keys to the others, one that comes takes its share from all.
     pub(crate) fn choose_for(&self, key: &[u8]) -> Option<Choice<'_>> {
         let key = hash(key);
-        let rank = |member: &&Member| mix(member.hash ^ key);
+        let rank = |member: &&Arc<Member>| mix(member.hash ^ key);
         let home = self.eligible.members.iter().max_by_key(rank);
         let ejected = self.eligible.half_open.iter().max_by_key(rank);
         // Its own keys find out whether an ejected instance is back.
@@ -101,7 +97,7 @@ impl Pool {
     }
 
     /// Those that calls go to as a rule.
-    pub(crate) fn members(&self) -> &[Member] {
+    pub(crate) fn members(&self) -> &[Arc<Member>] {
         &self.eligible.members
     }
 
@@ -111,11 +107,11 @@ impl Pool {
     }
 
     fn trial(&self, admitted: impl Fn(&Member) -> bool) -> Option<Choice<'_>> {
-        let claimed = |member: &&Member| admitted(member) && member.peer.claim_trial();
+        let claimed = |member: &&Arc<Member>| admitted(member) && member.peer.claim_trial();
         self.eligible.half_open.iter().find(claimed).map(|member| Choice { member, trial: true })
     }
 
-    fn by(&self, policy: Policy, turn: usize) -> Option<&Member> {
+    fn by(&self, policy: Policy, turn: usize) -> Option<&Arc<Member>> {
         match policy {
             Policy::Weighted => self.weighted(turn),
             Policy::RoundRobin => self.in_turn(turn),
@@ -124,11 +120,11 @@ impl Pool {
         }
     }
 
-    fn in_turn(&self, turn: usize) -> Option<&Member> {
+    fn in_turn(&self, turn: usize) -> Option<&Arc<Member>> {
         self.members().get(turn.checked_rem(self.members().len())?)
     }
 
-    fn weighted(&self, turn: usize) -> Option<&Member> {
+    fn weighted(&self, turn: usize) -> Option<&Arc<Member>> {
         let Some(weights) = &self.weights else { return self.in_turn(turn) };
         // Multiples of the golden ratio fill the range evenly: each gets its share, and no long run of calls.
         let spread = u64::try_from(turn).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -137,7 +133,7 @@ impl Pool {
         self.members().get(weights.partition_point(|sum| *sum <= at))
     }
 
-    fn lighter_of_two(&self) -> Option<&Member> {
+    fn lighter_of_two(&self) -> Option<&Arc<Member>> {
         let first = self.any()?;
         let count = self.members().len();
         if count == 1 {
@@ -154,23 +150,15 @@ impl Pool {
     }
 }
 
-// === impl Member ===
-
-impl Member {
-    fn new(instance: &Arc<Instance>, peer: Arc<Peer>) -> Self {
-        Self { instance: Arc::clone(instance), peer, hash: hash(instance.id.as_str().as_bytes()) }
-    }
-}
-
 // === impl Choice ===
 
 impl<'a> Choice<'a> {
-    fn plain(member: &'a Member) -> Self {
+    fn plain(member: &'a Arc<Member>) -> Self {
         Self { member, trial: false }
     }
 }
 
-fn weights(members: &[Member]) -> Option<Box<[u64]>> {
+fn weights(members: &[Arc<Member>]) -> Option<Box<[u64]>> {
     let first = members.first()?.instance.weight;
     if members.iter().all(|member| member.instance.weight == first) {
         return None;

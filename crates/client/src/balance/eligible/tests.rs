@@ -1,6 +1,6 @@
 //! Ejections: who is passed over, for how long, and who comes back.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use roundsman_protocol::{Instance, InstanceId};
 use tokio::{sync::watch, time::advance};

@@ -1,7 +1,7 @@
 //! How each policy spreads calls, and around whom it goes.
 
 use super::{
-    super::{eligible::tests::peers, peer::Call},
+    super::{eligible::tests::peers, member::Call},
     *,
 };
 use crate::cache::tests::instance;
@@ -79,11 +79,11 @@ async fn calls_go_around_the_slow_one() {
     let mut asked = 0;
     for _ in 0..2_000 {
         let member = pool.choose(Policy::PeakEwma, 0).unwrap().member;
-        let mut call = Call::begin(&member.peer, true, false);
+        let mut call = Call::begin(member, true, false);
         let slow = member.instance.id.as_str() == "i2";
         asked += usize::from(slow);
         advance(Duration::from_millis(if slow { 200 } else { 5 })).await;
-        call.succeeded(&member.instance.id);
+        call.succeeded();
     }
     // One of four would be 500; it is asked now and then, to see whether it is still slow.
     assert!((1..50).contains(&asked), "{asked}");
@@ -94,7 +94,7 @@ async fn calls_under_way_push_others_away() {
     let pool = pool(&[1; 2]);
     fastrand::seed(7);
     let calls: Vec<_> =
-        (0..100).map(|_| Call::begin(&pool.choose(Policy::PeakEwma, 0).unwrap().member.peer, true, false)).collect();
+        (0..100).map(|_| Call::begin(pool.choose(Policy::PeakEwma, 0).unwrap().member, true, false)).collect();
     let (a, b) = (pool.members()[0].peer.load.cost(), pool.members()[1].peer.load.cost());
     assert!((a - b).abs() < 0.01 * a, "fifty each: {a} and {b}");
     drop(calls);
@@ -108,7 +108,7 @@ async fn what_is_known_of_an_instance_outlasts_a_change_of_the_list() {
         Pool::new(&Arc::new(Snapshot::known(instances, None)), &Nearness::default(), &peers)
     };
     let before = list(&["i0", "i1"]);
-    let call = Call::begin(&before.members()[0].peer, true, false);
+    let call = Call::begin(&before.members()[0], true, false);
     let after = list(&["i0", "i9"]);
     assert!(after.members()[0].peer.load.cost() > after.members()[1].peer.load.cost());
     drop((before, after, call));
