@@ -408,6 +408,21 @@ impl Discovery {
         crate::http::Service::new(self, service.try_into().map_err(Error::from))
     }
 
+    /// A layer for a `reqwest` client of one's own: requests to `http://SERVICE.roundsman/…` go to the instances of
+    /// `SERVICE`. See [`Middleware`](crate::middleware::Middleware).
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = reqwest_middleware::ClientBuilder::new(reqwest::Client::new()).with(discovery.middleware()).build();
+    /// let answer = client.get("http://product.roundsman/product/aaa").send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "middleware")]
+    pub fn middleware(&self) -> crate::middleware::Middleware {
+        crate::middleware::Middleware::new(self)
+    }
+
     /// Returns when a server is connected; at once if one is.
     ///
     /// # Errors

@@ -31,6 +31,7 @@
 //!
 //! An answer is an answer, whatever its status: an [`Error`] means that there was none.
 
+mod call;
 mod callee;
 mod engine;
 mod error;
@@ -43,11 +44,16 @@ use std::time::Duration;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use roundsman_protocol::{Host, ServiceName};
 
-pub(crate) use callee::Calls;
-use callee::Choice;
+pub(crate) use callee::{Calls, Choice};
 pub use error::{Error, Try};
 pub use request::Request;
 pub use response::Response;
+#[cfg(feature = "middleware")]
+pub(crate) use {
+    call::{Call, Plan},
+    engine::{Answered, Sender},
+    failure::Failure,
+};
 
 use crate::{balance::Policy, discovery::Discovery};
 
@@ -65,6 +71,9 @@ pub const DEFAULT_TRIES: u32 = 3;
 
 /// Longest body that [`Request::send`] reads, in bytes, unless told otherwise.
 pub const DEFAULT_BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// What follows the service's name in URLs.
+pub(crate) const SUFFIX: &str = ".roundsman";
 
 /// A service to be called; made by [`Discovery::http`]. Cheap to make and to clone.
 ///

@@ -67,6 +67,8 @@ mod call;
 mod changes;
 mod dial;
 mod discovery;
+#[cfg(feature = "tower")]
+mod endpoints;
 mod error;
 mod global;
 mod graceful;
@@ -75,6 +77,8 @@ mod health;
 pub mod http;
 mod keeper;
 mod link;
+#[cfg(feature = "middleware")]
+pub mod middleware;
 mod new_instance;
 mod registration;
 mod reports;
@@ -95,6 +99,8 @@ pub use breaker::CircuitBreaker;
 pub use builder::{Builder, DEFAULT_EMPTY_GRACE, DEFAULT_NOTICE, DEFAULT_SERVER, DEFAULT_TIMEOUT};
 pub use changes::Changes;
 pub use discovery::Discovery;
+#[cfg(feature = "tower")]
+pub use endpoints::Endpoints;
 pub use error::{Attempt, Attempts, Error};
 pub use health::{CHECK_TIMEOUT, CheckReport, Health, HealthReport, HealthStatus};
 pub use new_instance::NewInstance;

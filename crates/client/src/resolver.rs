@@ -134,6 +134,32 @@ impl Resolver {
         Changes::new(self.clone())
     }
 
+    /// The instances for tower, each made into a service or whatever `make` makes of it. See [`Endpoints`](crate::Endpoints).
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use futures::StreamExt;
+    /// use std::sync::Arc;
+    /// use tower::discover::Change;
+    ///
+    /// let mut endpoints = discovery.resolver("product").await?.endpoints(Arc::clone);
+    /// while let Some(Ok(change)) = endpoints.next().await {
+    ///     match change {
+    ///         Change::Insert(id, instance) => println!("{id} is at {}", instance.address),
+    ///         Change::Remove(id) => println!("{id} is gone"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tower")]
+    pub fn endpoints<F, S>(&self, make: F) -> crate::Endpoints<F>
+    where
+        F: FnMut(&Arc<Instance>) -> S,
+    {
+        crate::Endpoints::new(self, make)
+    }
+
     /// Waits until there is an instance to be picked. For callers that may start before the service they call. Cancel safe.
     ///
     /// ```no_run

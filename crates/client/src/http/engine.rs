@@ -4,12 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    DEFAULT_TRY_TIMEOUT, Error, Limits, Try,
+    DEFAULT_TRY_TIMEOUT, Error, Try,
+    call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
 };
@@ -21,9 +22,6 @@ use crate::{
 /// First and longest pause before the same instance is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
 
-/// Longest that a time limit is taken for.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
-
 /// Answers that another instance may better.
 const TROUBLED: [StatusCode; 4] = [
     StatusCode::INTERNAL_SERVER_ERROR,
@@ -32,24 +30,13 @@ const TROUBLED: [StatusCode; 4] = [
     StatusCode::GATEWAY_TIMEOUT,
 ];
 
-/// How a call is to be made.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) limits: Limits,
-    /// Whether it may be carried out twice.
-    pub(crate) idempotent: bool,
-    pub(crate) key: Option<Box<[u8]>>,
-    pub(crate) to: Option<Arc<Instance>>,
-    pub(crate) avoiding: Vec<InstanceId>,
-}
-
-/// A call under way.
+/// The tries of a call.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct Course<'a> {
     pub(crate) callee: &'a Callee,
     pub(crate) balancer: &'a Balancer,
     pub(crate) plan: &'a Plan,
-    pub(crate) began: Instant,
+    pub(crate) deadline: Instant,
 }
 
 /// Sends a request to the instance that its URL names.
@@ -87,22 +74,9 @@ struct Past {
     backoff: Backoff,
 }
 
-// === impl Plan ===
+// === impl Course ===
 
-impl Plan {
-    pub(crate) fn new(limits: Limits, method: &Method) -> Self {
-        Self { limits, idempotent: method.is_idempotent(), key: None, to: None, avoiding: Vec::new() }
-    }
-}
-
-// === impl Call ===
-
-impl Call<'_> {
-    /// When it must be over.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.began + self.plan.limits.timeout.min(LONGEST)
-    }
-
+impl Course<'_> {
     /// Tries until there is an answer worth having, or nothing left to try.
     pub(crate) async fn run<S: Sender>(
         &self,
@@ -168,7 +142,7 @@ impl Call<'_> {
     fn until(&self, more: bool) -> Instant {
         let more = more && self.plan.idempotent;
         let limit = self.plan.limits.try_timeout.or(more.then_some(DEFAULT_TRY_TIMEOUT));
-        limit.map_or(self.deadline(), |limit| self.deadline().min(Instant::now() + limit.min(LONGEST)))
+        limit.map_or(self.deadline, |limit| self.deadline.min(Instant::now() + limit.min(LONGEST)))
     }
 
     fn may_repeat<S: Sender>(&self, outcome: &Result<S::Answer, Failure>) -> bool {
@@ -179,7 +153,7 @@ impl Call<'_> {
                 (safe && failure.kind == Kind::Instance, failure.is_refused())
             }
         };
-        worth && Instant::now() < self.deadline() && (free || self.callee.withdraw())
+        worth && Instant::now() < self.deadline && (free || self.callee.withdraw())
     }
 
     /// Where the next try goes, after a pause if it goes where one went before.
@@ -190,7 +164,7 @@ impl Call<'_> {
         }
         drop(target);
         let pause = past.backoff.next();
-        if Instant::now() + pause >= self.deadline() {
+        if Instant::now() + pause >= self.deadline {
             return None;
         }
         sleep(pause).await;
@@ -218,7 +192,7 @@ impl Call<'_> {
             Kind::Request => Error::Invalid(failure.detail),
             Kind::Instance => {
                 let (service, tries) = (self.callee.service.clone(), past.tries);
-                if Instant::now() >= self.deadline() {
+                if Instant::now() >= self.deadline {
                     return Error::Deadline { service, after: self.plan.limits.timeout, tries };
                 }
                 Error::Failed { service, tries }

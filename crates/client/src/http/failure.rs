@@ -57,6 +57,12 @@ impl Failure {
         Self { trouble: Trouble::Refused, detail, maybe_sent: false, kind: Kind::Instance }
     }
 
+    /// An error of the caller's own making, after which there is no next try.
+    #[cfg(feature = "middleware")]
+    pub(crate) fn foreign(error: &dyn StdError) -> Self {
+        Self { trouble: Trouble::Reset, detail: error.to_string(), maybe_sent: true, kind: Kind::Request }
+    }
+
     /// Nobody was there.
     pub(crate) fn is_refused(&self) -> bool {
         !self.maybe_sent && self.trouble == Trouble::Refused

@@ -9,14 +9,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Error, Response, Service,
-    engine::{Answered, Call, Plan, Sender},
+    Error, Response, SUFFIX, Service,
+    call::{Call, Plan},
+    engine::{Answered, Sender},
     failure::Failure,
 };
 use crate::trace::{self, TraceContext};
-
-/// What follows the service's name in URLs.
-pub(crate) const SUFFIX: &str = ".roundsman";
 
 /// A call to be made; made by [`Service::get`] and the like. Nothing happens until [`Request::send`] or [`Request::stream`].
 ///
@@ -221,19 +219,10 @@ impl Request {
         let (client, request) = self.request?.build_split();
         let mut request = request.map_err(|error| Error::invalid("this request cannot be sent", &error))?;
         trace::forward(self.trace, request.headers_mut());
-        let inner = &discovery.inner;
-        let callee = inner.calls.callee(inner, &name?)?;
-        let balancer = callee.balancer(&choice, &inner.peers);
-        let call = Call { callee: &callee, balancer: &balancer, plan: &self.plan, began };
+        let (service, choice) = (name?, &choice);
+        let call = Call { discovery: &discovery, service: &service, choice, plan: &self.plan, began };
         let mut sender = sender(client, call.deadline());
-        // On the heap: callers keep this future within theirs, and it is large.
-        let making = Box::pin(async {
-            if self.plan.to.is_none() {
-                callee.ready(&discovery, call.deadline()).await?;
-            }
-            call.run(request, &mut sender).await
-        });
-        inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()))
+        call.make(request, &mut sender).await
     }
 
     fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {

@@ -12,11 +12,15 @@ mod balancing;
 mod breaking;
 mod calls;
 mod crowd;
+#[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
+mod examples;
 mod failing;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
 mod http_faults;
+#[cfg(feature = "middleware")]
+mod middleware;
 mod registering;
 mod resolving;
 #[cfg(feature = "service")]
@@ -24,6 +28,8 @@ mod service;
 mod serving;
 mod support;
 mod tenants;
+#[cfg(feature = "tower")]
+mod tower;
 #[cfg(all(feature = "http", feature = "axum"))]
 mod traces;
 mod watching;

@@ -1,0 +1,75 @@
+//! One call, from the name of a service to an answer; whoever sends it.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
+use roundsman_protocol::{Instance, InstanceId, ServiceName};
+use tokio::time::Instant;
+
+use super::{
+    Error, Limits,
+    callee::Choice,
+    engine::{Answered, Course, Sender},
+};
+use crate::discovery::Discovery;
+
+/// Longest that a time limit is taken for.
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// How a call is to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) limits: Limits,
+    /// Whether it may be carried out twice.
+    pub(crate) idempotent: bool,
+    pub(crate) key: Option<Box<[u8]>>,
+    pub(crate) to: Option<Arc<Instance>>,
+    pub(crate) avoiding: Vec<InstanceId>,
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) discovery: &'a Discovery,
+    pub(crate) service: &'a ServiceName,
+    pub(crate) choice: &'a Choice,
+    pub(crate) plan: &'a Plan,
+    pub(crate) began: Instant,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub(crate) fn new(limits: Limits, method: &Method) -> Self {
+        Self { limits, idempotent: method.is_idempotent(), key: None, to: None, avoiding: Vec::new() }
+    }
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    /// When it must be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.began + self.plan.limits.timeout.min(LONGEST)
+    }
+
+    /// Makes it. Ends at once when the client is closed.
+    pub(crate) async fn make<S: Sender>(
+        &self,
+        request: reqwest::Request,
+        sender: &mut S,
+    ) -> Result<Answered<S::Answer>, Error> {
+        let inner = &self.discovery.inner;
+        // On the heap: callers keep this future within theirs, and it is large.
+        let making = Box::pin(async {
+            let callee = inner.calls.callee(inner, self.service)?;
+            let balancer = callee.balancer(self.choice, &inner.peers);
+            if self.plan.to.is_none() {
+                callee.ready(self.discovery, self.deadline()).await?;
+            }
+            let course = Course { callee: &callee, balancer: &balancer, plan: self.plan, deadline: self.deadline() };
+            course.run(request, sender).await
+        });
+        inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()))
+    }
+}
