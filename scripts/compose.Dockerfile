@@ -6,9 +6,10 @@ ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
 RUN RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked \
-        --target "$(uname -m)-unknown-linux-gnu" --bins -p roundsman-cli -p roundsman-product -p roundsman-order \
+        --target "$(uname -m)-unknown-linux-gnu" --bins \
+        -p roundsman-cli -p roundsman-product -p roundsman-order -p roundsman-inventory \
     && mkdir /out \
-    && cp target/*/release/roundsman target/*/release/product target/*/release/order /out/
+    && cd target/*/release && cp roundsman product order inventory /out/
 
 FROM scratch AS discovery
 COPY --from=build /out/roundsman /roundsman
@@ -33,3 +34,11 @@ EXPOSE 6060
 HEALTHCHECK --interval=2s --timeout=2s --retries=15 CMD ["/order", "--listen", "0.0.0.0:6060", "--probe"]
 ENTRYPOINT ["/order"]
 CMD ["--listen", "0.0.0.0:6060", "--advertise", "order:6060", "--discovery", "discovery:5555"]
+
+FROM scratch AS inventory
+COPY --from=build /out/inventory /inventory
+USER 65534:65534
+EXPOSE 8080
+HEALTHCHECK --interval=2s --timeout=2s --retries=15 CMD ["/inventory", "--listen", "0.0.0.0:8080", "--probe"]
+ENTRYPOINT ["/inventory"]
+CMD ["--listen", "0.0.0.0:8080", "--advertise", "inventory:8080", "--discovery", "discovery:5555"]

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Proves the containers on a Docker engine: builds all four, buys through the published port, kills the product, sees it
+# Proves the containers on a Docker engine: builds all five, buys and reserves through the published ports, kills the product, sees it
 # evicted from discovery and from Redis, starts it again, buys again.
 #
 #   ./scripts/test-containers.sh
 #
-# It replaces containers named redis_cs, discovery, product and order, as their build.sh does, and removes them, their
+# It replaces containers named redis_cs, discovery, product, order and inventory, as their build.sh does, and removes them, their
 # network and the volume redis_cs at the end.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
@@ -19,9 +19,10 @@ source "$ROOT/scripts/lib/redis_base.sh"
 # Far below a round of five seconds: a death is seen, not only polled.
 MAX_EVICTION_MS=3000
 ORDER=127.0.0.1:6060
+INVENTORY=127.0.0.1:8080
 
 clean_up() {
-    docker rm --force --volumes order product discovery redis_cs >/dev/null 2>&1 || true
+    docker rm --force --volumes inventory order product discovery redis_cs >/dev/null 2>&1 || true
     docker network rm "$NETWORK" >/dev/null 2>&1 || true
     docker volume rm redis_cs >/dev/null 2>&1 || true
 }
@@ -60,6 +61,7 @@ redis_base
 "$ROOT/discovery/build.sh"
 "$ROOT/services/product/build.sh"
 "$ROOT/services/order/build.sh"
+"$ROOT/services/inventory/build.sh"
 
 step "What discovery knows, and what Redis keeps"
 docker exec discovery /roundsman list | sed 's/^/  /'
@@ -76,6 +78,11 @@ good "name, address and health path are there"
 step "A purchase through the published port"
 purchase 200
 [[ "$(json_field quantity <<<"$BODY")" == 9 ]] || die "not 9 apples left"
+
+step "A reservation: inventory finds product by name, too"
+http POST "$INVENTORY" /reserve/aaa || die "inventory does not answer on $INVENTORY"
+printf '  %sPOST http://%s/reserve/aaa%s\n  %s %s\n' "$DIM" "$INVENTORY" "$PLAIN" "$STATUS" "$BODY"
+[[ "$STATUS" == 200 && "$(json_field left <<<"$BODY")" == 8 ]] || die "not one of nine reserved"
 
 step "docker kill product"
 killed="$(now_us)"

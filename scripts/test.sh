@@ -64,6 +64,7 @@ check "licences, bans and sources" cargo-deny --log-level error check licenses b
 check "advisories" advisories
 check "shellcheck" scripts
 check "all tests" "$CARGO" test --workspace
+check "a new service" ./scripts/test-new-service.sh
 check "the demo" ./scripts/demo.sh --once
 
 step "All of it held."

@@ -8,15 +8,22 @@ need_docker() {
     docker info >/dev/null 2>&1 || die "no Docker engine answers; start one, or name its socket in DOCKER_HOST"
 }
 
-# static_binaries: builds roundsman, product and order so that they run in an empty image. One call for all three:
+# services: the names of all services that have a container.
+services() {
+    local file
+    for file in "$ROOT"/services/*/Dockerfile; do basename "$(dirname "$file")"; done
+}
+
+# static_binaries: builds roundsman and all services so that they run in an empty image. One call for all of them:
 # the second build.sh finds nothing left to do. Sets BINARIES to their folder.
 static_binaries() {
     need_rust
-    local triple
+    local triple name packages=(-p roundsman-cli)
     triple="$(uname -m)-unknown-linux-gnu"
+    for name in $(services); do packages+=(-p "roundsman-$name"); done
     note "building static binaries (release; some minutes the first time)"
     (cd "$ROOT" && RUSTFLAGS="-C target-feature=+crt-static" "$CARGO" build --quiet --release --target "$triple" \
-        --bins -p roundsman-cli -p roundsman-product -p roundsman-order) || die "the build failed"
+        --bins "${packages[@]}") || die "the build failed"
     good "static binaries built"
     # shellcheck disable=SC2034  # for the build.sh that called this
     BINARIES="$TARGET_DIR/$triple/release"

@@ -167,7 +167,8 @@ impl<F: clap::Args> Service<F> {
     /// once; then it serves, and registers in the background, whether or not discovery is there. At the end it leaves as
     /// [`Registration::graceful`] does, finishes what is under way within [`GRACE`], and closes the client.
     ///
-    /// `/health` is answered from [`Start::health`]; every other path is the router's.
+    /// `/health` is answered from [`Start::health`]; every other path is the router's, within the
+    /// [trace](crate::TraceContext) of its request.
     pub async fn run<S, R, E>(self, start: S) -> ExitCode
     where
         S: FnOnce(Start<F>) -> R,

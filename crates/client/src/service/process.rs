@@ -57,6 +57,9 @@ impl Process {
         let listener = listener.tap_io(|connection| {
             let _ = connection.set_nodelay(true);
         });
+        // Calls that are made for a request pass its trace on.
+        #[cfg(feature = "http")]
+        let router = router.layer(axum::middleware::from_fn(crate::trace::carry));
         let app = self.health.router().fallback_service(router);
         let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
             leaving.await;
