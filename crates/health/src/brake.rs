@@ -32,6 +32,8 @@ pub(crate) struct Brake {
     pieces: VecDeque<Piece>,
     /// Answered visits of instances that are handed out. Wraps: only differences count.
     answered: u32,
+    /// Instances that fell silent while they were handed out. Wraps, too.
+    fallen: u32,
     /// When others were asked last.
     sampled: Option<Instant>,
     state: State,
@@ -68,6 +70,9 @@ pub(crate) struct Fall {
     at: Instant,
     /// How many visits had been answered until then.
     answered: u32,
+    /// How many had fallen until then, those not counted that were silent at that moment: whoever came back or was evicted
+    /// before is a matter that is settled.
+    fallen: u32,
 }
 
 /// What is to be done about a silent instance.
@@ -112,6 +117,7 @@ impl Brake {
             held: 0,
             pieces: VecDeque::new(),
             answered: 0,
+            fallen: 0,
             sampled: None,
             state: State::Off,
         }
@@ -119,7 +125,7 @@ impl Brake {
 
     /// An instance falls silent now.
     pub(crate) fn fall(&self, now: Instant) -> Fall {
-        Fall { at: now, answered: self.answered }
+        Fall { at: now, answered: self.answered, fallen: self.fallen.wrapping_sub(self.silent) }
     }
 
     /// An instance now counts for `to` instead of `from`.
@@ -160,7 +166,8 @@ impl Brake {
         let few = self.visited < FEWEST;
         let long = now.saturating_duration_since(fall.at) >= self.interval;
         let answered = self.answered.wrapping_sub(fall.answered);
-        !few && !long && answered < self.fell() + MARGIN
+        let silent = self.fallen.wrapping_sub(fall.fallen);
+        !few && !long && answered < silent + MARGIN
     }
 
     /// Looks at the clock and the counts.
@@ -200,6 +207,7 @@ impl Brake {
     }
 
     fn fell_silent(&mut self, now: Instant) {
+        self.fallen = self.fallen.wrapping_add(1);
         self.forget(now);
         let width = self.interval / PIECES;
         match self.pieces.back_mut() {

@@ -10,9 +10,14 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const WELL: Standing = Standing { visited: true, silent: None, held: false };
 const GONE: Standing = Standing { visited: false, silent: None, held: false };
 
-/// Silent since then, when nothing had been answered yet.
+/// A fall before which nothing had happened.
+fn first(at: Instant) -> Fall {
+    Fall { at, answered: 0, fallen: 0 }
+}
+
+/// Silent since then, when nothing had happened yet.
 fn silent(at: Instant) -> Standing {
-    Standing { silent: Some(Fall { at, answered: 0 }), ..WELL }
+    Standing { silent: Some(first(at)), ..WELL }
 }
 
 /// A brake with `count` healthy instances, and the time.
@@ -25,9 +30,9 @@ fn with(count: u32) -> (Brake, Instant) {
     (brake, now)
 }
 
-/// Whether an instance that fell silent then, when nothing had been answered yet, is kept now; and how the brake turns.
+/// Whether an instance that fell silent then, when nothing had happened yet, is kept now; and how the brake turns.
 fn holds(brake: &mut Brake, fell: Instant, now: Instant) -> (bool, Option<Turn>) {
-    let verdict = brake.judge(Fall { at: fell, answered: 0 }, now);
+    let verdict = brake.judge(first(fell), now);
     (verdict.holds, verdict.turn)
 }
 
@@ -122,9 +127,26 @@ fn one_dead_instance_among_healthy_ones_does_not_wait() {
 }
 
 #[test]
+fn who_was_evicted_before_is_a_matter_that_is_settled() {
+    let (mut brake, start) = with(100);
+    for n in 0..10 {
+        let fall = brake.fall(start + ms(n));
+        brake.moved(WELL, Standing { silent: Some(fall), ..WELL }, fall.at);
+        brake.moved(Standing { silent: Some(fall), ..WELL }, GONE, fall.at);
+    }
+    let fall = brake.fall(start + ms(100));
+    brake.moved(WELL, Standing { silent: Some(fall), ..WELL }, fall.at);
+    for _ in 0..3 {
+        assert!(brake.judge(fall, fall.at).holds);
+        brake.answered();
+    }
+    assert!(!brake.judge(fall, fall.at).holds, "four asked at once must be enough");
+}
+
+#[test]
 fn others_are_asked_at_once_and_once_per_timeout() {
     let (mut brake, start) = with(100);
-    let ask = |brake: &mut Brake, now| brake.judge(Fall { at: now, answered: 0 }, now).ask;
+    let ask = |brake: &mut Brake, now| brake.judge(first(now), now).ask;
     brake.moved(WELL, silent(start), start);
     assert!(ask(&mut brake, start));
     for n in 1..20 {
