@@ -8,7 +8,7 @@ use crate::rows::Name;
 
 /// Measures Roundsman and its peers (etcd, redis, NATS, where they are installed) side by side.
 ///
-/// Without arguments everything is measured in about five minutes and the table is written to bench/results.md.
+/// Without arguments everything is measured in about six minutes and the table is written to bench/results.md.
 #[derive(Debug, Parser)]
 #[command(name = "roundsman-bench", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -47,6 +47,19 @@ pub(crate) enum Child {
         /// Registers itself there.
         #[arg(long)]
         server: Option<SocketAddr>,
+    },
+    /// A caller that resolves services, and does nothing else
+    #[command(hide = true)]
+    Resolvers {
+        /// Resolves there.
+        #[arg(long)]
+        server: SocketAddr,
+        /// How many services, from number 0 on.
+        #[arg(long)]
+        services: u32,
+        /// Resolvers of each.
+        #[arg(long)]
+        each: u32,
     },
     /// Very many instances that answer GET /health
     #[command(hide = true)]

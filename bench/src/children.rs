@@ -6,6 +6,7 @@
 mod floor;
 mod health;
 mod listeners;
+mod resolvers;
 mod target;
 
 use std::os::fd::AsFd;
@@ -26,6 +27,7 @@ pub(crate) async fn run(child: &Child) -> Result<()> {
     match child {
         Child::Floor { services, answer } => floor::run(*services, *answer).await,
         Child::Target { id, server } => target::run(id, *server).await,
+        Child::Resolvers { server, services, each } => resolvers::run(*server, *services, *each).await,
         Child::Listeners { first, count, port } => listeners::run(*first, *count, *port).await,
     }
 }

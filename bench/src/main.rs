@@ -6,10 +6,12 @@
 mod args;
 mod children;
 mod error;
+mod herd;
 mod isolated;
 mod kernel;
 mod load;
 mod machine;
+mod pace;
 mod peers;
 mod plan;
 mod population;

@@ -19,6 +19,16 @@ pub(crate) struct Plan {
     pub(crate) kills: usize,
     /// Watchers that see them go.
     pub(crate) mourners: usize,
+    /// Instances that are killed while calls go on.
+    pub(crate) call_kills: usize,
+    /// Calls a second meanwhile.
+    pub(crate) call_rate: u32,
+    /// Instances that hang, one after the other.
+    pub(crate) hangs: usize,
+    /// Services that are resolved to measure the memory of it.
+    pub(crate) resolved: u32,
+    /// Instances of each of these.
+    pub(crate) resolved_each: u32,
     /// Registrations that the watchers are told of.
     pub(crate) births: usize,
     /// Connections of these watchers.
@@ -53,6 +63,11 @@ impl Plan {
             services: 10_000,
             kills: 50,
             mourners: 100,
+            call_kills: 20,
+            call_rate: 1_000,
+            hangs: 5,
+            resolved: 10,
+            resolved_each: 1_000,
             births: 60,
             watcher_connections: 100,
             watches_each: 10,
@@ -73,6 +88,11 @@ impl Plan {
             services: 1_000,
             kills: 5,
             mourners: 20,
+            call_kills: 3,
+            call_rate: 1_000,
+            hangs: 1,
+            resolved: 3,
+            resolved_each: 200,
             births: 5,
             watcher_connections: 20,
             watches_each: 5,

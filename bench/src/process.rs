@@ -73,11 +73,25 @@ impl Process {
         self.child.kill().context(format!("killing {}", self.name))
     }
 
+    /// Makes it hang: it does nothing any more, and the kernel goes on accepting for it.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let what = || format!("sending {} a signal", self.name);
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new(what(), "it has no pid"))?;
+        kill_process(pid, signal).context(what())
+    }
+
     /// Asks it to end and waits until it did.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Failure::new(format!("stopping {}", self.name), "it has no pid"))?;
-        kill_process(pid, Signal::TERM).context(format!("stopping {}", self.name))?;
+        self.signal(Signal::TERM)?;
         let end = Instant::now() + PATIENCE;
         while !self.has_ended() {
             if Instant::now() > end {

@@ -139,6 +139,10 @@ impl Report {
               Rows with the floor tie servers to the first core and the load to the second, and use requests written beforehand.\n\
             - Killed instances are processes that answer `GET /health`; the clock runs from just before `kill -9` to the moment when the last\n  \
               watcher has removed the instance from its map.\n\
+            - Calls by name come at their rate whether or not earlier ones were answered, from one process; instances that are killed are replaced before.\n\
+            - An instance that hung is asked afterwards for the last call that had reached its sockets. Its server visits nobody by turns meanwhile:\n  \
+              what counts is the caller's report.\n\
+            - The memory of a resolver is that of a process with ten of them, less that of one with none, divided by ten.\n\
             - Visited instances are real listeners with addresses of their own in other processes.\n\
             - Durable means: SQLite with `synchronous=FULL`, etcd with its fsync, both on the disk that holds the build.\n"
         )

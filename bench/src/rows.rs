@@ -5,11 +5,14 @@ pub(crate) mod visits;
 
 mod births;
 mod cached;
+mod calls;
 mod floor;
+mod hung;
 mod idle;
 mod lookups;
 mod memory;
 mod pending;
+mod resolvers;
 mod start;
 mod writes;
 
@@ -36,14 +39,22 @@ pub(crate) enum Name {
     Cached,
     /// Durable registrations
     Writes,
-    /// kill -9 to gone
+    /// kill -9 to gone from watchers' maps
     Kills,
+    /// kill -9 to gone from resolvers' caches
+    Caches,
+    /// Calls by name that fail while instances are killed
+    Calls,
+    /// A hung instance to the last call sent to it
+    Hung,
     /// Registered to seen
     Births,
     /// Pending watches
     Pending,
     /// Visits
     Visits,
+    /// Memory of a resolver
+    Resolvers,
     /// Memory of many instances
     Memory,
     /// Start with many stored instances
@@ -61,9 +72,13 @@ impl Name {
             Self::Cached => Box::pin(cached::measure(plan)),
             Self::Writes => Box::pin(writes::measure(plan)),
             Self::Kills => Box::pin(kills::measure(plan)),
+            Self::Caches => Box::pin(kills::measure_resolvers(plan)),
+            Self::Calls => Box::pin(calls::measure(plan)),
+            Self::Hung => Box::pin(hung::measure(plan)),
             Self::Births => Box::pin(births::measure(plan)),
             Self::Pending => Box::pin(pending::measure(plan)),
             Self::Visits => Box::pin(visits::measure(plan)),
+            Self::Resolvers => Box::pin(resolvers::measure(plan)),
             Self::Memory => Box::pin(memory::measure(plan)),
             Self::Start => Box::pin(start::measure(plan)),
         }
@@ -103,7 +118,11 @@ fn rate(per_second: f64) -> String {
 
 /// Microseconds in the unit that reads best.
 fn time(micros: f64) -> String {
-    if micros < 1_000.0 { format!("{micros:.0} µs") } else { format!("{:.1} ms", micros / 1e3) }
+    match micros {
+        ..1e3 => format!("{micros:.0} µs"),
+        ..1e6 => format!("{:.1} ms", micros / 1e3),
+        _ => format!("{:.2} s", micros / 1e6),
+    }
 }
 
 /// A duration, the same way.

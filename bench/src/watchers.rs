@@ -1,8 +1,8 @@
-//! Watchers: clients that keep what they see in a map, and say when it changed.
+//! Watchers: clients that keep what they see in a map, or have a resolver keep it, and say when it changed.
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use roundsman::{Discovery, Event, Query};
+use roundsman::{Changes, Discovery, Event, Query};
 use roundsman_protocol::{InstanceId, ServiceName};
 use tokio::{
     sync::mpsc,
@@ -64,12 +64,28 @@ impl Watchers {
                 tasks.spawn(follow(watch, sender.clone()));
             }
         }
-        let mut watchers = Self { count, sightings, reason: "".into(), _tasks: tasks };
-        let end = Instant::now() + PATIENCE;
+        Self { count, sightings, reason: "".into(), _tasks: tasks }.ready().await
+    }
+
+    /// So many resolvers, each on a connection of its own, all with their first snapshot.
+    pub(crate) async fn resolving(server: SocketAddr, service: &ServiceName, count: usize) -> Result<Self> {
+        let (sender, sightings) = mpsc::channel(count * 4);
+        let mut tasks = JoinSet::new();
         for _ in 0..count {
-            while !matches!(watchers.next(end).await?, Sighting::Ready) {}
+            let discovery = Discovery::connect(server.to_string()).await.context("connecting a resolver")?;
+            let resolver = discovery.resolver(service.clone()).even_if_unknown().await.context("resolving")?;
+            tasks.spawn(follow_resolver(resolver.changes(), sender.clone()));
         }
-        Ok(watchers)
+        Self { count, sightings, reason: "".into(), _tasks: tasks }.ready().await
+    }
+
+    /// Waits for everyone's first snapshot.
+    async fn ready(mut self) -> Result<Self> {
+        let end = Instant::now() + PATIENCE;
+        for _ in 0..self.count {
+            while !matches!(self.next(end).await?, Sighting::Ready) {}
+        }
+        Ok(self)
     }
 
     /// Waits until every watcher saw the change, and returns how long after `since` each of them did.
@@ -106,39 +122,65 @@ impl Watchers {
 
 /// Keeps the map. Whoever sees nothing any more ends, and is missed by the one who waits.
 async fn follow(mut watch: roundsman::Watch, sightings: mpsc::Sender<Sighting>) {
-    let mut known = HashSet::new();
-    let mut first = true;
+    let mut known = Known::default();
     while let Some(event) = watch.next().await {
-        let mut seen = Vec::new();
-        match event {
-            Event::Snapshot(instances) => {
-                let now: HashSet<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
-                seen.extend(
-                    known.difference(&now).map(|id: &InstanceId| {
-                        Sighting::Gone(id.clone(), Instant::now(), "not in the snapshot".into())
-                    }),
-                );
-                seen.extend(now.difference(&known).map(|id| Sighting::Here(id.clone(), Instant::now())));
-                known = now;
-                if std::mem::take(&mut first) {
-                    seen.push(Sighting::Ready);
-                }
-            }
-            Event::Changed(instance) => {
-                if known.insert(instance.id.clone()) {
-                    seen.push(Sighting::Here(instance.id.clone(), Instant::now()));
-                }
-            }
-            Event::Removed(removed) => {
-                if known.remove(&removed.id) {
-                    seen.push(Sighting::Gone(removed.id, Instant::now(), removed.reason));
-                }
-            }
+        let seen = match event {
+            Event::Snapshot(instances) => known.replace(instances.iter().map(|instance| instance.id.clone())),
+            Event::Changed(instance) => known.add(&instance.id),
+            Event::Removed(removed) => known.remove(&removed.id, removed.reason),
+        };
+        if !tell(&sightings, seen).await {
+            return;
         }
-        for sighting in seen {
-            if sightings.send(sighting).await.is_err() {
-                return;
-            }
+    }
+}
+
+/// The same for what a resolver answers from: a snapshot is out when lookups find it.
+async fn follow_resolver(mut changes: Changes, sightings: mpsc::Sender<Sighting>) {
+    let mut known = Known::default();
+    while let Some(snapshot) = changes.next().await {
+        let seen = known.replace(snapshot.instances().iter().map(|instance| instance.id.clone()));
+        if !tell(&sightings, seen).await {
+            return;
         }
+    }
+}
+
+/// `false` when nobody listens any more.
+async fn tell(sightings: &mpsc::Sender<Sighting>, seen: Vec<Sighting>) -> bool {
+    for sighting in seen {
+        if sightings.send(sighting).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// The ids that a watcher knows; `None` before its first snapshot.
+#[derive(Debug, Default)]
+struct Known(Option<HashSet<InstanceId>>);
+
+// === impl Known ===
+
+impl Known {
+    fn replace(&mut self, ids: impl Iterator<Item = InstanceId>) -> Vec<Sighting> {
+        let (ids, at) = (ids.collect::<HashSet<_>>(), Instant::now());
+        let first = self.0.is_none();
+        let before = self.0.take().unwrap_or_default();
+        let gone = before.difference(&ids).map(|id| Sighting::Gone(id.clone(), at, "not in the snapshot".into()));
+        let here = ids.difference(&before).map(|id| Sighting::Here(id.clone(), at));
+        let seen = gone.chain(here).chain(first.then_some(Sighting::Ready)).collect();
+        self.0 = Some(ids);
+        seen
+    }
+
+    fn add(&mut self, id: &InstanceId) -> Vec<Sighting> {
+        let new = self.0.get_or_insert_default().insert(id.clone());
+        new.then(|| Sighting::Here(id.clone(), Instant::now())).into_iter().collect()
+    }
+
+    fn remove(&mut self, id: &InstanceId, reason: Arc<str>) -> Vec<Sighting> {
+        let known = self.0.get_or_insert_default().remove(id);
+        known.then(|| Sighting::Gone(id.clone(), Instant::now(), reason)).into_iter().collect()
     }
 }

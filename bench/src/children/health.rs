@@ -1,4 +1,4 @@
-//! The least that answers `GET /health`: fixed bytes on a kept connection.
+//! The least that answers `GET /health`, and any other request: fixed bytes on a kept connection.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -12,20 +12,29 @@ use tokio::{
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
 const END: &[u8] = b"\r\n\r\n";
 
-/// Accepts and answers, for ever; counts the answers. Must run in a `LocalSet`.
-pub(super) async fn serve(listener: TcpListener, answers: Rc<Cell<u64>>) {
+/// What was asked.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// How often.
+    pub(super) times: Cell<u64>,
+    /// The highest number that was asked for, as in `GET /17`.
+    pub(super) number: Cell<u64>,
+}
+
+/// Accepts and answers, for ever; notes what is asked. Must run in a `LocalSet`.
+pub(super) async fn serve(listener: TcpListener, asked: Rc<Asked>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn_local(answer(stream, Rc::clone(&answers)));
+                connections.spawn_local(answer(stream, Rc::clone(&asked)));
             },
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn answer(mut stream: TcpStream, answers: Rc<Cell<u64>>) {
+async fn answer(mut stream: TcpStream, asked: Rc<Asked>) {
     loop {
         // Nothing is kept between requests: there may be ten thousand of us.
         let mut request = BytesMut::new();
@@ -39,9 +48,15 @@ async fn answer(mut stream: TcpStream, answers: Rc<Cell<u64>>) {
                 return;
             }
         }
-        answers.set(answers.get() + 1);
+        asked.times.set(asked.times.get() + 1);
+        asked.number.set(asked.number.get().max(number(&request).unwrap_or_default()));
         if stream.write_all(ANSWER).await.is_err() {
             return;
         }
     }
+}
+
+fn number(request: &[u8]) -> Option<u64> {
+    let path = request.strip_prefix(b"GET /")?.split(|byte| *byte == b' ').next()?;
+    std::str::from_utf8(path).ok()?.parse().ok()
 }

@@ -1,6 +1,6 @@
 //! Very many instances in one process, each with an address of its own.
 
-use std::{cell::Cell, rc::Rc};
+use std::rc::Rc;
 
 use tokio::{
     net::TcpListener,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) async fn run(first: u32, count: u32, port: u16) -> Result<()> {
-    let answers = Rc::new(Cell::new(0));
+    let asked = Rc::new(health::Asked::default());
     let local = LocalSet::new();
     local
         .run_until(async {
@@ -22,9 +22,9 @@ pub(super) async fn run(first: u32, count: u32, port: u16) -> Result<()> {
             for number in first..first + count {
                 let address = address(number, port);
                 let listener = TcpListener::bind(address).await.context(format!("listening on {address}"))?;
-                listening.spawn_local(health::serve(listener, Rc::clone(&answers)));
+                listening.spawn_local(health::serve(listener, Rc::clone(&asked)));
             }
-            serve_parent("ready", || answers.get().to_string()).await
+            serve_parent("ready", || asked.times.get().to_string()).await
         })
         .await
 }

@@ -1,6 +1,6 @@
-//! One instance, to be killed.
+//! One instance, to be killed, or frozen.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc};
 
 use roundsman::{Discovery, NewInstance};
 use tokio::{net::TcpListener, task::LocalSet};
@@ -15,7 +15,8 @@ pub(super) async fn run(id: &str, server: Option<SocketAddr>) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("listening")?;
     let address = listener.local_addr().context("listening")?;
     let local = LocalSet::new();
-    local.spawn_local(health::serve(listener, Rc::new(Cell::new(0))));
+    let asked = Rc::new(health::Asked::default());
+    local.spawn_local(health::serve(listener, Rc::clone(&asked)));
     local
         .run_until(async {
             // Held to the end: it keeps the instance registered.
@@ -23,7 +24,8 @@ pub(super) async fn run(id: &str, server: Option<SocketAddr>) -> Result<()> {
                 Some(server) => Some(register(id, address, server).await?),
                 None => None,
             };
-            serve_parent(&address.to_string(), String::new).await
+            // Asked for the highest number that it was asked for.
+            serve_parent(&address.to_string(), || asked.number.get().to_string()).await
         })
         .await
 }

@@ -1,4 +1,4 @@
-//! From `kill -9` to gone from every watcher's map.
+//! From `kill -9` to gone from every watcher's map, and from every resolver's cache.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
         let mut last = Latencies::new()?;
         let (mut slow, mut slowest) = (0, None);
         for number in 0..plan.kills {
-            let took = kill(&server, &mut watchers, by, number).await?;
+            let took = kill(&server, &mut watchers, by, number).await?.max();
             last.record(took);
             slow += usize::from(took > GOAL);
             if slowest.as_ref().is_none_or(|(longest, _)| took > *longest) {
@@ -61,8 +61,31 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Starts an instance, waits until all know it, kills it, and returns when the last one knew.
-async fn kill(server: &Server, watchers: &mut Watchers, by: By, number: usize) -> Result<Duration> {
+/// The same for resolvers, each with a connection of its own, as callers in as many processes would have.
+pub(super) async fn measure_resolvers(plan: &Plan) -> Result<Vec<Row>> {
+    let server = Setup::new(Store::Sqlite).start().await?;
+    let service = ServiceName::try_new(SERVICE).context("a service's name")?;
+    let mut resolvers = Watchers::resolving(server.rpc, &service, plan.mourners).await?;
+    let (mut all, mut last) = (Latencies::new()?, Latencies::new()?);
+    for number in 0..plan.kills {
+        let took = kill(&server, &mut resolvers, By::Itself, number).await?;
+        last.record(took.max());
+        all.add(&took)?;
+    }
+    let measured = format!(
+        "p50 {}, p99 {}; the last of them: p50 {}, p99 {} ({} kills)",
+        duration(all.p50()),
+        duration(all.p99()),
+        duration(last.p50()),
+        duration(last.p99()),
+        last.count(),
+    );
+    let what = format!("kill -9 to gone from the caches of {} resolvers", plan.mourners);
+    Ok(vec![Row::figure(what, measured).goal("p99 ≤ 50 ms", Some(all.p99() <= GOAL))])
+}
+
+/// Starts an instance, waits until all know it, kills it, and returns how long it took each of them to know.
+async fn kill(server: &Server, watchers: &mut Watchers, by: By, number: usize) -> Result<Latencies> {
     let id = InstanceId::try_new(&format!("{SERVICE}-{by:?}-{number}")).context("an id")?;
     let mut arguments = vec!["target".to_owned(), "--id".to_owned(), id.to_string()];
     if by == By::Itself {
@@ -85,5 +108,5 @@ async fn kill(server: &Server, watchers: &mut Watchers, by: By, number: usize) -
     sleep(Duration::from_millis(20 + (number as u64 * 37) % 80)).await;
     let start = Instant::now();
     target.process().kill()?;
-    Ok(watchers.all_saw(Change::Gone, &id, start).await?.max())
+    watchers.all_saw(Change::Gone, &id, start).await
 }
