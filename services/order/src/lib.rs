@@ -1,7 +1,7 @@
 //! Example service: purchases, through whatever product instance discovery names.
 //!
-//! Made to be copied. [`shop`] decides whom to buy from and what to do when that fails; [`till`] is one call to one
-//! product instance; [`routes`] is the HTTP door; `main.rs` names it. What every service process needs comes from
+//! Made to be copied. [`shop`] decides what to do when a sale fails; [`till`] is one sale, through
+//! [`Discovery::http`](roundsman::Discovery::http), and what is certain after it; [`routes`] is the HTTP door; `main.rs` names it. What every service process needs comes from
 //! [`roundsman::service`].
 //!
 //! # What a purchase guarantees
@@ -12,6 +12,7 @@
 //!   with the same key. When it is gone, its stock, which lived in its memory, went with it, and another is asked.
 //! - An instance that went silent in the middle of a sale is passed over, and told to undo that sale as soon as it
 //!   answers again, for up to [`shop::UNDO_FOR`]. Until then it may hold one too few; nothing is charged for twice.
+//! - Instances that say goodbye are finished with before they go: a rolling restart of all products fails no purchase.
 //! - "Sold out" is said only when every instance that is handed out says so.
 //! - A buyer who hangs up in the middle has bought: a purchase that has begun is carried to its end.
 

@@ -7,7 +7,7 @@ use roundsman::{
     ServiceName,
     service::{Failure, Service, Start},
 };
-use roundsman_order::{routes::routes, shop::Shop, till::Till};
+use roundsman_order::{routes::routes, shop::Shop};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -20,5 +20,5 @@ async fn main() -> ExitCode {
 
 async fn start(start: Start) -> Result<Router, Failure> {
     let sellers = ServiceName::try_new("product")?;
-    Ok(routes(Shop::new(start.discovery, sellers, Till::new()?, start.tasks)))
+    Ok(routes(Shop::new(start.discovery, sellers, start.tasks)))
 }

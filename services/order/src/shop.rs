@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman::{Address, Discovery, Instance, InstanceId, Query, ServiceName, Trouble};
+use roundsman::{Address, Discovery, Instance, InstanceId, ServiceName, TraceContext, Trouble, http};
 use serde::Serialize;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::till::{Outcome, Product, ProductId, Till};
+use crate::till::{Outcome, Product, ProductId, Sale, Till};
 
 /// Longest time that a purchase takes, whatever happens.
 pub const BUDGET: Duration = Duration::from_secs(5);
@@ -28,7 +28,6 @@ const MAX_UNDOS: usize = 1_000;
 #[derive(Clone, Debug)]
 pub struct Shop {
     discovery: Discovery,
-    sellers: ServiceName,
     till: Till,
     tasks: TaskTracker,
     undos: Arc<Semaphore>,
@@ -81,8 +80,9 @@ struct Attempts {
 impl Shop {
     /// A shop that buys from the instances of `sellers`. Its purchases and undos are among `tasks`, to be waited for.
     #[must_use]
-    pub fn new(discovery: Discovery, sellers: ServiceName, till: Till, tasks: TaskTracker) -> Self {
-        Self { discovery, sellers, till, tasks, undos: Arc::new(Semaphore::new(MAX_UNDOS)) }
+    pub fn new(discovery: Discovery, sellers: ServiceName, tasks: TaskTracker) -> Self {
+        let till = Till::new(&discovery, sellers);
+        Self { discovery, till, tasks, undos: Arc::new(Semaphore::new(MAX_UNDOS)) }
     }
 
     /// Buys one. A purchase that has begun is carried to its end, also when the caller stops waiting.
@@ -90,115 +90,112 @@ impl Shop {
     /// # Errors
     /// When nothing was bought, and why.
     pub async fn purchase(&self, id: ProductId) -> Result<Receipt, Refusal> {
-        let shop = self.clone();
-        let purchase = self.tasks.spawn(async move { shop.carry_out(id).await });
+        let (shop, trace) = (self.clone(), TraceContext::current());
+        let purchase = self.tasks.spawn(async move {
+            let purchase = shop.carry_out(id);
+            // The request's trace goes along into this task, and from here to the products.
+            match trace {
+                Some(trace) => trace.scope(purchase).await,
+                None => purchase.await,
+            }
+        });
         purchase.await.unwrap_or_else(|error| Err(Refusal::Unavailable(format!("the purchase broke off: {error}"))))
     }
 
     async fn carry_out(&self, id: ProductId) -> Result<Receipt, Refusal> {
         let until = Instant::now() + BUDGET;
-        let key = format!("{:032x}", fastrand::u128(..));
+        let sale = Sale { id, key: format!("{:032x}", fastrand::u128(..)) };
         let mut attempts = Attempts::default();
         while attempts.unreachable < MAX_UNREACHABLE && Instant::now() < until {
-            let Some(seller) = self.next_seller(&mut attempts, until).await else { break };
-            match self.buy(&seller, &id, &key, until).await {
-                Outcome::Sold(product) => {
-                    tracing::info!(product = %id, left = product.quantity, seller = %seller.id, "bought");
-                    return Ok(Receipt {
-                        product,
-                        sold_by: Seller { id: seller.id.clone(), address: seller.address.clone() },
-                    });
+            match self.buy(&sale, &attempts.asked, until).await {
+                Outcome::Sold(product, seller) => return Ok(receipt(product, &seller)),
+                Outcome::NoSuchProduct => return Err(Refusal::NoSuchProduct(sale.id)),
+                Outcome::SoldOut(seller) => {
+                    attempts.sold_out = true;
+                    attempts.asked.push(seller.id.clone());
                 }
-                Outcome::NoSuchProduct => return Err(Refusal::NoSuchProduct(id)),
-                Outcome::SoldOut => attempts.sold_out = true,
-                Outcome::NotReached(trouble) => self.report(&mut attempts, &seller, trouble),
-                Outcome::Broken => {
-                    self.report(&mut attempts, &seller, Trouble::Reset);
-                    self.undo(&seller, &id, &key);
+                Outcome::NotReached(tries) => tries.iter().for_each(|tried| attempts.failed(&tried.instance, tried)),
+                Outcome::Nobody(error) => {
+                    attempts.nobody(&error);
+                    break;
                 }
-                Outcome::Unclear(trouble) => {
-                    self.report(&mut attempts, &seller, trouble);
-                    self.undo(&seller, &id, &key);
-                }
+                Outcome::Broken(seller) => self.undo_later(&mut attempts, &sale, &seller, Trouble::Reset),
+                Outcome::Unclear(seller, trouble) => self.undo_later(&mut attempts, &sale, &seller, trouble),
             }
         }
-        Err(attempts.verdict(id))
+        Err(attempts.verdict(sale.id))
     }
 
     /// Buys from one instance, and asks it again when the connection broke: the key makes that safe.
-    async fn buy(&self, seller: &Instance, id: &ProductId, key: &str, until: Instant) -> Outcome {
-        match self.till.buy(&seller.address, id, key, until).await {
-            Outcome::Broken => self.till.buy(&seller.address, id, key, until).await,
+    async fn buy(&self, sale: &Sale, asked: &[InstanceId], until: Instant) -> Outcome {
+        match self.till.buy(sale, asked, until).await {
+            Outcome::Broken(seller) => self.till.buy_again(sale, &seller, until).await,
             outcome => outcome,
         }
     }
 
-    /// The instance that discovery names, or any other when that one was asked already.
-    async fn next_seller(&self, attempts: &mut Attempts, until: Instant) -> Option<Arc<Instance>> {
-        let found = timeout_at(until, async {
-            let named = self.discovery.get(self.sellers.clone()).await?;
-            if !attempts.asked.contains(&named.id) {
-                return Ok(Some(named));
-            }
-            let all = self.discovery.list(Query::service(self.sellers.clone())).await?;
-            Ok::<_, roundsman::Error>(all.into_iter().find(|other| !attempts.asked.contains(&other.id)))
-        });
-        match found.await {
-            Ok(Ok(seller)) => {
-                attempts.asked.extend(seller.as_ref().map(|seller| seller.id.clone()));
-                seller
-            }
-            Ok(Err(error)) => {
-                attempts.last_trouble = Some(error.to_string());
-                None
-            }
-            Err(_) => {
-                attempts.last_trouble = Some("discovery did not answer in time".into());
-                None
-            }
-        }
-    }
-
-    /// Tells discovery, which visits the instance at once. The purchase does not wait for that.
-    fn report(&self, attempts: &mut Attempts, seller: &Instance, trouble: Trouble) {
+    /// Passes an instance over that may have sold one, or may yet: tells discovery, which visits it at once, and has it
+    /// take the sale back. The purchase waits for neither.
+    fn undo_later(&self, attempts: &mut Attempts, sale: &Sale, seller: &Arc<Instance>, trouble: Trouble) {
         tracing::warn!(seller = %seller.id, address = %seller.address, %trouble, "could not buy here");
-        attempts.unreachable += 1;
-        attempts.last_trouble = Some(format!("{} at {}: {trouble}", seller.id, seller.address));
+        attempts.failed(seller, format!("{} at {}: {trouble}", seller.id, seller.address));
         let (discovery, id) = (self.discovery.clone(), seller.id.clone());
         self.tasks.spawn(async move {
             if let Err(error) = discovery.report(&id, trouble).await {
                 tracing::debug!(seller = %id, %error, "could not report it");
             }
         });
+        self.undo(sale, seller);
     }
 
     /// Has the instance take back what it may have sold, or may yet sell when it wakes up.
-    fn undo(&self, seller: &Instance, id: &ProductId, key: &str) {
+    fn undo(&self, sale: &Sale, seller: &Arc<Instance>) {
         let Ok(permit) = Arc::clone(&self.undos).try_acquire_owned() else {
-            tracing::error!(seller = %seller.id, product = %id, key, "too many open sales; this one may be lost");
+            tracing::error!(seller = %seller.id, product = %sale.id, sale.key, "too many open sales; this one may be lost");
             return;
         };
-        let (till, seller, id, key) = (self.till.clone(), seller.clone(), id.clone(), key.to_owned());
+        let (till, sale, seller) = (self.till.clone(), sale.clone(), Arc::clone(seller));
         self.tasks.spawn(async move {
             let _permit = permit;
             let until = Instant::now() + UNDO_FOR;
             let mut pause = Duration::from_millis(100);
-            while !till.undo(&seller.address, &id, &key).await {
+            while !till.undo(&sale, &seller).await {
                 if Instant::now() + pause > until {
-                    tracing::error!(seller = %seller.id, product = %id, key, "never answered; one may be missing there");
+                    tracing::error!(
+                        seller = %seller.id, product = %sale.id, sale.key, "never answered; one may be missing there"
+                    );
                     return;
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
-            tracing::info!(seller = %seller.id, product = %id, "an unclear sale is settled");
+            tracing::info!(seller = %seller.id, product = %sale.id, "an unclear sale is settled");
         });
     }
+}
+
+fn receipt(product: Product, seller: &Instance) -> Receipt {
+    tracing::info!(product = %product.id, left = product.quantity, seller = %seller.id, "bought");
+    Receipt { product, sold_by: Seller { id: seller.id.clone(), address: seller.address.clone() } }
 }
 
 // === impl Attempts ===
 
 impl Attempts {
+    /// Nothing came of asking this instance.
+    fn failed(&mut self, seller: &Instance, trouble: impl ToString) {
+        self.unreachable += 1;
+        self.asked.push(seller.id.clone());
+        self.last_trouble = Some(trouble.to_string());
+    }
+
+    /// There is nobody else to ask, which is no trouble when somebody was asked.
+    fn nobody(&mut self, error: &http::Error) {
+        if self.asked.is_empty() || !error.is_not_found() {
+            self.last_trouble = Some(error.to_string());
+        }
+    }
+
     fn verdict(self, id: ProductId) -> Refusal {
         if self.sold_out && self.last_trouble.is_none() {
             return Refusal::SoldOut(id);

@@ -1,16 +1,15 @@
-//! One call to one product instance, and what is certain after it.
+//! One sale at one product instance, and what is certain after it.
 
-use std::{error::Error, fmt, io, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use reqwest::{Method, StatusCode, redirect::Policy};
-use roundsman::{Address, Trouble};
+use roundsman::{
+    Discovery, Instance, InstanceId, Policy, ServiceName, Trouble,
+    http::{Error, Request, Response, Service, StatusCode, Try},
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Time to connect to an instance.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Time for a whole call, the connection included.
+/// Time that one instance has to answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The header by which a product instance knows a sale again.
@@ -22,10 +21,19 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// Longest product id, in bytes.
 const MAX_ID_LEN: usize = 64;
 
-/// Pays at product instances. Keeps connections to them open between calls.
+/// Pays at product instances.
 #[derive(Clone, Debug)]
 pub struct Till {
-    http: reqwest::Client,
+    products: Service,
+}
+
+/// What is sold, and the key by which an instance sells it once.
+#[derive(Clone, Debug)]
+pub struct Sale {
+    /// The product.
+    pub id: ProductId,
+    /// The key, of this purchase alone.
+    pub key: String,
 }
 
 /// A product as its instance describes it.
@@ -47,18 +55,20 @@ pub struct ProductId(String);
 /// What is certain after a call.
 #[derive(Debug)]
 pub enum Outcome {
-    /// One was sold.
-    Sold(Product),
+    /// One was sold by this instance.
+    Sold(Product, Arc<Instance>),
     /// Nothing was sold: there is no such product.
     NoSuchProduct,
-    /// Nothing was sold: there is none left.
-    SoldOut,
-    /// Nothing was sold: no connection came about.
-    NotReached(Trouble),
+    /// Nothing was sold: this instance has none left.
+    SoldOut(Arc<Instance>),
+    /// Nothing was sold: no connection came about to any of these.
+    NotReached(Vec<Try>),
+    /// Nothing was sold: there is nobody to ask, or nobody else.
+    Nobody(Error),
     /// The connection broke before the answer was read. One may have been sold.
-    Broken,
+    Broken(Arc<Instance>),
     /// No answer in time, or one that makes no sense. One may have been sold, or may yet be.
-    Unclear(Trouble),
+    Unclear(Arc<Instance>, Trouble),
 }
 
 /// An id that breaks the rule.
@@ -69,82 +79,80 @@ pub struct InvalidId;
 // === impl Till ===
 
 impl Till {
-    /// A till with no connection yet.
-    ///
-    /// # Errors
-    /// When the HTTP client cannot be set up.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        // reqwest asks for a TLS provider even where it only speaks plain HTTP. An error means that there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        // Peers are called at the address that discovery named: no proxy, and nobody else's word on where to go.
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .redirect(Policy::none())
-            .no_proxy()
-            // Only plain HTTP is spoken: the machine's root certificates, which an empty image lacks, are not needed.
-            .tls_certs_only([])
-            .build()?;
-        Ok(Self { http })
+    /// A till for the instances of `products`, which are asked in turn.
+    #[must_use]
+    pub fn new(discovery: &Discovery, products: ServiceName) -> Self {
+        let products = discovery.http(products).policy(Policy::Weighted).body_limit(MAX_ANSWER);
+        Self { products }
     }
 
-    /// Buys one from the instance at `seller`. However often this is called with one `key`, that instance sells one.
-    pub async fn buy(&self, seller: &Address, id: &ProductId, key: &str, until: Instant) -> Outcome {
-        match self.call(Method::PUT, seller, id, key, until).await {
-            Ok((StatusCode::OK, body)) => match serde_json::from_slice(&body) {
-                Ok(product) => Outcome::Sold(product),
-                Err(_) => Outcome::Unclear(Trouble::Status(StatusCode::OK.as_u16())),
-            },
-            Ok((StatusCode::NOT_FOUND, _)) => Outcome::NoSuchProduct,
-            Ok((StatusCode::CONFLICT, _)) => Outcome::SoldOut,
-            Ok((status, _)) => Outcome::Unclear(Trouble::Status(status.as_u16())),
-            Err(error) if error.is_connect() && refused(&error) => Outcome::NotReached(Trouble::Refused),
-            Err(error) if error.is_connect() => Outcome::NotReached(Trouble::Timeout),
-            Err(error) if error.is_timeout() => Outcome::Unclear(Trouble::Timeout),
-            Err(_) => Outcome::Broken,
-        }
+    /// Buys one from the instance whose turn it is, if it is none of `asked`. Goes on to another only where it is certain
+    /// that nothing was sold.
+    pub async fn buy(&self, sale: &Sale, asked: &[InstanceId], until: Instant) -> Outcome {
+        self.settle(self.sell(sale, until).avoiding(asked)).await
     }
 
-    /// Takes back the sale `key`, and says whether that is settled: undone, or the instance is gone with its stock.
-    pub async fn undo(&self, seller: &Address, id: &ProductId, key: &str) -> bool {
-        match self.call(Method::DELETE, seller, id, key, Instant::now() + CALL_TIMEOUT).await {
-            Ok((status, _)) => !status.is_server_error(),
-            Err(error) => error.is_connect() && refused(&error),
-        }
+    /// Buys from this instance again. However often that is done with one key, it sells one.
+    pub async fn buy_again(&self, sale: &Sale, seller: &Arc<Instance>, until: Instant) -> Outcome {
+        self.settle(self.sell(sale, until).to(seller).tries(1)).await
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        seller: &Address,
-        id: &ProductId,
-        key: &str,
-        until: Instant,
-    ) -> Result<(StatusCode, Vec<u8>), reqwest::Error> {
-        let left = until.saturating_duration_since(Instant::now());
-        let request = self.http.request(method, format!("http://{seller}/product/{id}"));
-        let mut response = request.header(IDEMPOTENCY_KEY, key).timeout(left.min(CALL_TIMEOUT)).send().await?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_ANSWER {
-                break;
+    /// Takes back a sale, and says whether that is settled: undone, or the instance is gone with its stock.
+    pub async fn undo(&self, sale: &Sale, seller: &Arc<Instance>) -> bool {
+        let undo = self.products.delete(sale.path()).header(IDEMPOTENCY_KEY, &sale.key);
+        match undo.to(seller).tries(1).timeout(CALL_TIMEOUT).send().await {
+            Ok(answer) => !answer.status().is_server_error(),
+            Err(error) => {
+                error.tries().last().is_some_and(|tried| !tried.maybe_sent && tried.trouble == Trouble::Refused)
             }
         }
-        Ok((response.status(), body))
+    }
+
+    fn sell(&self, sale: &Sale, until: Instant) -> Request {
+        let left = until.saturating_duration_since(Instant::now());
+        let sell = self.products.put(sale.path()).header(IDEMPOTENCY_KEY, &sale.key);
+        // Once at one instance, but not at two: where it may have arrived, nobody else is asked without our knowing.
+        sell.idempotent(false).timeout(left).try_timeout(CALL_TIMEOUT)
+    }
+
+    async fn settle(&self, request: Request) -> Outcome {
+        match request.send().await {
+            Ok(answer) => answered(&answer),
+            Err(error) => failed(error),
+        }
     }
 }
 
-/// Whether nobody listens there, which is proof that the process is gone.
-fn refused(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
+fn answered(answer: &Response) -> Outcome {
+    let seller = Arc::clone(answer.instance());
+    match answer.status() {
+        StatusCode::OK => match answer.json() {
+            Ok(product) => Outcome::Sold(product, seller),
+            Err(_) => Outcome::Unclear(seller, Trouble::Status(StatusCode::OK.as_u16())),
+        },
+        StatusCode::NOT_FOUND => Outcome::NoSuchProduct,
+        StatusCode::CONFLICT => Outcome::SoldOut(seller),
+        status => Outcome::Unclear(seller, Trouble::Status(status.as_u16())),
     }
-    false
+}
+
+fn failed(error: Error) -> Outcome {
+    let Some(seller) = error.instance().cloned() else { return Outcome::Nobody(error) };
+    match error.tries().last() {
+        Some(last) if !last.maybe_sent => Outcome::NotReached(error.tries().to_vec()),
+        Some(Try { trouble: Trouble::Reset, .. }) => Outcome::Broken(seller),
+        Some(last) => Outcome::Unclear(seller, last.trouble.clone()),
+        // An answer far too long.
+        None => Outcome::Unclear(seller, Trouble::Reset),
+    }
+}
+
+// === impl Sale ===
+
+impl Sale {
+    fn path(&self) -> String {
+        format!("/product/{}", self.id)
+    }
 }
 
 // === impl ProductId ===

@@ -18,10 +18,28 @@ pub(crate) enum Manners {
     BreaksOnce,
     /// Takes the request to sell and never answers it.
     NeverSells,
+    /// None.
+    Behaves,
 }
 
-/// The keys of the sales and of the undos that it was asked for.
-type Seen = (Vec<String>, Vec<String>);
+/// What it was asked for.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    /// The keys of the sales.
+    pub(crate) sales: Vec<String>,
+    /// The keys of the undos.
+    pub(crate) undos: Vec<String>,
+    /// The traces of the sales.
+    pub(crate) traces: Vec<String>,
+}
+
+/// The head of a request, as far as it matters.
+#[derive(Default)]
+struct Head {
+    method: String,
+    key: String,
+    trace: String,
+}
 
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
@@ -52,22 +70,23 @@ impl Fake {
 
 async fn serve(stream: TcpStream, manners: Manners, seen: Arc<Mutex<Seen>>) {
     let mut stream = BufReader::new(stream);
-    while let Some((method, key)) = request(&mut stream).await {
+    while let Some(Head { method, key, trace }) = request(&mut stream).await {
         let body = match method.as_str() {
             "PUT" => {
                 let sales = {
                     let mut seen = seen.lock().unwrap();
-                    seen.0.push(key);
-                    seen.0.len()
+                    seen.sales.push(key);
+                    seen.traces.push(trace);
+                    seen.sales.len()
                 };
                 match manners {
                     Manners::BreaksOnce if sales == 1 => return,
-                    Manners::BreaksOnce => r#"{"id":"aaa","name":"apple","quantity":9}"#,
+                    Manners::BreaksOnce | Manners::Behaves => r#"{"id":"aaa","name":"apple","quantity":9}"#,
                     Manners::NeverSells => std::future::pending().await,
                 }
             }
             "DELETE" => {
-                seen.lock().unwrap().1.push(key);
+                seen.lock().unwrap().undos.push(key);
                 "{}"
             }
             _ => "{}",
@@ -79,22 +98,24 @@ async fn serve(stream: TcpStream, manners: Manners, seen: Arc<Mutex<Seen>>) {
     }
 }
 
-/// The method and the idempotency key of the next request.
-async fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
-    let (mut method, mut key) = (String::new(), String::new());
+/// The head of the next request.
+async fn request(stream: &mut BufReader<TcpStream>) -> Option<Head> {
+    let mut head = Head::default();
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
-        let line = line.trim_end();
+        let line = line.trim_end().to_ascii_lowercase();
         if line.is_empty() {
-            return Some((method, key));
+            return Some(head);
         }
-        if method.is_empty() {
-            method = line.split(' ').next()?.to_owned();
-        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("idempotency-key: ") {
-            key = value.to_owned();
+        if head.method.is_empty() {
+            head.method = line.split(' ').next()?.to_ascii_uppercase();
+        } else if let Some(value) = line.strip_prefix("idempotency-key: ") {
+            head.key = value.to_owned();
+        } else if let Some(value) = line.strip_prefix("traceparent: ") {
+            head.trace = value.to_owned();
         }
     }
 }

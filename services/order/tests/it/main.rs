@@ -8,10 +8,11 @@
 )]
 
 mod fake;
+mod rolling;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use fake::{Fake, Manners};
+use fake::{Fake, Manners, Seen};
 use reqwest::{StatusCode, header};
 use roundsman::{Discovery, NewInstance};
 use roundsman_discovery::Server;
@@ -194,7 +195,7 @@ async fn a_connection_that_breaks_is_followed_up_with_the_same_key() {
     available(&world.discovery, "product", 1).await;
     let (status, receipt) = world.buy("aaa").await;
     assert_eq!(status, StatusCode::OK, "{receipt}");
-    let (sales, undos) = fake.seen();
+    let Seen { sales, undos, .. } = fake.seen();
     assert_eq!((sales.len(), undos.len()), (2, 0));
     assert_eq!(sales[0], sales[1], "the second call names the same sale");
     world.end().await;
@@ -216,8 +217,24 @@ async fn an_instance_that_goes_silent_is_passed_over_and_told_to_undo() {
         assert_eq!((status, seller(&receipt)), (StatusCode::OK, honest), "{receipt}");
     }
     assert_eq!(left(&world.http, honest, "aaa").await, 8);
-    eventually("the undo", async || !fake.seen().1.is_empty()).await;
-    let (sales, undos) = fake.seen();
+    eventually("the undo", async || !fake.seen().undos.is_empty()).await;
+    let Seen { sales, undos, .. } = fake.seen();
     assert!(undos.iter().all(|key| sales.contains(key)), "{undos:?} undoes {sales:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_trace_of_a_purchase_goes_on_to_the_product() {
+    let world = World::new(0).await;
+    let fake = Fake::start(Manners::Behaves).await;
+    let _registration = world.discovery.register(NewInstance::new("product", fake.address).unwrap()).await.unwrap();
+    available(&world.discovery, "product", 1).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let buy = || world.http.post(world.order.url("/purchase/aaa"));
+    assert_eq!(buy().header("traceparent", trace).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(buy().send().await.unwrap().status(), StatusCode::OK);
+    let Seen { traces, .. } = fake.seen();
+    assert!(traces[0].starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{traces:?}");
+    assert_eq!(traces[1], "", "and each purchase has its own");
     world.end().await;
 }
