@@ -1,8 +1,8 @@
 //! Example service: purchases, through whatever product instance discovery names.
 //!
 //! Made to be copied. [`shop`] decides what to do when a sale fails; [`till`] is one sale, through
-//! [`Discovery::http`](roundsman::Discovery::http), and what is certain after it; [`routes`] is the HTTP door; `main.rs` names it. What every service process needs comes from
-//! [`roundsman::service`].
+//! [`Discovery::http`](roundsman::Discovery::http), and what is certain after it; [`routes`] is the HTTP door; `main.rs`
+//! names it. What every service process needs comes from [`roundsman::service`].
 //!
 //! # What a purchase guarantees
 //!

@@ -129,7 +129,11 @@ impl Shop {
     /// Buys from one instance, and asks it again when the connection broke: the key makes that safe.
     async fn buy(&self, sale: &Sale, asked: &[InstanceId], until: Instant) -> Outcome {
         match self.till.buy(sale, asked, until).await {
-            Outcome::Broken(seller) => self.till.buy_again(sale, &seller, until).await,
+            Outcome::Broken(seller) => match self.till.buy_again(sale, &seller, until).await {
+                // No time was left for it: what was sold is as open as before.
+                Outcome::Nobody(_) => Outcome::Broken(seller),
+                outcome => outcome,
+            },
             outcome => outcome,
         }
     }
