@@ -55,16 +55,36 @@ scripts() {
     shellcheck -x "${files[@]}"
 }
 
+# What nobody in this workspace uses alone, others will.
+each_feature() {
+    local feature
+    for feature in '' http middleware tower axum service; do
+        "$CARGO" clippy --quiet -p roundsman --no-default-features --features "$feature" -- -D warnings || return 1
+    done
+}
+
+# Packed as for crates.io, unpacked and built. A warning is a failure.
+packages() {
+    local log
+    log="$("$CARGO" package --allow-dirty -p roundsman-protocol -p roundsman 2>&1)" || {
+        printf '%s\n' "$log"
+        return 1
+    }
+    if grep '^warning' <<<"$log"; then return 1; fi
+}
+
 UNCHECKED=''
 check "install what is missing" install_missing
 check "rustfmt" "$CARGO" fmt --all --check
-check "clippy" "$CARGO" clippy --quiet --workspace --all-targets -- -D warnings
-check "rustdoc" env RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --workspace --no-deps
+check "clippy" "$CARGO" clippy --quiet --workspace --all-features --all-targets -- -D warnings
+check "each feature alone" each_feature
+check "rustdoc" env RUSTDOCFLAGS="-D warnings" "$CARGO" doc --quiet --workspace --all-features --no-deps
 check "licences, bans and sources" cargo-deny --log-level error check licenses bans sources
 check "advisories" advisories
 check "shellcheck" scripts
-check "all tests" "$CARGO" test --workspace
+check "all tests" "$CARGO" test --workspace --all-features
 check "a new service" ./scripts/test-new-service.sh
+check "the crates to publish" packages
 check "the demo" ./scripts/demo.sh --once
 
 step "All of it held."

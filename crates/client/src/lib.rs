@@ -41,6 +41,52 @@
 //! # }
 //! ```
 //!
+//! # Calls over HTTP
+//!
+//! Or leave all of it to [`Discovery::http`]: it finds the service, balances, keeps a deadline, and goes to another instance
+//! when one fails and the request may be repeated:
+//!
+//! ```no_run
+//! # #[derive(serde::Deserialize)] struct Product { name: String }
+//! # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+//! let product: Product = discovery.http("product").get("/product/aaa").send().await?.error_for_status()?.json()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Serving
+//!
+//! A service says how it is ([`Health`]), and leaves so that no caller notices ([`Registration::graceful`]): it is drained, gives
+//! callers the time to see that, deregisters, and only then stops accepting. `roundsman::service` is all of that in one
+//! call, command line and logs included.
+//!
+//! ```no_run
+//! # use roundsman::{Discovery, Health, NewInstance};
+//! # #[cfg(feature = "axum")]
+//! # async fn example(discovery: Discovery) -> Result<(), Box<dyn std::error::Error>> {
+//! let health = Health::new().check("shelf", async || Ok::<(), String>(()));
+//! let me = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?)?;
+//! let stop = async { drop(tokio::signal::ctrl_c().await) };
+//! # let router = axum::Router::new();
+//! let router = router.merge(health.router());
+//! let listener = tokio::net::TcpListener::bind("10.0.0.8:6060").await?;
+//! axum::serve(listener, router).with_graceful_shutdown(me.graceful(stop)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `http` (default) | [`Discovery::http`] on reqwest, and [`TraceContext`] |
+//! | `middleware` | `Discovery::middleware`: the same for a reqwest client of one's own |
+//! | `tower` | `Resolver::endpoints`: a service's instances as a `tower::discover::Discover` |
+//! | `axum` | [`Health`] as a route, and with `http` the trace of each request |
+//! | `service` | `roundsman::service`: everything around a service |
+//!
+//! Without any it looks up, picks, watches and registers.
+//!
 //! # What happens when things fail
 //!
 //! - The connection breaks, the server restarts, or another one takes over: it is made again in the background, calls
@@ -48,6 +94,7 @@
 //! - No server is there: calls fail within their deadline (five seconds unless [`Builder::timeout`] says otherwise) with
 //!   [`Error::Unreachable`], a sentence that names each address and what came of it.
 //! - Calls to an instance fail: resolvers pass it over for a while, and the servers visit it at once, see [`CircuitBreaker`].
+//!   Calls over HTTP go to another one meanwhile, within a budget, so that a service in trouble does not drown in them.
 //! - All servers are away: a [`Resolver`] goes on with what it knew last, marked stale with its age.
 //! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within fifteen seconds.
 //!
