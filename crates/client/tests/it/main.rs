@@ -18,6 +18,8 @@ mod failing;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod http_deaths;
+#[cfg(feature = "http")]
 mod http_faults;
 #[cfg(feature = "middleware")]
 mod middleware;

@@ -1,0 +1,156 @@
+//! Instances that are processes, killed and frozen under a steady load of calls.
+
+use std::{io::BufRead, process::Stdio, sync::Arc, time::Duration};
+
+use axum::{Router, routing::get};
+use roundsman::{Discovery, InstanceId, NewInstance, http::Error};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    process::{Child, Command},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{client, eventually, server, soon};
+
+/// How many call at a time, each with this pause between two calls.
+const CALLERS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// An instance of `product` in a process of its own. Killed when dropped.
+struct Instance {
+    id: InstanceId,
+    child: Child,
+}
+
+/// What became of the calls.
+#[derive(Debug, Default)]
+struct Tally {
+    answered: usize,
+    failed: Vec<Error>,
+}
+
+impl Instance {
+    /// Runs the ignored test below in a process of its own.
+    async fn start(discovery: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "http_deaths::serves", "--ignored", "--nocapture"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(format!("{discovery}\n").as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let id = loop {
+            let line = soon(lines.next_line()).await.unwrap().expect("it serves");
+            if let Some((_, id)) = line.split_once("serving ") {
+                break id.parse().unwrap();
+            }
+        };
+        Self { id, child }
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+    }
+}
+
+#[tokio::test]
+#[ignore = "runs in a process of its own, started by the others"]
+async fn serves() {
+    let mut discovery = String::new();
+    std::io::stdin().lock().read_line(&mut discovery).unwrap();
+    let discovery = Discovery::connect(discovery.trim()).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let new = NewInstance::new("product", listener.local_addr().unwrap()).unwrap();
+    let registration = discovery.register(new).await.unwrap();
+    println!("serving {}", registration.id());
+    let routes = Router::new().route("/health", get("well")).route("/", get("here"));
+    axum::serve(listener, routes).await.unwrap();
+}
+
+/// Calls until it is told to stop.
+async fn load(discovery: &Discovery, stop: &CancellationToken) -> Tally {
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (product, stop) = (discovery.http("product"), stop.clone());
+        callers.spawn(async move {
+            let mut tally = Tally::default();
+            while !stop.is_cancelled() {
+                match soon(product.get("/").send()).await {
+                    Ok(answer) if answer.status().is_success() => tally.answered += 1,
+                    Ok(answer) => panic!("{}", answer.status()),
+                    Err(error) => tally.failed.push(error),
+                }
+                sleep(PAUSE).await;
+            }
+            tally
+        });
+    }
+    let tallies = callers.join_all().await;
+    tallies.into_iter().fold(Tally::default(), |mut all, tally| {
+        all.answered += tally.answered;
+        all.failed.extend(tally.failed);
+        all
+    })
+}
+
+/// Three instances under load, while this happens to the first of them.
+async fn no_call_fails_while(happens: impl AsyncFnOnce(Instance, &Discovery) -> Option<Instance>) {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let addr = server.rpc_addr().to_string();
+    let (first, _second, _third) = tokio::join!(Instance::start(&addr), Instance::start(&addr), Instance::start(&addr));
+    let resolver = discovery.resolver("product").await.unwrap();
+    eventually("all are handed out", async || resolver.instances().len() == 3).await;
+    let stop = CancellationToken::new();
+    let story = async {
+        sleep(Duration::from_secs(1)).await;
+        let kept = happens(first, &discovery).await;
+        sleep(Duration::from_millis(500)).await;
+        stop.cancel();
+        kept
+    };
+    let (tally, kept) = tokio::join!(load(&discovery, &stop), story);
+    assert!(tally.failed.is_empty() && tally.answered > 100, "{tally:?}");
+    drop(kept);
+    discovery.close().await;
+    server.stop().await;
+}
+
+/// Whether it is handed out, as we know.
+async fn is_there(discovery: &Discovery, id: &InstanceId) -> bool {
+    let resolver = discovery.resolver("product").await.unwrap();
+    let instances = resolver.instances();
+    instances.iter().any(|instance| instance.id == *id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_an_instance_is_killed() {
+    no_call_fails_while(async |instance: Instance, discovery: &Discovery| {
+        instance.signal("-KILL").await;
+        let id = instance.id.clone();
+        eventually("it is out of the list", async || !is_there(discovery, &id).await).await;
+        None
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_an_instance_is_frozen() {
+    no_call_fails_while(async |instance: Instance, discovery: &Discovery| {
+        instance.signal("-STOP").await;
+        let id = instance.id.clone();
+        eventually("it is out of the list", async || !is_there(discovery, &id).await).await;
+        instance.signal("-CONT").await;
+        eventually("it is back", async || is_there(discovery, &id).await).await;
+        eventually("it is called again", async || {
+            let answer = discovery.http("product").get("/").send().await.unwrap();
+            Arc::clone(answer.instance()).id == id
+        })
+        .await;
+        Some(instance)
+    })
+    .await;
+}
