@@ -12,7 +12,7 @@ use std::{
     fmt,
     ops::Deref,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -145,13 +145,22 @@ impl Balancer {
         Pick { call: Call::begin(choice.member, self.policy == Policy::PeakEwma, choice.trial) }
     }
 
-    /// The pool of this snapshot. While another thread makes it, the one before serves: nobody waits.
+    /// The pool of this snapshot. While another thread makes it, the one before serves: nobody waits, unless there was
+    /// nobody in it, which is no answer to those who come with the first instances.
     fn pool(&self, snapshot: &Arc<Snapshot>) -> Guard<Arc<Pool>> {
         let pool = self.pool.load();
         if pool.is_current(snapshot, &self.peers) {
             return pool;
         }
-        let Ok(_renewing) = self.renewing.try_lock() else { return pool };
+        let _renewing = match self.renewing.try_lock() {
+            Ok(renewing) => renewing,
+            Err(TryLockError::WouldBlock) if !pool.members().is_empty() => return pool,
+            Err(_) => self.renewing.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        let pool = self.pool.load();
+        if pool.is_current(snapshot, &self.peers) {
+            return pool;
+        }
         self.pool.store(Arc::new(Pool::new(snapshot, &self.nearness, &self.peers)));
         self.pool.load()
     }
@@ -215,5 +224,34 @@ impl From<Pick> for Arc<Instance> {
 impl fmt::Debug for Pick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pick").field(self.instance()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::{eligible::tests::peers, *};
+    use crate::cache::tests::instance;
+
+    #[tokio::test]
+    async fn the_first_instances_are_there_for_everybody_at_once() {
+        let peers = Arc::new(peers());
+        let snapshot = |ids: &[String]| {
+            let instances = ids.iter().map(|id| Arc::new(instance("product", id)));
+            Arc::new(Snapshot::known(instances.collect(), None))
+        };
+        let some: Vec<_> = (0..500).map(|n| format!("i{n}")).collect();
+        let (nobody, some) = (snapshot(&[]), snapshot(&some));
+        for _ in 0..50 {
+            let balancer = Balancer::new(Policy::Weighted, Nearness::default(), Arc::clone(&peers), &nobody);
+            let together = Barrier::new(4);
+            let pick = || {
+                together.wait();
+                balancer.pick(&some).is_some()
+            };
+            let picked = thread::scope(|scope| [0; 4].map(|_| scope.spawn(pick)).map(|thread| thread.join().unwrap()));
+            assert_eq!(picked, [true; 4]);
+        }
     }
 }
