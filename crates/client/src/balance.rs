@@ -30,6 +30,15 @@ pub(crate) use peer::Peers;
 ///
 /// By key, so that the same key goes to the same instance, chooses
 /// [`Resolver::pick_for`](crate::Resolver::pick_for), whatever the policy.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// use roundsman::Policy;
+///
+/// let products = discovery.resolver("product").policy(Policy::PeakEwma).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {

@@ -93,6 +93,13 @@ pub(crate) struct Inner {
 impl Discovery {
     /// Connects to the first of `servers` that lets us in, in the namespace `default`.
     ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), roundsman::Error> {
+    /// let discovery = roundsman::Discovery::connect("10.0.0.1:5555,10.0.0.2:5555").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::Refused`] when each server was tried once without success, and
     /// [`Error::Invalid`] for an address that is none. A program that may start before its discovery server
@@ -102,6 +109,13 @@ impl Discovery {
     }
 
     /// For more than an address: namespace, deadline, codec.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), roundsman::Error> {
+    /// let discovery = roundsman::Discovery::builder().servers("10.0.0.1:5555").namespace("shop").connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -140,6 +154,16 @@ impl Discovery {
 
     /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.
     ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::NewInstance;
+    ///
+    /// let me = discovery.register(NewInstance::new("order", "10.0.0.8:6060")?.version("1.0.0")).await?;
+    /// println!("registered as {}", me.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call: nothing goes on in
     /// the background then, and the caller decides. See [`Discovery::register_in_background`] for the other way.
@@ -172,6 +196,17 @@ impl Discovery {
     /// Registers an instance and leaves it at that: nobody keeps it registered, nobody takes it out but its
     /// failing checks or [`Discovery::deregister`]. For tools that register other programs.
     ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::{Check, NewInstance};
+    ///
+    /// let database = NewInstance::new("database", "10.0.0.9:5432")?.check(Check::none()).into_registration()?;
+    /// let registered = discovery.register_once(&database).await?;
+    /// println!("{}", registered.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call.
     pub async fn register_once(&self, registration: &roundsman_protocol::Registration) -> Result<Registered, Error> {
@@ -200,6 +235,13 @@ impl Discovery {
 
     /// Takes an instance out for good.
     ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// discovery.deregister(&"database-1".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id.
     pub async fn deregister(&self, id: &InstanceId) -> Result<(), Error> {
@@ -213,6 +255,13 @@ impl Discovery {
     /// "This instance is alive." [`Registration`] does this by itself; for those who keep an instance with a
     /// ttl check alive in their own way.
     ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// discovery.renew(&"night-job-1".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when the server does not know it,
     /// or evicted it: register again.
@@ -225,6 +274,16 @@ impl Discovery {
     }
 
     /// Stops (`on`) or resumes handing an instance out. It stays registered.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let id = "product-1".parse()?;
+    /// discovery.drain(&id, true).await?;
+    /// // … no new calls come; what has to be done to it is done …
+    /// discovery.drain(&id, false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id.
@@ -291,6 +350,15 @@ impl Discovery {
 
     /// All services of the namespace, with how many of their instances are in which status.
     ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// for service in discovery.services().await? {
+    ///     println!("{}: {} passing", service.name, service.passing);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of every call.
     pub async fn services(&self) -> Result<Vec<ServiceSummary>, Error> {
@@ -299,6 +367,14 @@ impl Discovery {
     }
 
     /// The whole server at this moment, with the services of this namespace.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let status = discovery.status().await?;
+    /// println!("{} serves since {}", status.version, status.started_at);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of every call.
@@ -329,6 +405,15 @@ impl Discovery {
 
     /// Tells the server that an instance could not be used, so that it is visited now and not at its next turn.
     ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let product = discovery.get("product").await?;
+    /// // … it did not answer …
+    /// discovery.report(&product.id, roundsman::Trouble::Timeout).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of every call.
     pub async fn report(&self, id: &InstanceId, trouble: Trouble) -> Result<(), Error> {
@@ -341,6 +426,20 @@ impl Discovery {
 
     /// Follows the instances that a query matches: everything at first, then each change as it happens.
     /// See [`Watch`].
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::{Event, Query};
+    ///
+    /// let mut changes = discovery.watch(Query::default())?;
+    /// while let Some(event) = changes.next().await {
+    ///     if let Event::Changed(instance) = event {
+    ///         println!("{} is {}", instance.id, instance.status);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] when the query breaks a rule.
@@ -425,6 +524,15 @@ impl Discovery {
 
     /// Returns when a server is connected; at once if one is.
     ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), roundsman::Error> {
+    /// let discovery = roundsman::Discovery::builder().connect_lazy()?;
+    /// discovery.connected().await?;
+    /// println!("there is a server");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Closed`].
     pub async fn connected(&self) -> Result<(), Error> {
@@ -436,6 +544,15 @@ impl Discovery {
     }
 
     /// Returns when no server is connected, with the reason; at once if none is.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// loop {
+    ///     discovery.connected().await?;
+    ///     println!("lost it: {}", discovery.disconnected().await);
+    /// }
+    /// # }
+    /// ```
     pub async fn disconnected(&self) -> Error {
         let mut link = self.inner.link.clone();
         match link.wait_for(|link| !matches!(link, Link::Up(_))).await.as_deref() {
@@ -448,6 +565,14 @@ impl Discovery {
     /// library. Calls still under way, on any clone, fail with [`Error::Closed`].
     ///
     /// Takes as long as a call may take, when the server is away; what could not be deregistered will be evicted.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// // At the very end of a program, when nothing is left to be asked.
+    /// discovery.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self) {
         self.inner.closing.cancel();
         self.inner.keepers.close();

@@ -5,6 +5,21 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 use roundsman_protocol::{DiscoveryError, Invalid, time};
 
 /// Why a call did not do what it was asked to.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// use roundsman::Error;
+///
+/// match discovery.get("product").await {
+///     Ok(product) => println!("{}", product.address),
+///     Err(error) if error.is_not_found() => println!("nobody sells at the moment"),
+///     Err(error) if error.is_retryable() => println!("later, perhaps: {error}"),
+///     Err(Error::Invalid(invalid)) => println!("mend {}: {}", invalid.field, invalid.rule),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -51,6 +66,17 @@ pub enum Error {
 }
 
 /// What came of trying each server, in the order in which they were tried.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// if let Err(roundsman::Error::Unreachable { tried }) = discovery.services().await {
+///     for attempt in tried.iter() {
+///         println!("{}: {}", attempt.server, attempt.reason);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempts(Arc<[Attempt]>);
 

@@ -31,6 +31,19 @@ use crate::{
 /// End it with [`Registration::graceful`] or [`Registration::close`], which deregister. Dropping the last handle only
 /// stops the background task: the instance stays registered until the server's visits find it gone, so that nothing has
 /// to wait in a destructor.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// use roundsman::NewInstance;
+///
+/// let me = discovery.register(NewInstance::new("order", "10.0.0.8:6060")?).await?;
+/// me.draining().await?;
+/// // … something that callers should not wait for …
+/// me.passing().await?;
+/// me.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Registration {
     kept: Arc<Kept>,
@@ -52,6 +65,21 @@ pub(crate) struct Kept {
 }
 
 /// How a registration stands, as far as its own process knows.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// use roundsman::{NewInstance, RegistrationState};
+///
+/// let me = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?)?;
+/// let mut state = me.state();
+/// while state.changed().await.is_ok() {
+///     if let RegistrationState::Lost { error, .. } = &*state.borrow_and_update() {
+///         println!("nobody finds us: {error}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub enum RegistrationState {
     /// Not registered yet; only after [`Discovery::register_in_background`].

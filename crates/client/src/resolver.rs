@@ -49,6 +49,21 @@ pub struct Resolver {
 ///
 /// Awaiting it returns as soon as there is something to answer lookups from.
 ///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// use std::time::Duration;
+/// use roundsman::Policy;
+///
+/// let products = discovery
+///     .resolver("product")
+///     .policy(Policy::PeakEwma)
+///     .prefer_zone("eu-1a")
+///     .timeout(Duration::from_secs(1))
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// [`Error::is_not_found`] at once for a service that nobody registered, unless
 /// [`Resolve::even_if_unknown`]; [`Error::Unreachable`], [`Error::Refused`] or [`Error::Deadline`] when no server answered
@@ -123,6 +138,16 @@ impl Resolver {
     }
 
     /// The same with what else is known about the list: whether it is stale, and how old.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let products = discovery.resolver("product").await?;
+    /// if products.snapshot().stale().is_some() {
+    ///     println!("no server confirms this list at the moment");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.feed.snapshot()

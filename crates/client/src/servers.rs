@@ -7,6 +7,14 @@ use roundsman_protocol::Invalid;
 /// The addresses of one or more discovery servers, each `HOST:PORT`.
 ///
 /// Made from `"a:5555"`, `"a:5555,b:5555"`, a socket address, or a list of any of these.
+///
+/// ```
+/// use roundsman::{Discovery, Servers};
+///
+/// let one = Servers::from("10.0.0.1:5555");
+/// assert_ne!(one, Servers::from("10.0.0.1:5555,10.0.0.2:5555"));
+/// let builder = Discovery::builder().servers(["10.0.0.1:5555", "discovery.shop.example:5555"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers(Vec<String>);
 

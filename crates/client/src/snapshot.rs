@@ -7,6 +7,17 @@ use tokio::time::Instant;
 
 /// The instances that a [`Resolver`](crate::Resolver) knew at one moment. Never changes; what comes later is
 /// another snapshot.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// let snapshot = discovery.resolver("product").await?.snapshot();
+/// match snapshot.stale() {
+///     None => println!("{} instances", snapshot.instances().len()),
+///     Some(age) => println!("{} instances as of {age:?} ago", snapshot.instances().len()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     instances: Arc<[Arc<Instance>]>,

@@ -5,6 +5,18 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use serde::Serialize;
 
 /// What came of all checks, as `/health` answers it in JSON.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use roundsman::Health;
+///
+/// let report = Health::new().check("shelf", async || Err("it is empty")).report().await;
+/// for (name, check) in &report.checks {
+///     println!("{name}: {:?}", check.error);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HealthReport {

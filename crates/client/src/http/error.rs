@@ -86,6 +86,17 @@ pub enum Error {
 }
 
 /// A try that failed.
+///
+/// ```no_run
+/// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+/// if let Err(error) = discovery.http("product").get("/").send().await {
+///     for failed in error.tries() {
+///         println!("{} at {}: {}", failed.instance.id, failed.instance.address, failed.detail);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Try {
@@ -113,6 +124,18 @@ impl Error {
     }
 
     /// Whether an instance may have received the request, and carried it out. `false` is certain.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let answer = discovery.http("product").post("/sale").send().await;
+    /// if let Err(error) = answer && error.maybe_sent() {
+    ///     if let Some(instance) = error.instance() {
+    ///         println!("ask {} at {} what became of the sale", instance.id, instance.address);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn maybe_sent(&self) -> bool {
         match self {

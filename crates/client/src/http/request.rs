@@ -138,6 +138,14 @@ impl Request {
 
     /// Goes to the instance for this key, as [`Resolver::pick_for`](crate::Resolver::pick_for) chooses it; a try after a
     /// failed one goes to any.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// // The same user finds the same instance, and its cache warm.
+    /// let answer = discovery.http("profile").get("/user/7").key("user-7").send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.plan.key = Some(key.as_ref().into());
         self
@@ -160,6 +168,21 @@ impl Request {
 
     /// Goes to none of these: for callers that were there already. With nobody else to ask that is
     /// [`Error::NobodyThere`].
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let product = discovery.http("product");
+    /// let mut asked = Vec::new();
+    /// // Every instance has a stock of its own: one that is sold out says nothing about the others.
+    /// while let Ok(answer) = product.put("/product/aaa").idempotent(false).avoiding(&asked).send().await {
+    ///     if answer.status().is_success() {
+    ///         break;
+    ///     }
+    ///     asked.push(answer.instance().id.clone());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn avoiding(mut self, instances: &[InstanceId]) -> Self {
         self.plan.avoiding = instances.to_vec();
         self
