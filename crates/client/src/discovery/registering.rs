@@ -1,0 +1,153 @@
+//! Instances: registered, renewed, drained and taken out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use roundsman_protocol::{InstanceId, instance::Registered};
+
+use super::Discovery;
+use crate::{error::Error, new_instance::NewInstance, registration::Registration};
+
+impl Discovery {
+    /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::NewInstance;
+    ///
+    /// let me = discovery.register(NewInstance::new("order", "10.0.0.8:6060")?.version("1.0.0")).await?;
+    /// println!("registered as {}", me.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call: nothing goes on in
+    /// the background then, and the caller decides. See [`Discovery::register_in_background`] for the other way.
+    pub async fn register(&self, instance: NewInstance) -> Result<Registration, Error> {
+        let registration = instance.into_registration()?;
+        let (registered, generation) = self.register_on(&registration).await;
+        registered?;
+        Ok(Registration::keep(self, registration, generation))
+    }
+
+    /// Registers an instance as soon as a server can be reached, and keeps it registered.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the instance breaks a rule.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), roundsman::Error> {
+    /// # use roundsman::{Discovery, NewInstance};
+    /// let discovery = Discovery::builder().servers("127.0.0.1:5555").connect_lazy()?;
+    /// let mut registration = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?)?;
+    /// // … serve …
+    /// registration.registered().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_in_background(&self, instance: NewInstance) -> Result<Registration, Error> {
+        Ok(Registration::keep(self, instance.into_registration()?, None))
+    }
+
+    /// Registers an instance and leaves it at that: nobody keeps it registered, nobody takes it out but its
+    /// failing checks or [`Discovery::deregister`]. For tools that register other programs.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::{Check, NewInstance};
+    ///
+    /// let database = NewInstance::new("database", "10.0.0.9:5432")?.check(Check::none()).into_registration()?;
+    /// let registered = discovery.register_once(&database).await?;
+    /// println!("{}", registered.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call.
+    pub async fn register_once(&self, registration: &roundsman_protocol::Registration) -> Result<Registered, Error> {
+        registration.validate()?;
+        // The id is made up here and not by the server, so that a registration sent again makes no second instance.
+        let mut registration = registration.clone();
+        registration.id.get_or_insert_with(|| InstanceId::random(&registration.name));
+        self.register_on(&registration).await.0
+    }
+
+    /// Registers, and tells on which connection this was tried last.
+    pub(crate) async fn register_on(
+        &self,
+        registration: &roundsman_protocol::Registration,
+    ) -> (Result<Registered, Error>, Option<u64>) {
+        let generation = AtomicU64::new(0);
+        let sent = self.call(self.inner.timeout, |connection, context| {
+            generation.store(connection.generation, Ordering::Relaxed);
+            let registration = registration.clone();
+            async move { connection.client.register(context, registration).await }
+        });
+        let result = sent.await;
+        let generation = generation.into_inner();
+        (result, (generation > 0).then_some(generation))
+    }
+
+    /// Takes an instance out for good.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// discovery.deregister(&"database-1".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id.
+    pub async fn deregister(&self, id: &InstanceId) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let id = id.clone();
+            async move { connection.client.deregister(context, id).await }
+        })
+        .await
+    }
+
+    /// "This instance is alive." [`Registration`] does this by itself; for those who keep an instance with a
+    /// ttl check alive in their own way.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// discovery.renew(&"night-job-1".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when the server does not know it,
+    /// or evicted it: register again.
+    pub async fn renew(&self, id: &InstanceId) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let id = id.clone();
+            async move { connection.client.renew(context, id).await }
+        })
+        .await
+    }
+
+    /// Stops (`on`) or resumes handing an instance out. It stays registered.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let id = "product-1".parse()?;
+    /// discovery.drain(&id, true).await?;
+    /// // … no new calls come; what has to be done to it is done …
+    /// discovery.drain(&id, false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id.
+    pub async fn drain(&self, id: &InstanceId, on: bool) -> Result<(), Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let id = id.clone();
+            async move { connection.client.drain(context, id, on).await }
+        })
+        .await
+    }
+}
