@@ -9,7 +9,7 @@ use roundsman::{
 
 use crate::{
     backend::{Backend, Manner, Service},
-    support::{client, eventually, instance, nowhere, server, soon},
+    support::{Network, State, client, eventually, instance, nowhere, server, soon},
 };
 
 #[tokio::test]
@@ -195,6 +195,41 @@ async fn goes_on_when_discovery_is_gone() {
     let error = soon(request.send()).await.unwrap_err();
     assert!(matches!(error, Error::Discovery(roundsman::Error::Unreachable { .. })), "{error}");
     assert!(!error.maybe_sent() && !error.is_not_found());
+}
+
+#[tokio::test]
+async fn many_first_calls_follow_the_service_once() {
+    let server = server().await;
+    let near = client(&server).await;
+    let service = Service::start(&near, &[Manner::Well, Manner::Well]).await;
+    let discovery = client(&server).await;
+    let calls = (0..50).map(|_| discovery.http("product").get("/").send());
+    for answer in soon(futures::future::join_all(calls)).await {
+        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(service.count(), 50);
+    eventually("one watch", async || near.status().await.unwrap().doors.watches == 1).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_list_is_waited_for_within_the_deadline() {
+    let server = server().await;
+    let network = Network::to(server.rpc_addr()).await;
+    let discovery = Discovery::connect(network.addr).await.unwrap();
+    let service = Service::start(&discovery, &[Manner::Well]).await;
+    network.become_(State::Frozen);
+    let request = discovery.http("product").timeout(Duration::from_millis(200)).get("/");
+    let error = soon(request.send()).await.unwrap_err();
+    assert!(matches!(&error, Error::Discovery(error) if error.is_retryable()) && !error.maybe_sent(), "{error}");
+    // One that is named needs no list.
+    let (id, port) = (service.registrations[0].id().clone(), service.backends[0].addr.port());
+    network.become_(State::Whole);
+    let known = client(&server).await.get("product").await.unwrap();
+    assert_eq!((&known.id, known.address.port()), (&id, port));
+    network.become_(State::Frozen);
+    assert_eq!(soon(discovery.http("product").get("/").to(&known).send()).await.unwrap().status(), StatusCode::OK);
+    server.stop().await;
 }
 
 #[test]

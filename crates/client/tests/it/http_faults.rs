@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use roundsman::{
-    Trouble,
+    Policy, Trouble,
     http::{Error, StatusCode},
 };
 use tokio::time::Instant;
@@ -219,5 +219,31 @@ async fn who_hangs_is_passed_over_soon() {
     }
     let asked = service.backends[0].seen().len();
     assert!(asked <= 5, "asked {asked} times");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_picks_learns_from_calls() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Well, Manner::Status(500), Manner::Well]).await;
+    let (product, resolver) = (discovery.http("product"), discovery.resolver("product").await.unwrap());
+    // In turn, so that it is asked however slow it is thought to be.
+    let product = product.policy(Policy::RoundRobin);
+    eventually("it is passed over", async || {
+        assert!(soon(product.get("/").send()).await.is_ok());
+        resolver.ejected().iter().any(|instance| instance.id.as_str() == "i1")
+    })
+    .await;
+    let asked = service.backends[1].seen().len();
+    assert!((5..=10).contains(&asked), "{asked}");
+    // What a caller is to blame for does not count.
+    let discovery = client(&server).await;
+    service.backends[1].behave(Manner::Status(404));
+    let (product, resolver) = (discovery.http("product"), discovery.resolver("product").await.unwrap());
+    for _ in 0..60 {
+        soon(product.clone().policy(Policy::RoundRobin).get("/").send()).await.unwrap();
+    }
+    assert!(resolver.ejected().is_empty());
     server.stop().await;
 }
