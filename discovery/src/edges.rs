@@ -152,7 +152,10 @@ impl Table {
 impl Tally {
     fn count(&self, lookups: u64, now: Timestamp) {
         self.lookups.fetch_add(lookups, Ordering::Relaxed);
-        self.last.store(now.as_millis(), Ordering::Relaxed);
+        // Many connections share it: what is so already need not be written again.
+        if self.last.load(Ordering::Relaxed) != now.as_millis() {
+            self.last.store(now.as_millis(), Ordering::Relaxed);
+        }
     }
 
     fn last(&self) -> Timestamp {

@@ -133,10 +133,11 @@ fn new_client() -> Result<reqwest::Client, Error> {
 // === impl Callee ===
 
 impl Callee {
-    /// Waits for the list, and makes sure that there is such a service.
+    /// Waits for the list, no longer than for any other question to a server, and makes sure that there is such a service.
     pub(crate) async fn ready(self: &Arc<Self>, discovery: &Discovery, deadline: Instant) -> Result<(), Error> {
+        let began = Instant::now();
+        let deadline = deadline.min(began + discovery.inner.timeout);
         if !self.feed.current().is_known() {
-            let began = Instant::now();
             let mut changes = self.feed.changes();
             let Ok(known) = timeout_at(deadline, changes.wait_for(|snapshot| snapshot.is_known())).await else {
                 return Err(resolver::late(discovery, began.elapsed()).into());
