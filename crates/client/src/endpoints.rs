@@ -28,7 +28,8 @@ use crate::{changes::Changes, resolver::Resolver, snapshot::Snapshot};
 /// ```no_run
 /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
 /// use tower::{balance::p2c::Balance, load::{CompleteOnResponse, PeakEwma}};
-/// # fn client(_: &roundsman::Instance) -> tower::util::BoxService<(), (), std::io::Error> { todo!() }
+/// # use tower::{service_fn, util::BoxService};
+/// # fn client(_: &roundsman::Instance) -> BoxService<(), (), std::io::Error> { BoxService::new(service_fn(|()| async { Ok(()) })) }
 /// use std::time::Duration;
 ///
 /// let products = discovery.resolver("product").await?;
