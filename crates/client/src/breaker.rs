@@ -1,8 +1,7 @@
 //! When calls to an instance are held back because too many of them failed: a pure machine, without clock and locks.
 //!
-//! Written here and not taken from a crate, because the breakers of failsafe, recloser and tower-resilience read the system's clock,
-//! which tests cannot pause, let every caller through at once when they half-open, and know nothing of the other
-//! instances, of which at most half may be ejected.
+//! Written here and not taken from a crate: the breakers of failsafe, recloser and tower-resilience read the system's clock,
+//! which paused time does not stop, and each stands alone, while at most half of a service's instances may be ejected.
 
 use std::time::Duration;
 
