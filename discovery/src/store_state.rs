@@ -23,6 +23,8 @@ impl StoreState {
             commits: 0,
             unwritten: 0,
             refills: 0,
+            damaged: 0,
+            repaired: 0,
         };
         Self { clock, status: Mutex::new(status) }
     }

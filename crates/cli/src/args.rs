@@ -148,6 +148,12 @@ pub(crate) struct RegisterArgs {
     /// Time that a visit may take [default: the server's, 1s]
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     pub(crate) timeout: Option<Duration>,
+    /// What the answer must carry, written `name: value`, so that another program at its address does not pass for it
+    #[arg(long, value_name = "FIELD", conflicts_with = "expect_body")]
+    pub(crate) expect_header: Option<String>,
+    /// A text that the body of the answer must have
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) expect_body: Option<String>,
     /// The instance's id [default: the name and ten random characters]
     #[arg(long, value_parser = InstanceId::try_new)]
     pub(crate) id: Option<InstanceId>,

@@ -144,6 +144,7 @@ impl Shared {
             evictions: count(&self.counters.evictions),
             reinstatements: count(&self.counters.reinstatements),
             unvisited: count(&self.counters.unvisited),
+            ..RoundsStatus::default()
         }
     }
 

@@ -37,7 +37,12 @@ impl Address {
         if port == 0 {
             return Err(Invalid::new("address", "the port must not be 0"));
         }
-        if matches!(&host, Host::Ip(ip) if ip.to_canonical().is_unspecified()) {
+        // `::ffff:10.0.0.7` and `10.0.0.7` are one place, and must be one address.
+        let host = match host {
+            Host::Ip(ip) => Host::Ip(ip.to_canonical()),
+            name @ Host::Name(_) => name,
+        };
+        if matches!(&host, Host::Ip(ip) if ip.is_unspecified()) {
             return Err(Invalid::new(
                 "address",
                 format!(
@@ -143,8 +148,9 @@ impl std::str::FromStr for Host {
                 && edge(label.as_bytes().last())
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        // A last label of digits alone is a mistyped IP address, which resolvers read in surprising ways.
-        let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        // A last label that is a number, decimal, octal or hexadecimal, is an IP address in disguise or mistyped:
+        // resolvers read it in surprising ways.
+        let numeric = text.rsplit('.').next().is_some_and(is_number);
         if text.len() > limits::MAX_HOST_LEN || numeric || !text.split('.').all(label) {
             return Err(Invalid::new(
                 "address",
@@ -152,6 +158,14 @@ impl std::str::FromStr for Host {
             ));
         }
         Ok(Self::Name(Arc::from(text.to_ascii_lowercase())))
+    }
+}
+
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => label.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 
@@ -173,6 +187,7 @@ mod tests {
         for text in ["10.0.0.7:7070", "[::1]:80", "product:7070", "a.b-c.example:1"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
+        assert_eq!("[::ffff:127.0.0.1]:80".parse::<Address>().unwrap().to_string(), "127.0.0.1:80");
         assert_eq!("PRODUCT:1".parse::<Address>().unwrap().to_string(), "product:1");
     }
 
@@ -194,6 +209,10 @@ mod tests {
             "a b:1",
             "[::1:80",
             "127.1:80",
+            "2852039166:80",
+            "0251.0376.0251.0376:80",
+            "0xa9fea9fe:80",
+            "0xa9.0xfe.0xa9.0xfe:80",
         ] {
             assert_eq!(text.parse::<Address>().unwrap_err().field, "address", "{text:?}");
         }

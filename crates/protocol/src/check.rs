@@ -27,6 +27,20 @@ pub struct Check {
     /// Longest silence of a `ttl` instance.
     #[serde(with = "time::duration::option")]
     pub ttl: Option<Duration>,
+    /// What a 2xx must carry besides (`http` and `https`), so that another program that took over the address does not
+    /// pass for this instance.
+    pub expect: Option<Arc<Expect>>,
+}
+
+/// What tells an instance's own answer from that of another program at its address. Append only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expect {
+    /// A header field, written `name: value`: the name in any case, the value exactly, alone or as one of several
+    /// that are separated by commas.
+    Header(Box<str>),
+    /// A text that stands somewhere in the first 4 KiB of the body.
+    Body(Box<str>),
 }
 
 /// The kinds of check. Append only.
@@ -112,6 +126,15 @@ impl Check {
             }
             within(field, value, &range)?;
         }
+        if let Some(expect) = &self.expect {
+            if self.path().is_none() {
+                return Err(Invalid::new("check.expect", format!("a {} check has no answer to look at", self.kind)));
+            }
+            expect.validate()?;
+        }
+        if let (Some(interval), Some(timeout)) = (self.interval, self.timeout) {
+            fits(timeout, interval)?;
+        }
         match (self.kind, self.ttl) {
             (CheckKind::Ttl, Some(ttl)) => within("check.ttl", ttl, &limits::TTL),
             (CheckKind::Ttl, None) => Err(Invalid::new("check.ttl", "a ttl check needs a ttl, such as 30s")),
@@ -120,18 +143,30 @@ impl Check {
         }
     }
 
-    /// Fills in what the registration left open, so that everyone sees how the instance is visited.
-    #[must_use]
-    pub fn or_defaults(mut self, interval: Duration, timeout: Duration) -> Self {
+    /// Fills in what the registration left open, so that everyone sees how the instance is visited. A default never
+    /// makes a visit longer than the interval; a timeout that the instance named itself must fit.
+    ///
+    /// # Errors
+    /// When the timeout that it names is longer than the interval that it gets.
+    pub fn or_defaults(mut self, interval: Duration, timeout: Duration) -> Result<Self, Invalid> {
         if matches!(self.kind, CheckKind::Http | CheckKind::Https | CheckKind::Tcp) {
-            self.interval.get_or_insert(interval);
-            self.timeout.get_or_insert(timeout);
+            let interval = *self.interval.get_or_insert(interval);
+            fits(*self.timeout.get_or_insert(timeout.min(interval)), interval)?;
         }
         if self.path.is_none() {
             self.path = self.path().map(Arc::from);
         }
-        self
+        Ok(self)
     }
+}
+
+/// A visit that may last longer than the interval would still be under way when the next one is due.
+fn fits(timeout: Duration, interval: Duration) -> Result<(), Invalid> {
+    if timeout <= interval {
+        return Ok(());
+    }
+    let (timeout, interval) = (time::display(timeout), time::display(interval));
+    Err(Invalid::new("check.timeout", format!("must not be longer than the interval ({interval}), got {timeout}")))
 }
 
 fn validate_path(path: &str) -> Result<(), Invalid> {
@@ -155,6 +190,52 @@ fn within(field: &str, value: Duration, range: &RangeInclusive<Duration>) -> Res
     }
     let (low, high) = (time::display(*range.start()), time::display(*range.end()));
     Err(Invalid::new(field, format!("must be between {low} and {high}, got {}", time::display(value))))
+}
+
+// === impl Expect ===
+
+impl Expect {
+    /// A header field that the answer must carry.
+    #[must_use]
+    pub fn header(name: &str, value: &str) -> Self {
+        Self::Header(format!("{name}: {value}").into())
+    }
+
+    /// A text that the answer's body must have.
+    #[must_use]
+    pub fn body(text: &str) -> Self {
+        Self::Body(text.into())
+    }
+
+    /// Name and value of the header field, when it is one.
+    #[must_use]
+    pub fn as_header(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Header(field) => field.split_once(':').map(|(name, value)| (name.trim(), value.trim())),
+            Self::Body(_) => None,
+        }
+    }
+
+    fn validate(&self) -> Result<(), Invalid> {
+        let text = match self {
+            Self::Header(text) | Self::Body(text) => text,
+        };
+        if text.is_empty() || text.len() > limits::MAX_EXPECT_LEN || text.chars().any(char::is_control) {
+            let rule = format!("must be 1 to {} bytes without control characters", limits::MAX_EXPECT_LEN);
+            return Err(Invalid::new("check.expect", rule));
+        }
+        let token = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        match (self, self.as_header()) {
+            (Self::Body(_), _) => Ok(()),
+            (Self::Header(_), Some((name, value))) if token(name) && !value.is_empty() && !value.contains(',') => {
+                Ok(())
+            }
+            (Self::Header(text), _) => {
+                let rule = format!("a header must be written `name: value`, without commas, got {}", quoted(text));
+                Err(Invalid::new("check.expect", rule))
+            }
+        }
+    }
 }
 
 // === impl CheckKind ===
@@ -189,6 +270,15 @@ mod tests {
         with(Check { interval: Some(Duration::ZERO), ..Check::tcp() }, "check.interval");
         with(Check { timeout: Some(Duration::from_secs(61)), ..Check::tcp() }, "check.timeout");
         with(Check { interval: Some(Duration::from_secs(5)), ..Check::none() }, "check.interval");
+        let slow =
+            Check { interval: Some(Duration::from_secs(1)), timeout: Some(Duration::from_secs(2)), ..Check::tcp() };
+        with(slow, "check.timeout");
+        let expecting = |expect, check| Check { expect: Some(Arc::new(expect)), ..check };
+        with(expecting(Expect::body("x"), Check::tcp()), "check.expect");
+        for bad in ["", "no-colon", ": value", "name:", "a b: c", "name: a, b", "name: a\r\nb: c"] {
+            with(expecting(Expect::Header(bad.into()), Check::default()), "check.expect");
+        }
+        expecting(Expect::header("X-Instance", "product-1"), Check::default()).validate().unwrap();
         for good in
             [Check::default(), Check::https("/"), Check::tcp(), Check::none(), Check::ttl(Duration::from_secs(86_400))]
         {
@@ -197,7 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn defaults_never_make_a_visit_longer_than_the_interval() {
+        let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
+        let hasty = Check { interval: Some(Duration::from_millis(300)), ..Check::default() };
+        assert_eq!(hasty.or_defaults(interval, timeout).unwrap().timeout, Some(Duration::from_millis(300)));
+        let patient = Check { timeout: Some(Duration::from_secs(6)), ..Check::default() };
+        assert_eq!(patient.or_defaults(interval, timeout).unwrap_err().field, "check.timeout");
+    }
+
+    #[test]
     fn reads_from_json_as_people_write_it() {
+        let check: Check = serde_json::from_str(r#"{"expect":{"header":"x-instance: product-1"}}"#).unwrap();
+        assert_eq!(check.expect.unwrap().as_header(), Some(("x-instance", "product-1")));
         let check: Check = serde_json::from_str(r#"{"kind":"ttl","ttl":"30s"}"#).unwrap();
         assert_eq!(check, Check::ttl(Duration::from_secs(30)));
         let check: Check = serde_json::from_str("{}").unwrap();

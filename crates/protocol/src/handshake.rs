@@ -7,8 +7,9 @@ use crate::{
     name::{Namespace, ServiceName},
 };
 
-/// The version of the protocol behind the handshake.
-pub const VERSION: u32 = 1;
+/// The version of the protocol behind the handshake. JSON of version 1 is still understood: a field that is absent there
+/// has a default, where postcard would read the next one in its place.
+pub const VERSION: u32 = 2;
 
 /// The largest handshake frame; anything longer is no handshake.
 pub const MAX_BYTES: usize = 4 * 1_024;
@@ -18,8 +19,7 @@ pub const MAX_BYTES: usize = 4 * 1_024;
 pub struct Hello {
     /// The protocol's version, [`VERSION`].
     pub roundsman: u32,
-    /// How the frames that follow are written.
-    #[serde(default)]
+    /// How the frames that follow are written. Never left out: who writes JSON by hand must not get postcard.
     pub codec: Codec,
     /// Which service is calling, if any.
     #[serde(default)]
@@ -67,13 +67,12 @@ impl Hello {
                 "the first frame must be a handshake such as {{\"roundsman\":{VERSION},\"codec\":\"json\"}}: {error}"
             )
         })?;
-        if hello.roundsman != VERSION {
-            return Err(format!(
-                "this server speaks version {VERSION} of the protocol, the client version {}",
-                hello.roundsman
-            ));
+        match (hello.roundsman, hello.codec) {
+            (VERSION, _) | (1, Codec::Json) => Ok(hello),
+            (other, _) => Err(format!(
+                "this server speaks version {VERSION} of the protocol, the client version {other}: use the same release on both sides"
+            )),
         }
-        Ok(hello)
     }
 }
 
@@ -99,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_shortest_greeting_is_enough() {
-        let hello = Hello::read(br#"{"roundsman":1}"#).unwrap();
+        let hello = Hello::read(br#"{"roundsman":2,"codec":"postcard"}"#).unwrap();
         assert_eq!(hello, Hello::new(Codec::Postcard, Namespace::default(), None));
         let hello = Hello::read(br#"{"roundsman":1,"codec":"json","service":"order","namespace":"shop","token":null}"#)
             .unwrap();
@@ -109,7 +108,10 @@ mod tests {
     #[test]
     fn a_mismatch_is_a_sentence() {
         assert!(Hello::read(b"GET / HTTP/1.1").unwrap_err().contains("must be a handshake"));
-        assert!(Hello::read(br#"{"roundsman":2}"#).unwrap_err().contains("version 1"));
+        assert!(Hello::read(br#"{"roundsman":2}"#).unwrap_err().contains("missing field `codec`"));
+        for other in [r#"{"roundsman":3,"codec":"json"}"#, r#"{"roundsman":1,"codec":"postcard"}"#] {
+            assert!(Hello::read(other.as_bytes()).unwrap_err().contains("version 2"), "{other}");
+        }
         assert!(Hello::read(br#"{"roundsman":1,"codec":"xml"}"#).unwrap_err().contains("xml"));
         assert!(Hello::read(br#"{"roundsman":1,"namespace":"a b"}"#).unwrap_err().contains("namespace"));
         let refusal = serde_json::to_string(&Welcome::refuse("no")).unwrap();

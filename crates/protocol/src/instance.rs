@@ -162,16 +162,18 @@ impl Registration {
             let (low, high) = (limits::WEIGHT.start(), limits::WEIGHT.end());
             return Err(Invalid::new("weight", format!("must be between {low} and {high}, got {}", self.weight)));
         }
-        if self.tags.len() > limits::MAX_TAGS {
-            return Err(Invalid::new("tags", format!("at most {} tags, got {}", limits::MAX_TAGS, self.tags.len())));
-        }
-        let labels = self.tags.iter().map(|tag| ("tags", tag));
-        let labels = labels.chain(self.zone.iter().map(|zone| ("zone", zone)));
-        for (field, label) in labels.chain(self.version.iter().map(|version| ("version", version))) {
-            validate_label(field, label)?;
-        }
+        validate_labels(&self.tags, self.zone.as_deref(), self.version.as_deref())?;
         validate_meta(&self.meta)
     }
+}
+
+pub(crate) fn validate_labels(tags: &[Box<str>], zone: Option<&str>, version: Option<&str>) -> Result<(), Invalid> {
+    if tags.len() > limits::MAX_TAGS {
+        return Err(Invalid::new("tags", format!("at most {} tags, got {}", limits::MAX_TAGS, tags.len())));
+    }
+    let tags = tags.iter().map(|tag| ("tags", &**tag));
+    let rest = [zone.map(|zone| ("zone", zone)), version.map(|version| ("version", version))];
+    tags.chain(rest.into_iter().flatten()).try_for_each(|(field, label)| validate_label(field, label))
 }
 
 fn validate_label(field: &str, label: &str) -> Result<(), Invalid> {
@@ -184,7 +186,7 @@ fn validate_label(field: &str, label: &str) -> Result<(), Invalid> {
     ))
 }
 
-fn validate_meta(meta: &Meta) -> Result<(), Invalid> {
+pub(crate) fn validate_meta(meta: &Meta) -> Result<(), Invalid> {
     if meta.len() > limits::MAX_META_ENTRIES {
         return Err(Invalid::new("meta", format!("at most {} entries, got {}", limits::MAX_META_ENTRIES, meta.len())));
     }

@@ -22,7 +22,7 @@ pub mod time;
 pub mod wire;
 
 pub use address::{Address, Host};
-pub use check::{Check, CheckKind};
+pub use check::{Check, CheckKind, Expect};
 pub use codec::Codec;
 pub use error::{DiscoveryError, Invalid};
 pub use graph::{Callee, Edge, Graph};

@@ -10,6 +10,8 @@ pub const MAX_ID_LEN: usize = 128;
 pub const MAX_HOST_LEN: usize = 253;
 /// Longest path of a check.
 pub const MAX_PATH_LEN: usize = 1_024;
+/// Longest text that a check expects of an answer.
+pub const MAX_EXPECT_LEN: usize = 256;
 /// Most metadata entries of an instance.
 pub const MAX_META_ENTRIES: usize = 64;
 /// Most bytes of all metadata keys and values of an instance.

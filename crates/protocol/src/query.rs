@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Invalid,
-    instance::{Instance, InstanceStatus},
+    instance::{Instance, InstanceStatus, validate_labels, validate_meta},
     limits,
     meta::Meta,
     name::{InstanceId, ServiceName},
@@ -131,18 +131,35 @@ impl Query {
         Self { scope, ..self }
     }
 
-    /// Checks the limits.
+    /// Checks the limits: no query may ask for more than an instance can have.
     ///
     /// # Errors
-    /// When it names more than [`limits::MAX_QUERY_SERVICES`] services.
+    /// The first field that breaks its rule.
     pub fn validate(&self) -> Result<(), Invalid> {
         if self.services.len() > limits::MAX_QUERY_SERVICES {
-            return Err(Invalid::new(
-                "services",
-                format!("at most {}, got {}", limits::MAX_QUERY_SERVICES, self.services.len()),
-            ));
+            let rule = format!("at most {}, got {}", limits::MAX_QUERY_SERVICES, self.services.len());
+            return Err(Invalid::new("services", rule));
         }
-        Ok(())
+        validate_labels(&self.tags, self.zone.as_deref(), self.version.as_deref())?;
+        validate_meta(&self.meta)
+    }
+
+    /// The same query in the one form that all queries of its meaning have: names and tags in order, none twice.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        self.services.sort_unstable();
+        self.services.dedup();
+        self.tags.sort_unstable();
+        self.tags.dedup();
+        self
+    }
+
+    /// The bytes that it takes in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = self.tags.iter().map(|tag| tag.len() + size_of::<Box<str>>());
+        let services = self.services.iter().map(|name| name.as_str().len() + 2 * size_of::<ServiceName>());
+        size_of::<Self>() + texts.chain(services).sum::<usize>() + self.meta.bytes()
     }
 
     /// Whether the query is about this service.

@@ -32,6 +32,8 @@ pub struct Status {
     pub brake: BrakeStatus,
     /// The doors.
     pub doors: DoorsStatus,
+    /// The memory that callers take.
+    pub memory: MemoryStatus,
     /// Services by namespace. Over RPC only the caller's namespace.
     pub namespaces: Vec<NamespaceStatus>,
     /// The latest flips of all instances shown, newest first.
@@ -59,6 +61,10 @@ pub struct StoreStatus {
     pub unwritten: u64,
     /// How often a store that came back empty was filled again.
     pub refills: u64,
+    /// Records that could not be read at the start and were put aside.
+    pub damaged: u64,
+    /// Records that were missing in the store, or there again after their removal, and were set right.
+    pub repaired: u64,
 }
 
 /// The rounds.
@@ -89,8 +95,54 @@ pub struct RoundsStatus {
     pub evictions: u64,
     /// Reinstatements since the start.
     pub reinstatements: u64,
-    /// Stored instances that were not visited yet since the start; evictions wait for them.
+    /// Stored instances that were not visited yet since the start; evictions for silence wait for them.
     pub unvisited: u64,
+    /// Visits that wait for their turn.
+    pub queued: u64,
+    /// Whether this server itself lagged.
+    pub lag: LagStatus,
+    /// Host names of instances.
+    pub names: NamesStatus,
+}
+
+/// How late this server was in doing what was due: because it was stopped, starved of CPU time, or busy. What it did not
+/// hear in that time counts for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LagStatus {
+    /// The longest lag of the last minute.
+    #[serde(with = "time::duration")]
+    pub recent: Duration,
+    /// The longest lag since the start.
+    #[serde(with = "time::duration")]
+    pub worst: Duration,
+    /// When a lag last made timeouts void.
+    pub last: Option<Timestamp>,
+    /// Timeouts and expiries of a ttl that were void.
+    pub voided: u64,
+}
+
+/// The host names under which instances are registered, and what is known of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamesStatus {
+    /// Names whose addresses are known.
+    pub known: u64,
+    /// Of these: names whose last known addresses are used on, because no name server answers.
+    pub stale: u64,
+    /// Questions to name servers since the start.
+    pub asked: u64,
+    /// Of these: without an answer.
+    pub unanswered: u64,
+}
+
+/// What callers make this server keep in memory, as far as it is accounted for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// The most that it may be, in bytes: `--max-memory`.
+    pub limit: u64,
+    /// How much it is.
+    pub used: u64,
+    /// Requests that were refused because of it.
+    pub refused: u64,
 }
 
 /// The brake.

@@ -65,9 +65,9 @@ async fn garbage_instead_of_a_handshake_is_refused_with_a_sentence() {
     metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"handshake-garbage\"}", 1.0).await;
 
     for (hello, sentence) in [
-        (json!({"roundsman": 9}), "version 1"),
+        (json!({"roundsman": 9, "codec": "json"}), "version 2"),
         (json!({"roundsman": 1, "codec": "xml"}), "xml"),
-        (json!({"roundsman": 1, "namespace": "a b"}), "namespace"),
+        (json!({"roundsman": 1, "codec": "json", "namespace": "a b"}), "namespace"),
         (json!([]), "must be a handshake"),
     ] {
         let mut raw = Raw::silent(&server).await;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use roundsman::{Check, DiscoveryError, Error, Query, Scope, protocol::Registration};
+use roundsman::{
+    Check, DiscoveryError, Error, Query, Scope,
+    protocol::{Expect, Registration},
+};
 
 use crate::{
     args::{Output, RegisterArgs},
@@ -26,12 +29,15 @@ pub(crate) async fn run(args: RegisterArgs) -> Result<(), Failure> {
 }
 
 fn split(args: RegisterArgs) -> (crate::args::ClientArgs, Registration) {
+    let header = args.expect_header.map(|field| Expect::Header(field.into()));
+    let expect = header.or_else(|| args.expect_body.map(|text| Expect::Body(text.into())));
     let check = Check {
         kind: args.check,
         path: args.health.map(Arc::from),
         interval: args.interval,
         timeout: args.timeout,
         ttl: args.ttl,
+        expect: expect.map(Arc::new),
     };
     let registration = Registration {
         id: args.id,

@@ -29,7 +29,7 @@ pub(crate) fn record(service: &str, n: u32) -> Record {
 pub(crate) fn record_in(namespace: &Namespace, service: &str, n: u32) -> Record {
     let address = format!("10.{}.{}.{}:7070", n >> 16 & 255, n >> 8 & 255, n & 255);
     let registration = Registration {
-        check: Check::http("/health").or_defaults(Duration::from_secs(5), Duration::from_secs(1)),
+        check: Check::http("/health").or_defaults(Duration::from_secs(5), Duration::from_secs(1)).unwrap(),
         ..Registration::new(service.parse().unwrap(), address.parse().unwrap())
     };
     let key = Key { namespace: namespace.clone(), id: format!("{service}-{n}").parse().unwrap() };

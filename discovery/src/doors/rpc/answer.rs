@@ -129,11 +129,12 @@ impl Caller {
     async fn register(self, mut registration: Registration) -> (DiscoveryResponse, Option<InstanceId>) {
         let config = &self.context.config;
         let checked = registration.validate().and_then(|()| self.permitted(&registration));
-        if let Err(invalid) = checked {
-            return (DiscoveryResponse::Register(Err(invalid.into())), None);
+        let check = std::mem::take(&mut registration.check);
+        match checked.and_then(|()| check.or_defaults(config.interval, config.timeout)) {
+            Ok(check) => registration.check = check,
+            Err(invalid) => return (DiscoveryResponse::Register(Err(invalid.into())), None),
         }
         registration.name = self.context.registry.shared_name(&self.namespace, registration.name);
-        registration.check = registration.check.or_defaults(config.interval, config.timeout);
         let result = self.context.writer.register(self.namespace.clone(), registration).await;
         let id = result.as_ref().ok().map(|registered| registered.id.clone());
         (DiscoveryResponse::Register(result), id)
