@@ -51,8 +51,14 @@ pub struct Config {
     pub max_watches: usize,
     /// Instances, those on probation included.
     pub max_instances: usize,
+    /// Instances in one namespace, those on probation included.
+    pub max_instances_per_namespace: usize,
+    /// Instances that one RPC connection has registered and that are still there.
+    pub max_instances_per_connection: usize,
     /// Namespaces that have an instance.
     pub max_namespaces: usize,
+    /// Bytes that what is registered and what callers make the server keep may take; `None`: half of what there is.
+    pub max_memory: Option<u64>,
     /// Edges of the graph of who calls whom.
     pub max_edges: usize,
     /// Changes that wait for the writer.
@@ -81,16 +87,19 @@ impl Default for Config {
             brake_limit: Duration::from_secs(120),
             drain_deadline: Duration::from_secs(10),
             allow_targets: Vec::new(),
-            max_connections: 8_192,
+            max_connections: 16_384,
             max_http_connections: 512,
             max_frame: limits::MAX_FRAME_BYTES,
             max_in_flight: 1_024,
             max_watches: 20_000,
             max_instances: 200_000,
+            max_instances_per_namespace: 150_000,
+            max_instances_per_connection: 20_000,
             max_namespaces: 1_000,
+            max_memory: None,
             max_edges: 20_000,
             max_queue: 8_192,
-            max_visits: 512,
+            max_visits: 10_000,
             max_kept: 100_000,
             ready_file: None,
             log_format: LogFormat::Human,
@@ -128,6 +137,8 @@ impl std::fmt::Display for Config {
             ("max-in-flight", self.max_in_flight),
             ("max-watches", self.max_watches),
             ("max-instances", self.max_instances),
+            ("max-instances-per-namespace", self.max_instances_per_namespace),
+            ("max-instances-per-connection", self.max_instances_per_connection),
             ("max-namespaces", self.max_namespaces),
             ("max-edges", self.max_edges),
             ("max-queue", self.max_queue),
@@ -136,6 +147,9 @@ impl std::fmt::Display for Config {
         ];
         for (name, number) in numbers {
             writeln!(f, "{name} = {number}")?;
+        }
+        if let Some(bytes) = self.max_memory {
+            writeln!(f, "max-memory = {bytes}")?;
         }
         Ok(())
     }

@@ -10,7 +10,16 @@ use roundsman_protocol::{Clock, Timestamp};
 use roundsman_registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::{config::Config, edges::Edges, metrics::Meters, store_state::StoreState, writer::Writer};
+use crate::{
+    config::Config,
+    doors::rpc::Encodings,
+    edges::Edges,
+    memory::{Budget, Division},
+    metrics::Meters,
+    offload::Offload,
+    store_state::StoreState,
+    writer::Writer,
+};
 
 /// What the doors share: snapshots to read, and the writer to ask for changes.
 #[derive(Debug)]
@@ -30,6 +39,12 @@ pub(crate) struct Context {
     pub(crate) targets: TargetPolicy,
     /// One permit per RPC connection.
     pub(crate) permits: Arc<Semaphore>,
+    /// How the memory that the server may take is divided.
+    pub(crate) memory: Division,
+    /// What callers make the server keep of it.
+    pub(crate) budget: Arc<Budget>,
+    /// Long answers of the RPC door.
+    pub(crate) encodings: Encodings,
     /// The addresses that the doors are bound to, once they are.
     pub(crate) bound: OnceLock<Bound>,
     ready: AtomicBool,
@@ -53,16 +68,20 @@ pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) store_state: Arc<StoreState>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) memory: Division,
+    pub(crate) offload: Offload,
 }
 
 // === impl Context ===
 
 impl Context {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, clock, server, registry, rounds, writer, store_state, meters } = parts;
+        let Parts { config, clock, server, registry, rounds, writer, store_state, meters, memory, offload } = parts;
         let permits = Arc::new(Semaphore::new(config.max_connections));
         let edges = Edges::new(config.max_edges, clock.clone(), meters.unrecorded_edges.clone());
         let (started_at, targets) = (clock.now(), crate::server::policy(&config));
+        let budget = Budget::new(memory.callers);
+        let encodings = Encodings::new(offload, Arc::clone(&budget));
         let (bound, ready) = (OnceLock::new(), AtomicBool::new(false));
         Arc::new(Self {
             config,
@@ -77,6 +96,9 @@ impl Context {
             edges,
             targets,
             permits,
+            memory,
+            budget,
+            encodings,
             bound,
             ready,
         })

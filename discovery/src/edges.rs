@@ -18,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use roundsman_protocol::{Callee, Clock, Edge, Graph, Namespace, ServiceName, Timestamp};
 
 use self::tracker::Follower;
-pub(crate) use self::tracker::Tracker;
+pub(crate) use self::tracker::{Tracker, Watching};
 
 /// An edge that was not used for so long may make room for another. Longer than any watch waits, so that what is watched stays.
 const FORGET_AFTER: Duration = Duration::from_secs(600);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use roundsman_health::{Rounds, Settings, TargetPolicy};
 use roundsman_protocol::Clock;
-use roundsman_registry::{Limits, Registry};
+use roundsman_registry::{Limits, Registry, registry::LOG_CAPACITY};
 use roundsman_store::{Position, Snapshot, Store};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -15,13 +15,17 @@ use crate::{
     doors::{http, rpc},
     error::ServeError,
     files, follower, loading,
+    memory::Division,
     metrics::Meters,
+    offload::Offload,
     store_state::StoreState,
     writer::{Inputs, Task, Writer},
 };
 
 /// How many observations may wait for the writer before visits wait.
 const OBSERVATIONS: usize = 8_192;
+/// How often what nobody needs any more is given back.
+const UPKEEP: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many changes of other servers may wait for the writer.
 const FOREIGN: usize = 1_024;
 
@@ -56,7 +60,9 @@ impl Server {
         let bound = Bound { rpc: local(&rpc_listener)?, http: local(&http_listener)? };
         let name = server_name();
         let store = config.store.open(config.probation, &name);
-        let (context, inputs, foreign) = assemble(config, name, store.as_ref());
+        let offload = Offload::start();
+        let offload = offload.map_err(|source| ServeError::System { what: "cannot start a thread", source })?;
+        let (context, inputs, foreign) = assemble(config, name, store.as_ref(), offload);
         context.bound.get_or_init(|| bound);
         let (mut parts, stops) = (JoinSet::new(), Stops::default());
         let door = http::serve(http_listener, Arc::clone(&context), stops.http.clone());
@@ -82,6 +88,11 @@ impl Server {
         parts.spawn(async move {
             door.await;
             "RPC door"
+        });
+        let upkeep = stops.followers.clone().run_until_cancelled_owned(upkeep(Arc::clone(&context)));
+        parts.spawn(async move {
+            upkeep.await;
+            "upkeep"
         });
         context.set_ready(true);
         tracing::info!(rpc.addr = %bound.rpc, http.addr = %bound.http, store = %context.config.store, server = context.server, "serving");
@@ -114,6 +125,7 @@ impl Server {
         self.context.rounds.clone().stop().await;
         self.stops.followers.cancel();
         self.ended("follower").await;
+        self.ended("upkeep").await;
         self.stops.writer.cancel();
         self.ended("writer").await;
         self.stops.http.cancel();
@@ -136,21 +148,25 @@ fn assemble(
     config: Config,
     server: String,
     store: &dyn Store,
+    offload: Offload,
 ) -> (Arc<Context>, Inputs, mpsc::Sender<roundsman_store::Foreign>) {
     let clock = Clock::system();
     let meters = Meters::new();
-    let registry = Arc::new(Registry::new(fastrand::u64(1..1 << 53)));
+    let memory = Division::of(config.max_memory);
+    let registry = Arc::new(Registry::with_logs(fastrand::u64(1..1 << 53), LOG_CAPACITY, memory.logs));
     let store_state = Arc::new(StoreState::new(store.describe(), clock.clone()));
     let (writer, requests) = Writer::new(config.max_queue);
     let (observe, observations) = mpsc::channel(OBSERVATIONS);
     let (foreign_sender, foreign) = mpsc::channel(FOREIGN);
     let rounds = Rounds::start(settings(&config), clock.clone(), observe, Arc::clone(&meters) as Arc<_>);
-    let context = Context::new(Parts { config, clock, server, registry, rounds, writer, store_state, meters });
+    let parts = Parts { config, clock, server, registry, rounds, writer, store_state, meters, memory, offload };
+    let context = Context::new(parts);
     (context, Inputs { requests, observations, foreign }, foreign_sender)
 }
 
 fn settings(config: &Config) -> Settings {
-    let taken = config.max_connections + config.max_http_connections + config.max_visits;
+    let taken = config.max_connections + config.max_http_connections;
+    let shares = files::shares(config.max_kept, config.max_visits, taken);
     Settings {
         interval: config.interval,
         timeout: config.timeout,
@@ -158,8 +174,8 @@ fn settings(config: &Config) -> Settings {
         probation: config.probation,
         start_deadline: config.start_deadline,
         brake_limit: config.brake_limit,
-        max_visits: config.max_visits,
-        max_kept: files::budget(config.max_kept, taken),
+        max_visits: shares.visits,
+        max_kept: shares.kept,
         targets: policy(config),
         user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
     }
@@ -184,6 +200,14 @@ fn take_in(context: &Context, snapshot: Snapshot) -> Position {
     snapshot.position
 }
 
+/// Gives back what nobody needs any more.
+async fn upkeep(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        context.encodings.tidy();
+    }
+}
+
 fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
     Task {
         registry: Arc::clone(&context.registry),
@@ -192,7 +216,12 @@ fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
         clock: context.clock.clone(),
         meters: Arc::clone(&context.meters),
         state: Arc::clone(&context.store_state),
-        limits: Limits { max_instances: context.config.max_instances, max_namespaces: context.config.max_namespaces },
+        limits: Limits {
+            max_instances: context.config.max_instances,
+            max_instances_per_namespace: context.config.max_instances_per_namespace,
+            max_namespaces: context.config.max_namespaces,
+            max_bytes: context.memory.instances,
+        },
         unwritten: std::collections::HashMap::new(),
         refuse_until: None,
     }

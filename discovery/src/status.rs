@@ -23,7 +23,7 @@ pub(crate) fn status(context: &Context, only: Option<&Namespace>) -> Status {
             calls: context.meters.call_count(),
             watches: u64::try_from(context.registry.watches()).unwrap_or(u64::MAX),
         },
-        memory: roundsman_protocol::status::MemoryStatus::default(),
+        memory: context.budget.status(context.memory.limit, context.registry.bytes()),
         namespaces: context.registry.overview(only),
         recent: context.registry.recent(only),
         replicas: Vec::new(),

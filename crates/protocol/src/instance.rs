@@ -152,6 +152,12 @@ impl Registration {
         }
     }
 
+    /// The bytes that its instance will take in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        bytes(&self.tags, &self.meta, [&self.zone, &self.version])
+    }
+
     /// Checks what the types alone do not: the check, sizes and counts.
     ///
     /// # Errors
@@ -165,6 +171,13 @@ impl Registration {
         validate_labels(&self.tags, self.zone.as_deref(), self.version.as_deref())?;
         validate_meta(&self.meta)
     }
+}
+
+/// What an instance with these texts takes in memory, about.
+fn bytes(tags: &[Box<str>], meta: &Meta, labels: [&Option<Box<str>>; 2]) -> usize {
+    let tags: usize = tags.iter().map(|tag| tag.len() + size_of::<Box<str>>()).sum();
+    let entries = meta.len() * 2 * size_of::<Box<str>>() + meta.bytes();
+    size_of::<Instance>() + tags + entries + labels.into_iter().flatten().map(|text| text.len()).sum::<usize>()
 }
 
 pub(crate) fn validate_labels(tags: &[Box<str>], zone: Option<&str>, version: Option<&str>) -> Result<(), Invalid> {
@@ -200,6 +213,16 @@ pub(crate) fn validate_meta(meta: &Meta) -> Result<(), Invalid> {
         return Err(Invalid::new("meta", "keys must not be empty nor have control characters"));
     }
     Ok(())
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// The bytes that it takes in memory, about; texts that instances share are not counted.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        bytes(&self.tags, &self.meta, [&self.zone, &self.version])
+    }
 }
 
 // === impl InstanceStatus ===

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap}
 /// Metadata: keys and values, sorted by key.
 ///
 /// A sorted list, because a tree map costs half a kilobyte for two entries, and registries hold many instances.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Meta(Box<[(Box<str>, Box<str>)]>);
 
 impl Meta {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Which instances a list or a watch is about. The empty query means all that are handed out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
     /// These services; all of the namespace when empty.
@@ -33,7 +33,7 @@ pub struct Query {
 }
 
 /// Which statuses a query includes. Append only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// What is handed out: passing and suspect.
@@ -171,8 +171,13 @@ impl Query {
     /// Whether the query matches the instance.
     #[must_use]
     pub fn matches(&self, instance: &Instance) -> bool {
+        self.names(&instance.name) && self.describes(instance)
+    }
+
+    /// Whether the query matches the instance, whatever its service.
+    #[must_use]
+    pub fn describes(&self, instance: &Instance) -> bool {
         self.scope.includes(instance.status)
-            && self.names(&instance.name)
             && self.tags.iter().all(|tag| instance.tags.contains(tag))
             && self.meta.iter().all(|(key, value)| instance.meta.get(key) == Some(value))
             && self.zone.as_ref().is_none_or(|zone| instance.zone.as_ref() == Some(zone))

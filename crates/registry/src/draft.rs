@@ -19,8 +19,20 @@ use crate::{
 pub struct Limits {
     /// Instances in all namespaces, those on probation included.
     pub max_instances: usize,
+    /// Instances in one namespace, those on probation included, so that no tenant takes all.
+    pub max_instances_per_namespace: usize,
     /// Namespaces that have an instance.
     pub max_namespaces: usize,
+    /// Bytes that all instances may take in memory, about.
+    pub max_bytes: usize,
+}
+
+impl Default for Limits {
+    /// None.
+    fn default() -> Self {
+        let none = usize::MAX;
+        Self { max_instances: none, max_instances_per_namespace: none, max_namespaces: none, max_bytes: none }
+    }
 }
 
 /// Plans a batch of requests: checks each against the registry as the earlier ones of the batch leave it, and collects
@@ -30,8 +42,16 @@ pub struct Draft<'a> {
     overlay: Overlay<'a>,
     limits: Limits,
     edits: Vec<Edit>,
-    /// How many instances the batch adds so far.
-    added: usize,
+    /// What the batch adds so far.
+    added: Added,
+}
+
+/// What a batch adds.
+#[derive(Debug, Default)]
+struct Added {
+    instances: usize,
+    by_namespace: HashMap<Namespace, usize>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -52,7 +72,7 @@ struct Touched {
 impl<'a> Draft<'a> {
     pub(crate) fn new(registry: &'a Registry, limits: Limits) -> Self {
         let overlay = Overlay { registry, records: HashMap::new(), addresses: HashMap::new() };
-        Self { overlay, limits, edits: Vec::new(), added: 0 }
+        Self { overlay, limits, edits: Vec::new(), added: Added::default() }
     }
 
     /// Plans a registration.
@@ -82,10 +102,14 @@ impl<'a> Draft<'a> {
         };
         let id = key.id.clone();
         if outcome != Outcome::Unchanged {
+            let bytes = registration.bytes();
+            self.check_bytes(bytes)?;
             if known.is_none() {
                 self.check_limits(namespace)?;
-                self.added += 1;
+                self.added.instances += 1;
+                *self.added.by_namespace.entry(namespace.clone()).or_default() += 1;
             }
+            self.added.bytes += bytes;
             let incarnation = self.overlay.registry.next_incarnation();
             self.plan(Edit::Register { key, registration, incarnation, at: now });
         }
@@ -132,18 +156,23 @@ impl<'a> Draft<'a> {
 
     fn check_limits(&self, namespace: &Namespace) -> Result<(), DiscoveryError> {
         let registry = self.overlay.registry;
-        let reached = |limit: &str, value: usize| {
-            Err(DiscoveryError::LimitReached {
-                limit: limit.to_owned(),
-                value: u64::try_from(value).unwrap_or(u64::MAX),
-            })
-        };
-        if registry.len() + self.added >= self.limits.max_instances {
+        if registry.len() + self.added.instances >= self.limits.max_instances {
             return reached("--max-instances", self.limits.max_instances);
+        }
+        let added = self.added.by_namespace.get(namespace).copied().unwrap_or_default();
+        if registry.len_of(namespace) + added >= self.limits.max_instances_per_namespace {
+            return reached("--max-instances-per-namespace", self.limits.max_instances_per_namespace);
         }
         // The namespaces that this very batch adds are not counted: a batch is short, and the limit is no fine line.
         if registry.namespaces() >= self.limits.max_namespaces && !registry.has_namespace(namespace) {
             return reached("--max-namespaces", self.limits.max_namespaces);
+        }
+        Ok(())
+    }
+
+    fn check_bytes(&self, more: usize) -> Result<(), DiscoveryError> {
+        if self.overlay.registry.bytes().saturating_add(self.added.bytes + more) > self.limits.max_bytes {
+            return reached("--max-memory", self.limits.max_bytes);
         }
         Ok(())
     }
@@ -155,6 +184,10 @@ impl<'a> Draft<'a> {
         let (before, after) = own.map_or_else(Default::default, |effect| (effect.before, effect.after));
         self.edits.push(Edit::Planned { edit: Box::new(edit), before, after });
     }
+}
+
+fn reached(limit: &str, value: usize) -> Result<(), DiscoveryError> {
+    Err(DiscoveryError::LimitReached { limit: limit.to_owned(), value: u64::try_from(value).unwrap_or(u64::MAX) })
 }
 
 // === impl Overlay ===

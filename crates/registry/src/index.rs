@@ -81,8 +81,8 @@ impl<K: Keyed> Index<K> {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
     }
 }
 

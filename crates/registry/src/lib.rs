@@ -9,15 +9,17 @@ mod hub;
 mod index;
 mod ledger;
 mod log;
+pub mod look;
 mod recent;
 pub mod record;
 pub mod registry;
 mod table;
 pub mod view;
-mod watch;
+pub mod watch;
 
 pub use draft::{Draft, Limits};
 pub use edit::{Change, Edit, Effect, Key};
+pub use look::{Look, Snapshot};
 pub use record::{Health, Record};
 pub use registry::Registry;
 pub use view::View;

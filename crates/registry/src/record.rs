@@ -164,6 +164,12 @@ impl Record {
         self.history.to_vec()
     }
 
+    /// The bytes that it takes in memory, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.instance.bytes() + self.history.len() * size_of::<Flip>()
+    }
+
     /// The instance in postcard.
     #[must_use]
     pub fn encoded(&self) -> &[u8] {

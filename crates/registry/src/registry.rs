@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use roundsman_protocol::{
-    Address, DiscoveryError, Instance, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
+    Address, DiscoveryError, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
     status::{NamespaceStatus, RecentFlip},
 };
 
@@ -18,13 +18,17 @@ use crate::{
     draft::{Draft, Limits},
     edit::{Edit, Effect, Key},
     hub::Hub,
+    log::LogBudget,
+    look::{Look, Snapshot},
     recent::Recent,
     record::Record,
     table::Table,
 };
 
 /// How many changes a namespace's log keeps, unless the caller says otherwise.
-const LOG_CAPACITY: usize = 4_096;
+pub const LOG_CAPACITY: usize = 4_096;
+/// What the logs of all namespaces may keep in memory, unless the caller says otherwise.
+const LOG_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// Who is registered and who is alive.
 ///
@@ -36,11 +40,14 @@ pub struct Registry {
     pub(crate) hub: Hub,
     tables: ArcSwap<HashMap<Namespace, Arc<Table>>>,
     log_capacity: usize,
+    log_budget: Arc<LogBudget>,
     /// Where the revisions of a namespace begin: past those of every namespace that became empty and was dropped, so
     /// that a cursor from its former life is never taken for one of its new life.
     retired: AtomicU64,
     incarnations: AtomicU64,
     len: AtomicUsize,
+    /// What all records take in memory, about.
+    bytes: AtomicUsize,
     recent: Recent,
 }
 
@@ -48,20 +55,22 @@ impl Registry {
     /// An empty registry. `epoch` must differ from that of every earlier one.
     #[must_use]
     pub fn new(epoch: u64) -> Self {
-        Self::with_log_capacity(epoch, LOG_CAPACITY)
+        Self::with_logs(epoch, LOG_CAPACITY, LOG_BYTES)
     }
 
-    /// An empty registry whose namespaces keep this many changes for watchers.
+    /// An empty registry whose namespaces keep this many changes for watchers, and all of them this many bytes.
     #[must_use]
-    pub fn with_log_capacity(epoch: u64, log_capacity: usize) -> Self {
+    pub fn with_logs(epoch: u64, log_capacity: usize, log_bytes: usize) -> Self {
         Self {
             epoch,
             hub: Hub::default(),
             tables: ArcSwap::default(),
             log_capacity,
+            log_budget: Arc::new(LogBudget::new(log_bytes)),
             retired: AtomicU64::new(0),
             incarnations: AtomicU64::new(0),
             len: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             recent: Recent::default(),
         }
     }
@@ -84,10 +93,13 @@ impl Registry {
         }
     }
 
-    /// The instances that a query matches, by service and id.
+    /// The services of a query as they are now.
     #[must_use]
-    pub fn list(&self, namespace: &Namespace, query: &Query) -> Vec<Arc<Instance>> {
-        self.table(namespace).map(|table| table.matching(query)).unwrap_or_default()
+    pub fn snapshot(&self, namespace: &Namespace, query: &Query) -> Snapshot {
+        match self.look(namespace, query, None) {
+            Look::Snapshot(snapshot) => snapshot,
+            Look::Changes(changes) => Snapshot::new(changes.cursor, Vec::new()),
+        }
     }
 
     /// Whether anybody is registered or on probation under this name.
@@ -101,6 +113,12 @@ impl Registry {
     pub fn shared_name(&self, namespace: &Namespace, service: ServiceName) -> ServiceName {
         let known = self.table(namespace).and_then(|table| table.cell(&service));
         known.map_or(service, |cell| cell.view().summary.name.clone())
+    }
+
+    /// How many services a namespace has.
+    #[must_use]
+    pub fn services_of(&self, namespace: &Namespace) -> usize {
+        self.table(namespace).map_or(0, |table| table.services())
     }
 
     /// All services of a namespace, by name.
@@ -146,6 +164,12 @@ impl Registry {
         self.len.load(Ordering::Relaxed)
     }
 
+    /// What all instances take in memory, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether there is no instance.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -161,6 +185,11 @@ impl Registry {
     /// How many namespaces have an instance.
     pub(crate) fn namespaces(&self) -> usize {
         self.tables.load().values().filter(|table| !table.is_empty()).count()
+    }
+
+    /// How many instances a namespace has, those on probation included.
+    pub(crate) fn len_of(&self, namespace: &Namespace) -> usize {
+        self.table(namespace).map_or(0, |table| table.len())
     }
 
     pub(crate) fn has_namespace(&self, namespace: &Namespace) -> bool {
@@ -225,6 +254,9 @@ impl Registry {
             let effects = table.apply(edits.into_iter(), logged);
             let added = effects.iter().filter(|effect| effect.before.is_none() && effect.after.is_some()).count();
             let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
+            let bytes = |records: Vec<&Arc<Record>>| records.into_iter().map(|record| record.bytes()).sum::<usize>();
+            self.bytes.fetch_add(bytes(effects.iter().filter_map(|e| e.after.as_ref()).collect()), Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes(effects.iter().filter_map(|e| e.before.as_ref()).collect()), Ordering::Relaxed);
             self.len.fetch_add(added, Ordering::Relaxed);
             self.len.fetch_sub(removed, Ordering::Relaxed);
             let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
@@ -246,7 +278,7 @@ impl Registry {
             }
             kept
         });
-        let table = Arc::new(Table::new(self.retired(), self.log_capacity));
+        let table = Arc::new(Table::new(self.retired(), self.log_capacity, Arc::clone(&self.log_budget)));
         tables.insert(namespace.clone(), Arc::clone(&table));
         self.tables.store(Arc::new(tables));
         table

@@ -6,15 +6,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use roundsman_protocol::{Address, Cursor, Instance, InstanceId, Namespace, Query, ServiceName, Update};
+use roundsman_protocol::{Address, Cursor, InstanceId, Namespace, Query, ServiceName};
 
 use crate::{
     edit::{Edit, Effect, Key},
     index::{ById, ByPlace, Index},
     ledger::{Ledger, carry_out},
-    log::Log,
+    log::{Log, LogBudget, Named},
+    look::{Changes, Look, Snapshot},
     record::Record,
-    view::Cell,
+    view::{Cell, View},
 };
 
 /// One namespace.
@@ -35,9 +36,9 @@ struct Books {
 // === impl Table ===
 
 impl Table {
-    pub(crate) fn new(revision: u64, log_capacity: usize) -> Self {
-        let books =
-            Books { by_id: Index::default(), by_place: Index::default(), log: Log::new(revision, log_capacity) };
+    pub(crate) fn new(revision: u64, log_capacity: usize, budget: Arc<LogBudget>) -> Self {
+        let log = Log::new(revision, log_capacity, budget);
+        let books = Books { by_id: Index::default(), by_place: Index::default(), log };
         Self { services: ArcSwap::default(), books: Mutex::new(books) }
     }
 
@@ -62,6 +63,11 @@ impl Table {
         chosen.into_values().cloned().collect()
     }
 
+    /// How many services there are.
+    pub(crate) fn services(&self) -> usize {
+        self.services.load().len()
+    }
+
     pub(crate) fn find(&self, id: &InstanceId) -> Option<Arc<Record>> {
         self.lock().by_id.get(id).cloned()
     }
@@ -74,8 +80,13 @@ impl Table {
         self.lock().log.revision()
     }
 
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().by_id.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().by_id.is_empty()
+        self.len() == 0
     }
 
     /// Carries edits out, and shows them to readers all at once. `logged`: whether watchers may get them one by one.
@@ -94,25 +105,28 @@ impl Table {
         effects
     }
 
-    /// What a watcher has to learn. `after`: where it stands.
-    pub(crate) fn look(&self, epoch: u64, query: &Query, after: Option<Cursor>) -> Update {
+    /// What a watcher has to learn. `after`: where it stands. Nothing is matched under the lock: it is held for as long as
+    /// it takes to copy pointers.
+    pub(crate) fn look(&self, epoch: u64, query: &Query, after: Option<Cursor>) -> Look {
+        let named = Named::of(query);
         let books = self.lock();
-        if let Some(update) = after.and_then(|after| books.log.update(epoch, query, after)) {
-            return update;
-        }
         let cursor = Cursor { epoch, revision: books.log.revision() };
+        if let Some(effects) = after.and_then(|after| books.log.after(epoch, after, &named)) {
+            return Look::Changes(Changes { cursor, effects });
+        }
         // Still under the lock, so that the snapshot is that of the cursor.
-        Update { cursor, snapshot: true, instances: self.matching(query), removed: Vec::new() }
+        let views = self.views(query);
+        drop(books);
+        Look::Snapshot(Snapshot::new(cursor, views))
     }
 
-    pub(crate) fn matching(&self, query: &Query) -> Vec<Arc<Instance>> {
-        let mut found = Vec::new();
-        for cell in self.cells(query) {
-            let view = cell.view();
-            let matching = view.records.iter().filter(|record| query.matches(&record.instance));
-            found.extend(matching.map(|record| answer(record, query.history)));
+    /// The views that a query is about, in no order.
+    fn views(&self, query: &Query) -> Vec<Arc<View>> {
+        let services = self.services.load();
+        if query.services.is_empty() {
+            return services.values().map(|cell| cell.current()).collect();
         }
-        found
+        query.services.iter().filter_map(|name| services.get(name)).map(|cell| cell.current()).collect()
     }
 
     fn show(&self, effects: &[Effect]) {
@@ -147,14 +161,6 @@ impl Table {
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The instance as it is answered.
-fn answer(record: &Record, history: bool) -> Arc<Instance> {
-    if !history {
-        return Arc::clone(&record.instance);
-    }
-    Arc::new(Instance { history: record.flips().into(), ..Instance::clone(&record.instance) })
 }
 
 // === impl Books ===

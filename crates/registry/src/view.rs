@@ -140,6 +140,10 @@ impl Cell {
         self.view.load()
     }
 
+    pub(crate) fn current(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
     /// The record whose turn it is.
     pub(crate) fn next(&self) -> Option<Arc<Record>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

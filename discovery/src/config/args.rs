@@ -41,7 +41,7 @@ pub struct ServeArgs {
     /// Networks that the rounds may visit [default: all but link-local, multicast and unspecified addresses]
     #[arg(long, env = "ROUNDSMAN_ALLOW_TARGETS", value_name = "CIDR", value_delimiter = ',', num_args = 1..)]
     pub allow_targets: Vec<String>,
-    /// RPC connections at a time [default: 8192]
+    /// RPC connections at a time [default: 16384]
     #[arg(long, env = "ROUNDSMAN_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<String>,
     /// HTTP connections at a time [default: 512]
@@ -59,16 +59,26 @@ pub struct ServeArgs {
     /// Instances, those on probation included [default: 200000]
     #[arg(long, env = "ROUNDSMAN_MAX_INSTANCES", value_name = "N")]
     pub max_instances: Option<String>,
+    /// Instances in one namespace, those on probation included [default: 150000]
+    #[arg(long, env = "ROUNDSMAN_MAX_INSTANCES_PER_NAMESPACE", value_name = "N")]
+    pub max_instances_per_namespace: Option<String>,
+    /// Instances that one RPC connection has registered and that are still there [default: 20000]
+    #[arg(long, env = "ROUNDSMAN_MAX_INSTANCES_PER_CONNECTION", value_name = "N")]
+    pub max_instances_per_connection: Option<String>,
     /// Namespaces that have an instance [default: 1000]
     #[arg(long, env = "ROUNDSMAN_MAX_NAMESPACES", value_name = "N")]
     pub max_namespaces: Option<String>,
+    /// Memory that what is registered and what callers leave unread may take, such as 512M or 2G
+    /// [default: half of what the machine or the cgroup has]
+    #[arg(long, env = "ROUNDSMAN_MAX_MEMORY", value_name = "BYTES")]
+    pub max_memory: Option<String>,
     /// Edges of the graph of who calls whom [default: 20000]
     #[arg(long, env = "ROUNDSMAN_MAX_EDGES", value_name = "N")]
     pub max_edges: Option<String>,
     /// Changes that wait for the writer [default: 8192]
     #[arg(long, env = "ROUNDSMAN_MAX_QUEUE", value_name = "N")]
     pub max_queue: Option<String>,
-    /// Visits at a time [default: 512]
+    /// Visits at a time, those that wait for an answer included [default: 10000, or what the limit of open files leaves]
     #[arg(long, env = "ROUNDSMAN_MAX_VISITS", value_name = "N")]
     pub max_visits: Option<String>,
     /// Connections kept open to instances between visits [default: 100000, or what the file descriptor limit leaves]
@@ -108,7 +118,10 @@ impl ServeArgs {
             ("max-in-flight", &self.max_in_flight),
             ("max-watches", &self.max_watches),
             ("max-instances", &self.max_instances),
+            ("max-instances-per-namespace", &self.max_instances_per_namespace),
+            ("max-instances-per-connection", &self.max_instances_per_connection),
             ("max-namespaces", &self.max_namespaces),
+            ("max-memory", &self.max_memory),
             ("max-edges", &self.max_edges),
             ("max-queue", &self.max_queue),
             ("max-visits", &self.max_visits),

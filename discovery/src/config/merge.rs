@@ -8,7 +8,7 @@ use super::{
     Config,
     args::ServeArgs,
     file,
-    values::{duration, network, number, socket_addr},
+    values::{duration, network, number, size, socket_addr},
 };
 
 /// Everything that is wrong with a configuration.
@@ -93,6 +93,9 @@ impl Given {
         self.take("max-in-flight", &mut c.max_in_flight, number(1..=1_000_000));
         self.take("max-watches", &mut c.max_watches, number(1..=10_000_000));
         self.take("max-instances", &mut c.max_instances, number(1..=10_000_000));
+        self.take("max-instances-per-namespace", &mut c.max_instances_per_namespace, number(1..=10_000_000));
+        self.take("max-instances-per-connection", &mut c.max_instances_per_connection, number(1..=10_000_000));
+        self.take("max-memory", &mut c.max_memory, |text| size(text).map(Some));
         self.take("max-namespaces", &mut c.max_namespaces, number(1..=1_000_000));
         self.take("max-edges", &mut c.max_edges, number(0..=1_000_000));
         self.take("max-queue", &mut c.max_queue, number(1..=1_000_000));

@@ -50,9 +50,40 @@ where
     }
 }
 
+/// Bytes, with K, M or G for the powers of 1,024; at least as much as a server needs to be of use.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 32 << 20;
+    let text = text.trim().trim_end_matches("iB").trim_end_matches('B');
+    let (digits, shift) = match text.chars().last() {
+        Some('K' | 'k') => (text.get(..text.len() - 1), 10),
+        Some('M' | 'm') => (text.get(..text.len() - 1), 20),
+        Some('G' | 'g') => (text.get(..text.len() - 1), 30),
+        _ => (Some(text), 0),
+    };
+    let rule = || "must be a number of bytes such as 512M or 2G".to_owned();
+    let number: u64 = digits.unwrap_or_default().trim().replace('_', "").parse().map_err(|_| rule())?;
+    let bytes = number.checked_mul(1 << shift).ok_or_else(rule)?;
+    if bytes < LEAST { Err("must be at least 32M".to_owned()) } else { Ok(bytes) }
+}
+
 fn within<T: PartialOrd>(value: T, range: &RangeInclusive<T>, show: impl Fn(&T) -> String) -> Result<T, String> {
     if range.contains(&value) {
         return Ok(value);
     }
     Err(format!("must be between {} and {}", show(range.start()), show(range.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [("512M", 512 << 20), ("2G", 2 << 30), ("64MiB", 64 << 20), ("100_000_000", 100_000_000)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "1M", "-1G", "99999999999G", "half"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -3,8 +3,12 @@
 mod answer;
 mod calls;
 mod connection;
+mod encoded;
 mod frame;
 mod greeting;
+mod outbox;
+mod watch;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +19,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::encoded::Encodings;
 use crate::context::Context;
 
 /// How long to wait after a failed accept: out of file descriptors does not heal by trying at once.
@@ -23,6 +28,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may be idle before the kernel asks whether the other end is still there, and how often it asks.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The client hung up, or the server stops and all is answered.
+    Orderly,
+    /// For the reason that metrics name; the client cannot be told.
+    Closed(&'static str),
+    /// For the reason that metrics name, after a last sentence to the client.
+    Farewell(&'static str, String),
+}
 
 /// Serves until `stop`, then waits until every connection has answered what it was asked, at most for the drain deadline.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {

@@ -127,7 +127,7 @@ fn a_connection_keeps_no_more_than_it_may_of_what_it_asked_for() {
     let (edges, _) = edges(100_000);
     let mut rogue = edges.track(namespace("shop"), name("rogue"));
     let names: Vec<ServiceName> = (0..3_000).map(|n| name(&format!("made-up-{n}"))).collect();
-    let watching: Vec<tracker::Watching> = names.chunks(1_000).map(|names| rogue.watches(names)).collect();
+    let watching: Vec<Watching> = names.chunks(1_000).map(|names| rogue.watches(names)).collect();
     let followed = seen(&edges, "shop").iter().filter(|edge| edge.3 == 1).count();
     assert_eq!((followed, edges.len()), (roundsman_protocol::limits::MAX_QUERY_SERVICES, 3_000));
     drop(watching);

@@ -66,6 +66,7 @@ async fn garbage_instead_of_a_handshake_is_refused_with_a_sentence() {
 
     for (hello, sentence) in [
         (json!({"roundsman": 9, "codec": "json"}), "version 2"),
+        (json!({"roundsman": 1}), "missing field `codec`"),
         (json!({"roundsman": 1, "codec": "xml"}), "xml"),
         (json!({"roundsman": 1, "codec": "json", "namespace": "a b"}), "namespace"),
         (json!([]), "must be a handshake"),
@@ -77,7 +78,7 @@ async fn garbage_instead_of_a_handshake_is_refused_with_a_sentence() {
         assert!(refusal["error"].as_str().unwrap().contains(sentence), "{refusal}");
         assert!(raw.receive().await.is_none());
     }
-    metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"handshake-refused\"}", 4.0).await;
+    metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"handshake-refused\"}", 5.0).await;
     server.stop().await;
 }
 
@@ -87,14 +88,27 @@ async fn oversized_and_garbled_frames_close_their_connection_and_no_other() {
     let mut bystander = Raw::connect(&server).await;
     let mut raw = Raw::connect(&server).await;
     raw.stream.write_u32(1_048_577).await.unwrap();
-    assert!(raw.receive().await.is_none());
+    let sentence = raw.receive().await.unwrap().to_string();
+    assert!(sentence.contains("at most 1048576 bytes") && sentence.contains("--max-frame"), "{sentence}");
+    assert!(raw.receive().await.is_none(), "and the connection is closed");
     metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"oversized-frame\"}", 1.0).await;
-    for garbage in [&b"not json"[..], b"{}", b"", b"\xff\xff\xff\xff", b"{\"Request\":{\"id\":-1}}"] {
+    for (garbage, what) in [
+        (&b"not json"[..], "expected"),
+        (b"{}", "expected value"),
+        (b"", "EOF"),
+        (b"\xff\xff\xff\xff", "expected value"),
+        (b"{\"Request\":{\"id\":-1}}", "integer `-1`"),
+        (b"{\"Request\":{\"id\":1,\"id\":2,\"message\":{\"Services\":{}}}}", "duplicate field `id`"),
+    ] {
         let mut raw = Raw::connect(&server).await;
         raw.send_bytes(garbage).await;
+        let sentence = raw.receive().await.unwrap();
+        assert_eq!(sentence["request_id"], u64::MAX, "{sentence}");
+        let detail = sentence["message"]["Err"]["detail"].as_str().unwrap();
+        assert!(detail.starts_with("this is no message: ") && detail.contains(what), "{detail}");
         assert!(raw.receive().await.is_none(), "{garbage:?}");
     }
-    metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"garbage\"}", 5.0).await;
+    metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"garbage\"}", 6.0).await;
     assert_eq!(bystander.call(json!({"Services": {}})).await, json!({"Ok": []}));
     server.stop().await;
 }

@@ -51,11 +51,14 @@ async fn instances_watches_and_calls_in_flight_have_limits() {
     let server = Server::start(Config { max_in_flight: 1, ..config("memory:") }).await.unwrap();
     let mut raw = Raw::connect(&server).await;
     let cursor = raw.call(watch(json!(null))).await["Ok"]["cursor"].clone();
-    let waiting = raw.begin(watch(cursor)).await;
-    let refusal = raw.call(json!({"Services": {}})).await.to_string();
+    let waiting = raw.begin(watch(cursor.clone())).await;
+    assert_eq!(raw.call(json!({"Services": {}})).await, json!({"Ok": []}), "a watch that waits occupies nobody");
+    let refusal = raw.call(watch(cursor.clone())).await.to_string();
     assert!(refusal.contains("--max-in-flight (1)"), "{refusal}");
     raw.send(&json!({"Cancel": {"request_id": waiting}})).await;
-    assert_eq!(raw.call(json!({"Services": {}})).await, json!({"Ok": []}), "a cancelled call makes room");
+    raw.begin(watch(cursor)).await;
+    assert_eq!(raw.call(json!({"Services": {}})).await, json!({"Ok": []}), "a cancelled watch makes room");
+    metric_reaches(&server, "roundsman_watches", 1.0).await;
     server.stop().await;
 }
 
@@ -87,5 +90,81 @@ async fn a_client_that_never_reads_is_left_waiting() {
     let (_, status) = crate::support::page(&server, "/api/v1/status").await;
     assert!(status.contains("\"connections\":2"), "{status}");
     drop(greedy);
+    server.stop().await;
+}
+
+fn database(port: u16) -> serde_json::Value {
+    json!({"name": "db", "id": format!("db-{port}"), "address": format!("10.0.0.7:{port}"), "check": {"kind": "none"}})
+}
+
+#[tokio::test]
+async fn no_namespace_and_no_connection_takes_every_instance() {
+    let shares = Config { max_instances_per_namespace: 2, max_instances_per_connection: 1, ..config("memory:") };
+    let server = Server::start(shares).await.unwrap();
+    let (mut one, mut other) = (Raw::connect(&server).await, Raw::connect(&server).await);
+    one.register(database(1)).await;
+    let refusal = one.register(database(2)).await;
+    assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-instances-per-connection");
+    assert_eq!(one.register(database(1)).await["Ok"]["outcome"], "unchanged", "its own may register again");
+    other.register(database(2)).await;
+    let mut third = Raw::connect(&server).await;
+    let refusal = third.register(database(3)).await;
+    assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-instances-per-namespace");
+    let mut tenant = Raw::connect_to(&server, "shop").await;
+    assert_eq!(tenant.register(database(3)).await["Ok"]["outcome"], "created", "another tenant has its own share");
+    // One that is gone, whoever took it out, counts no longer.
+    other.call(json!({"Deregister": {"id": "db-1"}})).await;
+    assert_eq!(one.register(database(4)).await["Ok"]["outcome"], "created");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_registered_takes_no_more_memory_than_it_may() {
+    let server = Server::start(Config { max_memory: Some(32 << 20), ..config("memory:") }).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    let mut refusal = json!(null);
+    for port in 1..2_000 {
+        let mut large = database(port);
+        large["meta"] = json!({"filling": "x".repeat(16_000)});
+        let answer = raw.register(large).await;
+        if answer.get("Err").is_some() {
+            refusal = answer;
+            break;
+        }
+    }
+    assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-memory");
+    assert_eq!(raw.get("db").await["Ok"]["name"], "db", "reads go on");
+    assert_eq!(raw.call(json!({"Deregister": {"id": "db-1"}})).await, json!({"Ok": null}), "and so does leaving");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn watches_that_wait_take_no_more_memory_than_they_may() {
+    let server = Server::start(Config { max_memory: Some(32 << 20), ..config("memory:") }).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    let wide = |n: usize, after| {
+        let names: Vec<String> = (0..1_024).map(|m| format!("wide-{n}-{m}")).collect();
+        json!({"Watch": {"query": {"services": names}, "after": after, "wait": "60s"}})
+    };
+    let cursor = raw.call(wide(0, json!(null))).await["Ok"]["cursor"].clone();
+    let mut refused = None;
+    for n in 0..100 {
+        raw.begin(wide(n, cursor.clone())).await;
+        // Watches wait silently: what comes before the answer to this is a refusal.
+        let services = raw.begin(json!({"Services": {}})).await;
+        let answer = raw.receive().await.unwrap();
+        if answer["request_id"] != services {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a refusal").to_string();
+    assert!(refused.contains("--max-memory"), "{refused}");
+    let status = Raw::connect(&server).await.call(json!({"Status": {}})).await;
+    assert!(status["Ok"]["memory"]["refused"].as_u64() >= Some(1), "{status}");
+    let mut tenant = Raw::connect_to(&server, "shop").await;
+    let cursor = tenant.call(wide(0, json!(null))).await["Ok"]["cursor"].clone();
+    tenant.begin(wide(0, cursor)).await;
+    assert_eq!(tenant.call(json!({"Services": {}})).await, json!({"Ok": []}), "another tenant's watch waits");
     server.stop().await;
 }

@@ -13,6 +13,7 @@ mod by_hand;
 mod graph;
 mod health;
 mod http_door;
+mod large;
 mod limits;
 mod redis;
 mod restart;

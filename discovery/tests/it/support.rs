@@ -53,8 +53,14 @@ impl Raw {
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_u32(bytes.len() as u32).await.unwrap();
-        self.stream.write_all(bytes).await.unwrap();
+        // In one piece: the kernel would hold the second one back until the first is confirmed.
+        let frame = [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    /// Sends the beginning of a frame of this length.
+    pub(crate) async fn send_begin(&mut self, length: u32, bytes: &[u8]) {
+        self.stream.write_all(&[&length.to_be_bytes(), bytes].concat()).await.unwrap();
     }
 
     /// The next frame; `None` when the server closed the connection.

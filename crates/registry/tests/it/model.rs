@@ -9,8 +9,8 @@ use roundsman_protocol::{
 };
 use roundsman_registry::{Edit, Health, Key, Limits, Registry};
 
-const LIMITS: Limits = Limits { max_instances: 10_000, max_namespaces: 100 };
 const LOG_CAPACITY: usize = 8;
+const LOG_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -83,6 +83,10 @@ fn watchers() -> Vec<Watcher> {
     [all, one, two, blue].map(|query| Watcher { query, cursor: None, copy: BTreeMap::new() }).into()
 }
 
+fn list(registry: &Registry, query: &Query) -> Vec<Arc<Instance>> {
+    registry.snapshot(&namespace(), query).matching(query).collect()
+}
+
 fn status(known: &Known) -> InstanceStatus {
     match known.health {
         Health::Evicted => InstanceStatus::Evicted,
@@ -125,7 +129,7 @@ fn step_model(model: &mut BTreeMap<u8, Known>, step: &Step) {
 }
 
 fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
-    let mut draft = registry.draft(LIMITS);
+    let mut draft = registry.draft(Limits::default());
     match step {
         Step::Register { id: Some(id), service, port, tagged } => {
             let _ = draft.register(&namespace(), Arc::new(registration(*id, *service, *port, *tagged)), now);
@@ -145,7 +149,7 @@ fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
 }
 
 fn agree(registry: &Registry, model: &BTreeMap<u8, Known>) {
-    let all = registry.list(&namespace(), &Query { scope: Scope::All, ..Query::default() });
+    let all = list(registry, &Query { scope: Scope::All, ..Query::default() });
     let listed: BTreeMap<InstanceId, (String, u16, bool, InstanceStatus)> = all
         .iter()
         .map(|i| (i.id.clone(), (i.name.to_string(), i.address.port(), !i.tags.is_empty(), i.status)))
@@ -172,7 +176,7 @@ fn agree(registry: &Registry, model: &BTreeMap<u8, Known>) {
 
 impl Watcher {
     fn look(&mut self, registry: &Registry) {
-        let update = registry.look(&namespace(), &self.query, self.cursor);
+        let update = registry.look(&namespace(), &self.query, self.cursor).update(&self.query);
         if update.snapshot {
             self.copy.clear();
             assert!(update.removed.is_empty());
@@ -185,7 +189,7 @@ impl Watcher {
             assert!(before.as_ref() != Some(instance), "told what it knew already");
         }
         self.cursor = Some(update.cursor);
-        let listed = registry.list(&namespace(), &self.query);
+        let listed = list(registry, &self.query);
         let listed: BTreeMap<_, _> = listed.into_iter().map(|instance| (instance.id.clone(), instance)).collect();
         assert_eq!(self.copy, listed);
     }
@@ -196,7 +200,7 @@ proptest! {
 
     #[test]
     fn registry_log_and_watches_agree_with_the_model(steps in proptest::collection::vec(steps(), 1..80)) {
-        let registry = Registry::with_log_capacity(7, LOG_CAPACITY);
+        let registry = Registry::with_logs(7, LOG_CAPACITY, LOG_BYTES);
         let mut model = BTreeMap::new();
         let mut watchers = watchers();
         for (n, step) in steps.iter().enumerate() {
@@ -209,14 +213,14 @@ proptest! {
         }
         for watcher in &mut watchers {
             watcher.look(&registry);
-            prop_assert!(registry.look(&namespace(), &watcher.query, watcher.cursor).is_unchanged());
+            prop_assert!(registry.look(&namespace(), &watcher.query, watcher.cursor).update(&watcher.query).is_unchanged());
         }
     }
 
     #[test]
     fn a_batch_does_what_its_steps_do_one_by_one(steps in proptest::collection::vec(steps(), 1..40)) {
         let (batched, single) = (Registry::new(1), Registry::new(1));
-        let mut draft = batched.draft(LIMITS);
+        let mut draft = batched.draft(Limits::default());
         for step in &steps {
             match step {
                 Step::Register { id: Some(id), service, port, tagged } => {
@@ -232,7 +236,7 @@ proptest! {
         let (edits, changes) = draft.finish();
         batched.apply(&edits);
         let all = Query { scope: Scope::All, ..Query::default() };
-        prop_assert_eq!(batched.list(&namespace(), &all), single.list(&namespace(), &all));
+        prop_assert_eq!(list(&batched, &all), list(&single, &all));
         let kept = changes.iter().filter(|change| matches!(change, roundsman_registry::Change::Put(_))).count();
         prop_assert_eq!(kept, batched.len(), "what is committed is what is visible");
     }
@@ -241,7 +245,7 @@ proptest! {
 #[test]
 fn ids_are_unique_in_a_namespace_and_limits_hold() {
     let registry = Registry::new(1);
-    let mut draft = registry.draft(Limits { max_instances: 2, max_namespaces: 1 });
+    let mut draft = registry.draft(Limits { max_instances: 2, max_namespaces: 1, ..Limits::default() });
     let mut register = |number, service, port| {
         draft.register(&namespace(), Arc::new(registration(number, service, port, false)), Timestamp::default())
     };
@@ -252,7 +256,7 @@ fn ids_are_unique_in_a_namespace_and_limits_hold() {
     let (edits, _) = draft.finish();
     registry.apply(&edits);
     let other = Registration::new(service(0), "10.0.0.1:1".parse().unwrap());
-    let mut draft = registry.draft(Limits { max_instances: 9, max_namespaces: 1 });
+    let mut draft = registry.draft(Limits { max_instances: 9, max_namespaces: 1, ..Limits::default() });
     let refused = draft.register(&"other".parse().unwrap(), Arc::new(other), Timestamp::default());
     assert!(refused.unwrap_err().to_string().contains("--max-namespaces (1)"));
 }
@@ -270,13 +274,13 @@ fn the_watchers_of_an_emptied_namespace_are_told_and_their_cursors_never_mistake
         }
         step_registry(&registry, &Step::Deregister { id: round % 3 }, Timestamp::default());
         if round % 5 == 1 && round % 4 != 0 {
-            let update = registry.look(&namespace(), &watcher.query, watcher.cursor);
+            let update = registry.look(&namespace(), &watcher.query, watcher.cursor).update(&watcher.query);
             assert_eq!(&*update.removed[0].reason, "deregistered");
         }
         if round % 3 == 0 {
             // Another namespace is added, and the empty one dropped.
             let other = Registration::new(service(0), "10.0.0.9:1".parse().unwrap());
-            let mut draft = registry.draft(LIMITS);
+            let mut draft = registry.draft(Limits::default());
             let space = format!("n{round}").parse().unwrap();
             draft.register(&space, Arc::new(other), Timestamp::default()).unwrap();
             registry.apply(&draft.finish().0);

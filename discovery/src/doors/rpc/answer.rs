@@ -1,28 +1,34 @@
 //! What each method does.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::FutureExt;
 use roundsman_health::Nudge;
 use roundsman_protocol::{
-    CheckKind, Cursor, DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace, Query, Registration,
-    Trouble, Update, limits, rpc::Wait,
+    CheckKind, Codec, DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace, Query, Registration,
+    Trouble,
 };
-use roundsman_registry::Health;
+use roundsman_registry::{Health, Snapshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    calls::{Done, Later},
-    frame::Outgoing,
+    calls::{Done, Kind, Later},
+    encoded::{Form, Question},
+    frame::{Outgoing, frame, put},
 };
 use crate::{context::Context, edges::Tracker, status, writer::key};
+
+/// Answers of no more instances, and about no more bytes, are put together at once.
+const FEW: usize = 64;
+const SHORT: usize = 32 * 1_024;
 
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) context: Arc<Context>,
     pub(super) namespace: Namespace,
+    pub(super) codec: Codec,
 }
 
 /// An answer, or a call that has to wait for one.
@@ -32,7 +38,8 @@ pub(super) enum Answered {
 }
 
 impl Caller {
-    /// Answers what needs no waiting; everything else becomes a future. `tracker` counts it, when the caller has a name.
+    /// Answers what needs no waiting and little work; everything else becomes a future. `tracker` counts it, when the
+    /// caller has a name.
     pub(super) fn call(&self, id: u64, request: DiscoveryRequest, tracker: Option<&mut Tracker>) -> Answered {
         let began = Instant::now();
         let (method, outgoing) = match request {
@@ -50,23 +57,28 @@ impl Caller {
             DiscoveryRequest::Renew { id: instance } => {
                 (2, self.answer(id, DiscoveryResponse::Renew(self.renew(&instance))))
             }
-            DiscoveryRequest::List { query } => {
-                (5, self.answer(id, DiscoveryResponse::List(self.list(&query, tracker))))
-            }
-            DiscoveryRequest::Services {} => {
-                let services = self.context.registry.services(&self.namespace);
-                (6, self.answer(id, DiscoveryResponse::Services(Ok(services))))
-            }
             DiscoveryRequest::Report { id: instance, trouble } => {
                 (8, self.answer(id, DiscoveryResponse::Report(self.report(&instance, trouble))))
             }
+            DiscoveryRequest::List { query } => return self.list(id, query, tracker),
+            DiscoveryRequest::Services {} if self.context.registry.services_of(&self.namespace) <= FEW => {
+                let services = self.context.registry.services(&self.namespace);
+                (6, self.answer(id, DiscoveryResponse::Services(Ok(services))))
+            }
+            DiscoveryRequest::Services {} => {
+                return self.large(id, 6, |caller| {
+                    DiscoveryResponse::Services(Ok(caller.context.registry.services(&caller.namespace)))
+                });
+            }
             DiscoveryRequest::Status {} => {
-                let status = status::status(&self.context, Some(&self.namespace));
-                (9, self.answer(id, DiscoveryResponse::Status(Ok(status))))
+                return self.large(id, 9, |caller| {
+                    DiscoveryResponse::Status(Ok(status::status(&caller.context, Some(&caller.namespace))))
+                });
             }
             DiscoveryRequest::Graph {} => {
-                let graph = status::graph(&self.context, &self.namespace);
-                (10, self.answer(id, DiscoveryResponse::Graph(Ok(graph))))
+                return self.large(id, 10, |caller| {
+                    DiscoveryResponse::Graph(Ok(status::graph(&caller.context, &caller.namespace)))
+                });
             }
             DiscoveryRequest::Register { registration } => {
                 return self.later(id, 0, |caller| caller.register(registration));
@@ -83,7 +95,7 @@ impl Caller {
         Answered::Now(outgoing)
     }
 
-    fn answer(&self, id: u64, response: DiscoveryResponse) -> Outgoing {
+    pub(super) fn answer(&self, id: u64, response: DiscoveryResponse) -> Outgoing {
         self.count_refusal(&response);
         Outgoing::Answer { id, message: Box::new(Ok(response)) }
     }
@@ -106,24 +118,96 @@ impl Caller {
         Ok(())
     }
 
-    fn list(
-        &self,
-        query: &Query,
-        tracker: Option<&mut Tracker>,
-    ) -> Result<Vec<Arc<roundsman_protocol::Instance>>, DiscoveryError> {
-        query.validate()?;
+    fn list(&self, id: u64, query: Query, tracker: Option<&mut Tracker>) -> Answered {
+        let began = Instant::now();
+        let refused = |error| Answered::Now(self.answer(id, DiscoveryResponse::List(Err(error))));
+        if let Err(invalid) = query.validate() {
+            return refused(invalid.into());
+        }
+        let query = query.canonical();
         if let Some(tracker) = tracker {
             tracker.listed(&query.services);
         }
-        let unknown =
-            |service: &&roundsman_protocol::ServiceName| !self.context.registry.has_service(&self.namespace, service);
         // Asked for one service that nobody ever registered, "none" would hide a mistyped name.
         if let [service] = query.services.as_slice()
-            && unknown(&service)
+            && !self.context.registry.has_service(&self.namespace, service)
         {
-            return Err(DiscoveryError::NoSuchService { service: service.clone() });
+            return refused(DiscoveryError::NoSuchService { service: service.clone() });
         }
-        Ok(self.context.registry.list(&self.namespace, query))
+        let snapshot = self.context.registry.snapshot(&self.namespace, &query);
+        if is_small(&snapshot) {
+            let instances = snapshot.matching(&query).collect();
+            self.context.meters.called(5, began.elapsed());
+            return Answered::Now(self.answer(id, DiscoveryResponse::List(Ok(instances))));
+        }
+        let caller = self.clone();
+        Answered::Later(Later {
+            kind: Kind::Work,
+            call: Box::new(move |_stop| {
+                async move {
+                    let outgoing = caller.encoded(id, Form::List, query, snapshot).await;
+                    caller.context.meters.called(5, began.elapsed());
+                    done(outgoing)
+                }
+                .boxed()
+            }),
+        })
+    }
+
+    /// A long answer, encoded once for all who ask for it now.
+    pub(super) async fn encoded(&self, id: u64, form: Form, query: Query, snapshot: Snapshot) -> Outgoing {
+        let question = Question { namespace: self.namespace.clone(), query, codec: self.codec, form };
+        match self.context.encodings.answer(question, snapshot).await {
+            Ok(encoded) => Outgoing::Shared { id, encoded },
+            Err(error) => self.answer(
+                id,
+                match form {
+                    Form::List => DiscoveryResponse::List(Err(error)),
+                    Form::Watch => DiscoveryResponse::Watch(Err(error)),
+                },
+            ),
+        }
+    }
+
+    /// A call that only reads, but a lot.
+    fn large(
+        &self,
+        id: u64,
+        method: usize,
+        make: impl FnOnce(&Self) -> DiscoveryResponse + Send + 'static,
+    ) -> Answered {
+        let (caller, began) = (self.clone(), Instant::now());
+        Answered::Later(Later {
+            kind: Kind::Work,
+            call: Box::new(move |_stop| {
+                async move {
+                    let outgoing = caller.framed(id, make).await;
+                    caller.context.meters.called(method, began.elapsed());
+                    done(outgoing)
+                }
+                .boxed()
+            }),
+        })
+    }
+
+    /// Makes and encodes an answer where nobody else waits for it.
+    pub(super) async fn framed(
+        &self,
+        id: u64,
+        make: impl FnOnce(&Self) -> DiscoveryResponse + Send + 'static,
+    ) -> Outgoing {
+        let caller = self.clone();
+        let made = self.context.encodings.offload().run(move || {
+            let response = make(&caller);
+            caller.count_refusal(&response);
+            let (mut out, response) = (Vec::new(), tarpc::Response { request_id: id, message: Ok(response) });
+            frame(&mut out, |out| put(caller.codec, out, &response)).map(|()| out)
+        });
+        match made.await.map(|frame| frame.map_err(|error| error.to_string())) {
+            Ok(Ok(frame)) => Outgoing::Framed(frame.into()),
+            Ok(Err(error)) => Outgoing::refusal(id, std::io::ErrorKind::Other, error),
+            Err(error) => Outgoing::refusal(id, std::io::ErrorKind::ResourceBusy, error.to_string()),
+        }
     }
 
     async fn register(self, mut registration: Registration) -> (DiscoveryResponse, Option<InstanceId>) {
@@ -156,53 +240,13 @@ impl Caller {
         (DiscoveryResponse::Drain(self.context.writer.drain(key(&self.namespace, id), on).await), None)
     }
 
-    fn watch(
-        &self,
-        id: u64,
-        query: Query,
-        after: Option<Cursor>,
-        wait: Wait,
-        tracker: Option<&mut Tracker>,
-    ) -> Answered {
-        let limit = self.context.config.max_watches;
-        if let Err(invalid) = query.validate() {
-            return Answered::Now(self.answer(id, DiscoveryResponse::Watch(Err(invalid.into()))));
-        }
-        // Follows until it is dropped, and a little longer: an answered watch comes again.
-        let watching = tracker.map(|tracker| tracker.watches(&query.services));
-        // Most watches of a connection find news waiting, or none and then wait: only those that wait are counted.
-        let update = self.context.registry.look(&self.namespace, &query, after);
-        if !update.is_unchanged() {
-            self.context.meters.called(7, Duration::ZERO);
-            return Answered::Now(self.answer(id, DiscoveryResponse::Watch(Ok(update))));
-        }
-        if self.context.registry.watches() >= limit {
-            let value = u64::try_from(limit).unwrap_or(u64::MAX);
-            let error = DiscoveryError::LimitReached { limit: "--max-watches".to_owned(), value };
-            return Answered::Now(self.answer(id, DiscoveryResponse::Watch(Err(error))));
-        }
-        let caller = self.clone();
-        let wait = wait.0.min(limits::MAX_WATCH_WAIT);
-        Answered::Later(Box::new(move |stop: CancellationToken| {
-            async move {
-                let cursor = update.cursor;
-                let watch = caller.context.registry.watch(&caller.namespace, &query, Some(cursor), wait);
-                let update = stop.run_until_cancelled(watch).await.unwrap_or_else(|| Update::unchanged(cursor));
-                caller.context.meters.called(7, Duration::ZERO);
-                drop(watching);
-                done(caller.answer(id, DiscoveryResponse::Watch(Ok(update))))
-            }
-            .boxed()
-        }))
-    }
-
     /// A call that goes through the writer.
     fn later<F>(&self, id: u64, method: usize, call: impl FnOnce(Self) -> F + Send + 'static) -> Answered
     where
         F: Future<Output = (DiscoveryResponse, Option<InstanceId>)> + Send + 'static,
     {
         let (caller, began) = (self.clone(), Instant::now());
-        Answered::Later(Box::new(move |_stop| {
+        let call = move |_stop: CancellationToken| {
             async move {
                 let (response, instance) = call(caller.clone()).await;
                 caller.context.meters.called(method, began.elapsed());
@@ -211,7 +255,8 @@ impl Caller {
                 if registered { Done { registered: instance, ..done } } else { Done { deregistered: instance, ..done } }
             }
             .boxed()
-        }))
+        };
+        Answered::Later(Later { kind: Kind::Work, call: Box::new(call) })
     }
 
     fn count_refusal(&self, response: &DiscoveryResponse) {
@@ -236,7 +281,12 @@ impl Caller {
     }
 }
 
-fn done(outgoing: Outgoing) -> Done {
+/// Whether an answer from this snapshot is put together in a moment.
+pub(super) fn is_small(snapshot: &Snapshot) -> bool {
+    snapshot.len() <= FEW && snapshot.bytes() <= SHORT
+}
+
+pub(super) fn done(outgoing: Outgoing) -> Done {
     Done { outgoing, registered: None, deregistered: None }
 }
 

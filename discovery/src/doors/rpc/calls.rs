@@ -17,10 +17,22 @@ const MAX_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The calls of one connection that wait.
 pub(super) struct Calls {
-    waiting: FuturesUnordered<BoxFuture<'static, (u64, Option<Done>)>>,
+    waiting: FuturesUnordered<BoxFuture<'static, (u64, Kind, Option<Done>)>>,
     cancels: HashMap<u64, AbortHandle>,
+    /// How many there are of each kind.
+    counts: [usize; 2],
     limit: usize,
     stop: CancellationToken,
+}
+
+/// What a call waits for. Each kind has the whole limit for itself: watches wait for hours and occupy nobody, and must
+/// not keep a connection from renewing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Somebody is at work on it.
+    Work,
+    /// It waits for something to happen.
+    Watch,
 }
 
 /// A call that is done.
@@ -34,28 +46,50 @@ pub(super) struct Done {
 }
 
 /// A call that waits; given the token that asks it to end soon.
-pub(super) type Later = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Done> + Send>;
+pub(super) struct Later {
+    pub(super) kind: Kind,
+    pub(super) call: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Done> + Send>,
+}
+
+// === impl Calls ===
 
 impl Calls {
     pub(super) fn new(limit: usize) -> Self {
-        Self { waiting: FuturesUnordered::new(), cancels: HashMap::new(), limit, stop: CancellationToken::new() }
+        Self {
+            waiting: FuturesUnordered::new(),
+            cancels: HashMap::new(),
+            counts: [0, 0],
+            limit,
+            stop: CancellationToken::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.limit
+    /// How many calls of this kind there are.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        let [work, watches] = self.counts;
+        match kind {
+            Kind::Work => work,
+            Kind::Watch => watches,
+        }
+    }
+
+    /// Whether there is no room for one more of this kind.
+    pub(super) fn is_full(&self, kind: Kind) -> bool {
+        self.count(kind) >= self.limit
     }
 
     /// Begins a call. After its deadline nobody waits for an answer any more and none is sent, as tarpc has it.
-    pub(super) fn add(&mut self, id: u64, deadline: Duration, call: Later) {
+    pub(super) fn add(&mut self, id: u64, deadline: Duration, Later { kind, call }: Later) {
         let (cancel, registration) = AbortHandle::new_pair();
         let call = Abortable::new(call(self.stop.clone()), registration);
         let call = tokio::time::timeout(deadline.min(MAX_DEADLINE), call);
-        self.waiting.push(call.map(move |result| (id, result.ok().and_then(Result::ok))).boxed());
+        self.waiting.push(call.map(move |result| (id, kind, result.ok().and_then(Result::ok))).boxed());
         self.cancels.insert(id, cancel);
+        *self.counter(kind) += 1;
     }
 
     /// The caller no longer waits for this call.
@@ -72,8 +106,17 @@ impl Calls {
 
     /// The next call that is done; `None` when it has no answer. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Done> {
-        let (id, done) = self.waiting.next().await?;
+        let (id, kind, done) = self.waiting.next().await?;
         self.cancels.remove(&id);
+        *self.counter(kind) -= 1;
         done
+    }
+
+    fn counter(&mut self, kind: Kind) -> &mut usize {
+        let [work, watches] = &mut self.counts;
+        match kind {
+            Kind::Work => work,
+            Kind::Watch => watches,
+        }
     }
 }

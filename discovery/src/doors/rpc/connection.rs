@@ -1,40 +1,33 @@
 //! One RPC connection: reads calls, answers them, and is never waited for longer than it deserves.
 //!
-//! Not tarpc's own server channel, whose documented use spawns a task per call: lookups are answered inline, so that a burst of
-//! calls becomes a burst of answers in one write, and calls that wait are futures of this task.
+//! Not tarpc's own server channel, whose documented use spawns a task per call: lookups are answered inline, so that a
+//! burst of calls becomes a burst of answers in one write, and calls that wait are futures of this task.
 
-use std::{collections::HashSet, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{collections::HashSet, io, ops::Range, pin::Pin, sync::Arc};
 
-use bytes::BytesMut;
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::FutureExt;
 use roundsman_health::Nudge;
-use roundsman_protocol::{
-    InstanceId, Namespace,
-    wire::{Head, read_request},
-};
-use tarpc::ServerError;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_util::{
-    codec::Framed,
-    sync::{CancellationToken, WaitForCancellationFuture},
-};
+use roundsman_protocol::{DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
+    End,
     answer::{Answered, Caller},
-    calls::Calls,
-    frame::{Frames, Outgoing},
+    calls::{Calls, Done, Kind},
+    frame::{Incoming, NO_ID, Outgoing},
     greeting::Greeted,
+    wire::{Event, Wire},
 };
 use crate::{context::Context, edges::Tracker, writer::key};
 
-/// Most frames that are answered before they are flushed.
+/// Most frames that are answered before others get a turn.
 const BURST: usize = 256;
-/// How long a client may leave its answers unread.
-const STALL: Duration = Duration::from_secs(30);
+/// Frames longer than this are read where nobody else waits for it.
+const LONG: usize = 64 * 1_024;
 
 /// One RPC connection.
 pub(super) struct Connection {
-    frames: Framed<TcpStream, Frames>,
+    wire: Wire,
     caller: Caller,
     /// Counts what is asked for, when the caller said who it is.
     tracker: Option<Tracker>,
@@ -43,21 +36,13 @@ pub(super) struct Connection {
     registered: HashSet<InstanceId>,
 }
 
-/// Why a connection ends.
-enum End {
-    /// The client hung up, or the server stops and all is answered.
-    Orderly,
-    /// For the reason that metrics name.
-    Closed(&'static str),
-}
-
 impl Connection {
     pub(super) fn new(greeted: Greeted, context: Arc<Context>) -> Self {
-        let Greeted { frames, namespace, service } = greeted;
+        let Greeted { wire, namespace, service } = greeted;
         let tracker = service.map(|service| context.edges.track(namespace.clone(), service));
         let calls = Calls::new(context.config.max_in_flight);
-        let caller = Caller { context, namespace };
-        Self { frames, caller, tracker, calls, registered: HashSet::new() }
+        let caller = Caller { context, namespace, codec: wire.codec() };
+        Self { wire, caller, tracker, calls, registered: HashSet::new() }
     }
 
     /// Serves until the client hangs up, breaks a rule, or `stop`. Returns the reason to count, if there is one.
@@ -65,13 +50,8 @@ impl Connection {
         // One future for all turns: making one for each would lock what all connections share, twice per call.
         let mut stopped = std::pin::pin!(stop.cancelled());
         let end = loop {
-            let busy = match self.turn(stopped.as_mut()).await {
-                Ok(busy) => busy,
-                Err(end) => break end,
-            };
-            // A client that never pauses must not keep the server from stopping.
-            if busy && stop.is_cancelled() {
-                break self.drain().await;
+            if let Err(end) = self.turn(stopped.as_mut(), stop).await {
+                break end;
             }
         };
         for id in &self.registered {
@@ -80,36 +60,62 @@ impl Connection {
         match end {
             End::Orderly => None,
             End::Closed(reason) => Some(reason),
+            End::Farewell(reason, sentence) => {
+                let last = Outgoing::refusal(NO_ID, io::ErrorKind::InvalidData, sentence);
+                self.wire.farewell(&last).await;
+                Some(reason)
+            }
         }
     }
 
-    /// Waits for something to do, does all that is there, and flushes. Says whether there was more than one burst takes.
-    async fn turn(&mut self, stopped: Pin<&mut WaitForCancellationFuture<'_>>) -> Result<bool, End> {
+    /// Waits for something to do, does what is there, and writes.
+    async fn turn(
+        &mut self,
+        stopped: Pin<&mut WaitForCancellationFuture<'_>>,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let Self { wire, calls, .. } = self;
+        let room = wire.has_room();
         tokio::select! {
             biased;
-            answered = self.calls.next(), if !self.calls.is_empty() => self.answer(answered).await?,
-            frame = self.frames.next() => self.take(frame).await?,
+            answered = calls.next(), if room && !calls.is_empty() => self.answer(answered)?,
+            event = wire.event(room) => if event? == Event::Ended {
+                self.wire.flush().await?;
+                return Err(End::Orderly);
+            },
             () = stopped => return Err(self.drain().await),
         }
-        let mut busy = true;
-        for _ in 0..BURST {
-            let ready = async {
-                tokio::select! {
-                    biased;
-                    answered = self.calls.next(), if !self.calls.is_empty() => Ok(answered),
-                    frame = self.frames.next() => Err(frame),
-                }
-            };
-            match ready.now_or_never() {
-                Some(Ok(answered)) => self.answer(answered).await?,
-                Some(Err(frame)) => self.take(frame).await?,
-                None => {
-                    busy = false;
-                    break;
-                }
+        while self.burst().await? {
+            self.wire.flush_now().await?;
+            if !self.wire.has_room() {
+                // The client leaves its answers unread: what else it asked for waits until it reads.
+                return Ok(());
+            }
+            // A client that never pauses must keep neither others from being served nor the server from stopping.
+            tokio::task::yield_now().await;
+            if stop.is_cancelled() {
+                return Err(self.drain().await);
             }
         }
-        self.flush().await.map(|()| busy)
+        self.wire.flush_now().await
+    }
+
+    /// Does what can be done without waiting. Says whether more may be left to do.
+    async fn burst(&mut self) -> Result<bool, End> {
+        for _ in 0..BURST {
+            if !self.wire.has_room() {
+                return Ok(true);
+            }
+            if !self.calls.is_empty()
+                && let Some(answered) = self.calls.next().now_or_never()
+            {
+                self.answer(answered)?;
+                continue;
+            }
+            let Some(frame) = self.wire.next_frame()? else { return Ok(false) };
+            self.take(frame).await?;
+        }
+        Ok(true)
     }
 
     /// The server stops: answers the calls in flight, reads no more. Watches end by themselves.
@@ -117,64 +123,85 @@ impl Connection {
         self.calls.stop();
         while !self.calls.is_empty() {
             let answered = self.calls.next().await;
-            if let Err(end) = self.answer(answered).await {
+            if let Err(end) = self.answer(answered) {
+                return end;
+            }
+            if let Err(end) = self.wire.flush().await {
                 return end;
             }
         }
-        if let Err(end) = self.flush().await {
-            return end;
+        match self.wire.finish().await {
+            Ok(()) => End::Orderly,
+            Err(end) => end,
         }
-        if let Err(error) = self.frames.close().await {
-            tracing::debug!(%error, "a client was gone before the server was");
-        }
-        End::Orderly
     }
 
-    async fn take(&mut self, frame: Option<std::io::Result<BytesMut>>) -> Result<(), End> {
-        let frame = match frame {
-            None => return Err(End::Orderly),
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(End::Closed("oversized-frame"));
-            }
-            // A reset: the client was killed or the network cut.
-            Some(Err(_)) => return Err(End::Closed("broken")),
+    async fn take(&mut self, frame: Range<usize>) -> Result<(), End> {
+        let (codec, end) = (self.wire.codec(), frame.end);
+        let incoming = if frame.len() > LONG {
+            let bytes = self.wire.bytes(frame).to_vec();
+            let read = self.caller.context.encodings.offload().run(move || Incoming::read(codec, &bytes)).await;
+            read.map_err(|error| End::Farewell("busy", error.to_string()))?
+        } else {
+            Incoming::read(codec, self.wire.bytes(frame))
         };
-        let head = Head::read(self.frames.codec().codec, &frame).map_err(|_| End::Closed("garbage"))?;
-        let (id, deadline, body) = match head {
-            Head::Request { id, deadline, body } => (id, deadline, body),
-            Head::Cancel { id } => {
+        self.wire.frame_done(end);
+        match incoming {
+            Incoming::Call { id, deadline, request } => {
+                if let Some(refusal) = self.too_many_instances(id, &request) {
+                    return self.wire.put(&refusal);
+                }
+                match self.caller.call(id, request, self.tracker.as_mut()) {
+                    Answered::Now(outgoing) => self.wire.put(&outgoing),
+                    Answered::Later(later) if self.calls.is_full(later.kind) => self.too_many_calls(id),
+                    Answered::Later(later) => {
+                        self.calls.add(id, deadline, later);
+                        Ok(())
+                    }
+                }
+            }
+            Incoming::Cancel { id } => {
                 self.calls.cancel(id);
-                return Ok(());
-            }
-        };
-        let request = match read_request(&body) {
-            Ok(request) => request,
-            Err(error) => return self.refuse(id, "unreadable-request", error.to_string()).await,
-        };
-        if self.calls.is_full() {
-            let rule = format!(
-                "the server's limit --max-in-flight ({}) of calls on one connection is reached",
-                self.caller.context.config.max_in_flight
-            );
-            return self.refuse(id, "max-in-flight", rule).await;
-        }
-        match self.caller.call(id, request, self.tracker.as_mut()) {
-            Answered::Now(outgoing) => self.write(outgoing).await,
-            Answered::Later(answer) => {
-                self.calls.add(id, deadline, answer);
                 Ok(())
             }
+            Incoming::Unreadable { id, error } => self.refuse(id, "unreadable-request", error),
+            Incoming::Garbage { error } => Err(End::Farewell("garbage", format!("this is no message: {error}"))),
         }
     }
 
-    async fn refuse(&mut self, id: u64, reason: &'static str, detail: String) -> Result<(), End> {
-        self.caller.context.meters.refused(reason);
-        let error = ServerError::new(std::io::ErrorKind::InvalidInput, detail);
-        self.write(Outgoing::Answer { id, message: Box::new(Err(error)) }).await
+    fn too_many_calls(&mut self, id: u64) -> Result<(), End> {
+        let limit = self.caller.context.config.max_in_flight;
+        let rule = format!("the server's limit --max-in-flight ({limit}) of calls on one connection is reached");
+        self.refuse(id, "max-in-flight", rule)
     }
 
-    async fn answer(&mut self, answered: Option<super::calls::Done>) -> Result<(), End> {
+    /// The refusal of one more instance than a connection may have.
+    fn too_many_instances(&mut self, id: u64, request: &DiscoveryRequest) -> Option<Outgoing> {
+        let DiscoveryRequest::Register { registration } = request else { return None };
+        if registration.id.as_ref().is_some_and(|id| self.registered.contains(id)) {
+            return None;
+        }
+        let limit = self.caller.context.config.max_instances_per_connection;
+        if self.registered.len() + self.calls.count(Kind::Work) < limit {
+            return None;
+        }
+        // Those that left by themselves, or died long ago, do not count.
+        let (registry, namespace) = (Arc::clone(&self.caller.context.registry), self.caller.namespace.clone());
+        self.registered.retain(|id| registry.find(&key(&namespace, id.clone())).is_some());
+        if self.registered.len() + self.calls.count(Kind::Work) < limit {
+            return None;
+        }
+        let value = u64::try_from(limit).unwrap_or(u64::MAX);
+        let error = DiscoveryError::LimitReached { limit: "--max-instances-per-connection".to_owned(), value };
+        Some(self.caller.answer(id, DiscoveryResponse::Register(Err(error))))
+    }
+
+    fn refuse(&mut self, id: u64, reason: &'static str, sentence: String) -> Result<(), End> {
+        self.caller.context.meters.refused(reason);
+        self.wire.put(&Outgoing::refusal(id, io::ErrorKind::InvalidInput, sentence))
+    }
+
+    fn answer(&mut self, answered: Option<Done>) -> Result<(), End> {
         let Some(done) = answered else { return Ok(()) };
         if let Some(id) = done.registered {
             self.registered.insert(id);
@@ -182,27 +209,7 @@ impl Connection {
         if let Some(id) = done.deregistered {
             self.registered.remove(&id);
         }
-        self.write(done.outgoing).await
-    }
-
-    /// Queues an answer. The queue is short: a client that does not read is waited for here, and nothing more is read from it.
-    async fn write(&mut self, outgoing: Outgoing) -> Result<(), End> {
-        Self::in_time(self.frames.feed(outgoing)).await
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        Self::in_time(SinkExt::<Outgoing>::flush(&mut self.frames)).await
-    }
-
-    async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(), End> {
-        let mut written = std::pin::pin!(written);
-        // Nearly always there is room, and then no timer is needed.
-        let at_once = poll_fn(|cx| Poll::Ready(written.as_mut().poll(cx))).await;
-        let result = match at_once {
-            Poll::Ready(result) => result,
-            Poll::Pending => timeout(STALL, written).await.map_err(|_| End::Closed("unread"))?,
-        };
-        result.map_err(|_| End::Closed("broken"))
+        self.wire.put(&done.outgoing)
     }
 
     fn namespace(&self) -> &Namespace {

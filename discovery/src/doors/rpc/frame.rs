@@ -1,24 +1,24 @@
-//! Frames on the wire: a length and a message.
+//! Frames on the wire: a length of four bytes, big-endian, and a message in the connection's codec.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
-use bytes::{BufMut, BytesMut};
-use roundsman_protocol::{Codec, DiscoveryResponse};
+use bytes::Bytes;
+use roundsman_protocol::{
+    Codec, DiscoveryRequest, DiscoveryResponse,
+    handshake::Welcome,
+    wire::{Head, read_request},
+};
 use roundsman_registry::Record;
 use tarpc::{Response, ServerError};
-use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
-/// Bytes of the length before each frame, big-endian.
-const HEADER: usize = 4;
+use super::{encoded::Encoded, outbox::Outbox};
+
+/// Bytes of the length before each frame.
+pub(super) const HEADER: usize = 4;
 /// Where `get` stands in the RPC trait.
 const GET: u8 = 4;
-
-/// Reads frames of bounded length, and writes messages in the connection's codec.
-#[derive(Debug)]
-pub(super) struct Frames {
-    frames: LengthDelimitedCodec,
-    pub(super) codec: Codec,
-}
+/// The id of an answer to something that has none that could be read.
+pub(super) const NO_ID: u64 = u64::MAX;
 
 /// What the server says.
 #[derive(Debug)]
@@ -27,75 +27,116 @@ pub(super) enum Outgoing {
     Answer { id: u64, message: Box<Result<DiscoveryResponse, ServerError>> },
     /// The answer to a successful `get`, whose instance is kept encoded: what lookups cost is mostly this.
     Got { id: u64, record: Arc<Record> },
-    /// The handshake's frame.
-    Raw(Vec<u8>),
+    /// A long answer, which others may get as well.
+    Shared { id: u64, encoded: Arc<Encoded> },
+    /// A long answer that only this caller gets, as a frame.
+    Framed(Bytes),
+    /// The answer to a handshake.
+    Welcome(Box<Welcome>),
 }
 
-// === impl Frames ===
+/// What a client said.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// A call.
+    Call { id: u64, deadline: Duration, request: DiscoveryRequest },
+    /// It no longer waits for a call.
+    Cancel { id: u64 },
+    /// A call whose request breaks a rule.
+    Unreadable { id: u64, error: String },
+    /// No message. What follows on the connection cannot be trusted.
+    Garbage { error: String },
+}
 
-impl Frames {
-    pub(super) fn new(max_frame: usize) -> Self {
-        let frames = LengthDelimitedCodec::builder().max_frame_length(max_frame).new_codec();
-        Self { frames, codec: Codec::Json }
+// === impl Incoming ===
+
+impl Incoming {
+    /// Reads the message of a frame.
+    pub(super) fn read(codec: Codec, frame: &[u8]) -> Self {
+        let (id, deadline, body) = match Head::read(codec, frame) {
+            Ok(Head::Request { id, deadline, body }) => (id, deadline, body),
+            Ok(Head::Cancel { id }) => return Self::Cancel { id },
+            Err(error) => return Self::Garbage { error: error.to_string() },
+        };
+        match read_request(&body) {
+            Ok(request) => Self::Call { id, deadline, request },
+            Err(error) => Self::Unreadable { id, error: error.to_string() },
+        }
+    }
+}
+
+// === impl Outgoing ===
+
+impl Outgoing {
+    /// An error outside of every method, with a sentence for the caller.
+    pub(super) fn refusal(id: u64, kind: io::ErrorKind, sentence: String) -> Self {
+        Self::Answer { id, message: Box::new(Err(ServerError::new(kind, sentence))) }
     }
 
-    /// From now on frames of up to `max_frame` bytes in this codec.
-    pub(super) fn switch(&mut self, max_frame: usize, codec: Codec) {
-        self.frames.set_max_frame_length(max_frame);
-        self.codec = codec;
+    /// Puts it into the outbox, as a frame.
+    pub(super) fn put(&self, codec: Codec, outbox: &mut Outbox) -> io::Result<()> {
+        match self {
+            Self::Shared { id, encoded } => encoded.put(codec, *id, outbox),
+            Self::Framed(frame) => {
+                outbox.share([frame.clone()]);
+                Ok(())
+            }
+            short => outbox.append(|out| frame(out, |out| short.write(codec, out))),
+        }
     }
 
-    fn write(&self, message: &Outgoing, out: &mut BytesMut) -> io::Result<()> {
-        match message {
-            Outgoing::Raw(bytes) => out.put_slice(bytes),
-            Outgoing::Got { id, record } if self.codec == Codec::Postcard => {
-                let mut number = [0; 10];
-                let id = postcard::to_slice(id, &mut number).map_err(io::Error::other)?;
-                out.put_slice(id);
+    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Got { id, record } if codec == Codec::Postcard => {
+                put_number(*id, out)?;
                 // Response.message: Ok; DiscoveryResponse: Get; its result: Ok; and the instance.
-                out.put_slice(&[0, GET, 0]);
-                out.put_slice(record.encoded());
+                out.extend_from_slice(&[0, GET, 0]);
+                out.extend_from_slice(record.encoded());
+                Ok(())
             }
-            Outgoing::Got { id, record } => {
+            Self::Got { id, record } => {
                 let instance = Arc::clone(&record.instance);
-                self.put(out, &Response { request_id: *id, message: Ok(DiscoveryResponse::Get(Ok(instance))) })?;
+                put(codec, out, &Response { request_id: *id, message: Ok(DiscoveryResponse::Get(Ok(instance))) })
             }
-            Outgoing::Answer { id, message } => {
-                self.put(out, &Response { request_id: *id, message: Result::as_ref(message).map_err(Clone::clone) })?;
+            Self::Answer { id, message } => {
+                put(codec, out, &Response { request_id: *id, message: Result::as_ref(message).map_err(Clone::clone) })
             }
+            Self::Welcome(welcome) => put(Codec::Json, out, welcome),
+            // Not short: they are shared with the outbox instead.
+            Self::Shared { .. } | Self::Framed(_) => Ok(()),
         }
-        Ok(())
-    }
-
-    fn put<T: serde::Serialize>(&self, out: &mut BytesMut, message: &T) -> io::Result<()> {
-        out.put_slice(&self.codec.write(message).map_err(io::Error::other)?);
-        Ok(())
     }
 }
 
-impl Decoder for Frames {
-    type Item = BytesMut;
-    type Error = io::Error;
+/// Writes a number as postcard does.
+pub(super) fn put_number(number: u64, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut bytes = [0; 10];
+    out.extend_from_slice(postcard::to_slice(&number, &mut bytes).map_err(io::Error::other)?);
+    Ok(())
+}
 
-    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<BytesMut>> {
-        self.frames.decode(src)
+/// Writes a message.
+pub(super) fn put<T: serde::Serialize>(codec: Codec, out: &mut Vec<u8>, message: &T) -> io::Result<()> {
+    match codec {
+        Codec::Json => serde_json::to_writer(out, message).map_err(io::Error::other),
+        Codec::Postcard => {
+            let written = postcard::to_extend(message, std::mem::take(out)).map_err(io::Error::other)?;
+            *out = written;
+            Ok(())
+        }
     }
 }
 
-impl Encoder<Outgoing> for Frames {
-    type Error = io::Error;
-
-    fn encode(&mut self, message: Outgoing, out: &mut BytesMut) -> io::Result<()> {
-        let start = out.len();
-        out.put_u32(0);
-        self.write(&message, out)?;
-        let length = out.len() - start - HEADER;
-        let length = u32::try_from(length).map_err(io::Error::other)?;
-        if let Some(header) = out.get_mut(start..start + HEADER) {
-            header.copy_from_slice(&length.to_be_bytes());
-        }
-        Ok(())
+/// Writes a frame around what `write` writes.
+pub(super) fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    write(out)?;
+    let length = u32::try_from(out.len() - start - HEADER).map_err(io::Error::other)?;
+    if let Some(header) = out.get_mut(start..start + HEADER) {
+        header.copy_from_slice(&length.to_be_bytes());
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -111,24 +152,14 @@ mod tests {
         let record = Arc::new(Record::registered(&key, &registration, 1, Timestamp::from_millis(1)));
         for codec in [Codec::Postcard, Codec::Json] {
             for id in [0, 127, 128, u64::MAX] {
-                let mut frames = Frames::new(1_024);
-                frames.switch(65_536, codec);
-                let mut written = BytesMut::new();
-                frames.encode(Outgoing::Got { id, record: Arc::clone(&record) }, &mut written).unwrap();
-                let frame = frames.decode(&mut written).unwrap().unwrap();
+                let mut written = Vec::new();
+                let got = Outgoing::Got { id, record: Arc::clone(&record) };
+                frame(&mut written, |out| got.write(codec, out)).unwrap();
                 let message = Ok(DiscoveryResponse::Get(Ok(Arc::clone(&record.instance))));
                 let expected = codec.write(&Response { request_id: id, message }).unwrap();
-                assert_eq!(&frame[..], expected);
+                assert_eq!(u32::from_be_bytes(written[..4].try_into().unwrap()) as usize, expected.len());
+                assert_eq!(&written[4..], expected);
             }
         }
-    }
-
-    #[test]
-    fn longer_frames_are_refused_before_they_are_read() {
-        let mut frames = Frames::new(16);
-        let mut input = BytesMut::from(&[0, 0, 0, 17][..]);
-        assert!(frames.decode(&mut input).is_err());
-        let mut input = BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]);
-        assert!(frames.decode(&mut input).is_err(), "a length of a gigabyte");
     }
 }

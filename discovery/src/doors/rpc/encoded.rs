@@ -1,0 +1,308 @@
+//! Long answers, encoded once for everybody who asks the same at the same moment.
+//!
+//! When a server comes back, thousands of watchers ask for the same snapshot at once. Encoding it for each of them
+//! would take seconds and a gigabyte; here the first one has it encoded, and all share the bytes.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use roundsman_protocol::{Codec, Cursor, DiscoveryError, Instance, Namespace, Query};
+use roundsman_registry::Snapshot;
+use tokio::{sync::OnceCell, time::Instant};
+
+use super::{
+    frame::{HEADER, put, put_number},
+    outbox::Outbox,
+};
+use crate::{
+    memory::{Budget, Reservation},
+    offload::Offload,
+};
+
+/// How many bytes of an answer are one chunk, about: as much as a socket takes at a time.
+const CHUNK: usize = 64 * 1_024;
+/// How many answers are kept for the next one who asks, and for how long.
+const KEPT: usize = 32;
+const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// What is told about the instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// The answer of `list`.
+    List,
+    /// The answer of `watch` with a snapshot.
+    Watch,
+}
+
+/// A long answer but for the id of the call.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    form: Form,
+    chunks: Vec<Bytes>,
+    len: usize,
+    _reservation: Reservation,
+}
+
+/// The long answers of this moment.
+#[derive(Debug)]
+pub(crate) struct Encodings {
+    offload: Offload,
+    budget: Arc<Budget>,
+    kept: Mutex<HashMap<Question, Slot>>,
+}
+
+/// What is asked, and how it is to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) namespace: Namespace,
+    pub(super) query: Query,
+    pub(super) codec: Codec,
+    pub(super) form: Form,
+}
+
+/// An answer in the making, or made.
+#[derive(Debug)]
+struct Slot {
+    cursor: Cursor,
+    answer: Arc<OnceCell<Arc<Encoded>>>,
+    used: Instant,
+}
+
+// === impl Encodings ===
+
+impl Encodings {
+    pub(crate) fn new(offload: Offload, budget: Arc<Budget>) -> Self {
+        Self { offload, budget, kept: Mutex::default() }
+    }
+
+    /// The answer to a question from a snapshot that was taken for it.
+    ///
+    /// # Errors
+    /// When callers keep too much in memory already.
+    pub(super) async fn answer(&self, question: Question, snapshot: Snapshot) -> Result<Arc<Encoded>, DiscoveryError> {
+        let answer = self.slot(&question, snapshot.cursor());
+        let encoded = answer.get_or_try_init(|| self.encode(question, snapshot)).await?;
+        Ok(Arc::clone(encoded))
+    }
+
+    /// The slot of a question at a moment: an answer of another moment is not the answer.
+    fn slot(&self, question: &Question, cursor: Cursor) -> Arc<OnceCell<Arc<Encoded>>> {
+        let now = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, slot| now.saturating_duration_since(slot.used) < KEPT_FOR);
+        if let Some(slot) = kept.get_mut(question).filter(|slot| slot.cursor == cursor) {
+            slot.used = now;
+            return Arc::clone(&slot.answer);
+        }
+        let answer = Arc::default();
+        if kept.len() < KEPT || kept.contains_key(question) {
+            let slot = Slot { cursor, answer: Arc::clone(&answer), used: now };
+            kept.insert(question.clone(), slot);
+        }
+        answer
+    }
+
+    async fn encode(&self, question: Question, snapshot: Snapshot) -> Result<Arc<Encoded>, DiscoveryError> {
+        let budget = Arc::clone(&self.budget);
+        let work = move || {
+            let instances: Vec<_> = snapshot.matching(&question.query).collect();
+            let estimate = instances.iter().map(|instance| instance.bytes()).sum();
+            let reservation = budget.reserve(&question.namespace, estimate)?;
+            let chunks = chunks(question.codec, question.form, snapshot.cursor(), &instances);
+            let chunks = chunks.map_err(|error| {
+                tracing::error!(%error, "an answer could not be written");
+                DiscoveryError::ShuttingDown
+            })?;
+            Ok(Arc::new(Encoded::new(question.form, chunks, reservation)))
+        };
+        self.offload.run(work).await?
+    }
+
+    /// Does other work that takes longer than a moment.
+    pub(super) fn offload(&self) -> &Offload {
+        &self.offload
+    }
+
+    /// Drops what nobody asked for lately.
+    pub(crate) fn tidy(&self) {
+        let now = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, slot| now.saturating_duration_since(slot.used) < KEPT_FOR);
+        if kept.is_empty() {
+            kept.shrink_to_fit();
+        }
+    }
+}
+
+// === impl Encoded ===
+
+impl Encoded {
+    fn new(form: Form, chunks: Vec<Bytes>, mut reservation: Reservation) -> Self {
+        let len = chunks.iter().map(Bytes::len).sum();
+        reservation.settle(len);
+        Self { form, chunks, len, _reservation: reservation }
+    }
+
+    /// Puts a frame into the outbox: what belongs to this one call, and around it what all share.
+    pub(super) fn put(&self, codec: Codec, id: u64, outbox: &mut Outbox) -> io::Result<()> {
+        let (variant, name) = match self.form {
+            Form::List => (5_u8, "List"),
+            Form::Watch => (7, "Watch"),
+        };
+        let (mut before, mut after) = (vec![0; HEADER], String::new());
+        match codec {
+            // Response.message: Ok; DiscoveryResponse: the method; its result: Ok.
+            Codec::Postcard => {
+                put_number(id, &mut before)?;
+                before.extend_from_slice(&[0, variant, 0]);
+            }
+            Codec::Json => {
+                let text = format!("{{\"request_id\":{id},\"message\":{{\"Ok\":{{\"{name}\":{{\"Ok\":");
+                before.extend_from_slice(text.as_bytes());
+                after.push_str("}}}}");
+            }
+        }
+        let length = u32::try_from(before.len() - HEADER + self.len + after.len()).map_err(io::Error::other)?;
+        if let Some(header) = before.first_chunk_mut::<HEADER>() {
+            *header = length.to_be_bytes();
+        }
+        outbox.append(|out| io::Write::write_all(out, &before))?;
+        outbox.share(self.chunks.iter().cloned());
+        outbox.append(|out| io::Write::write_all(out, after.as_bytes()))
+    }
+}
+
+/// Writes the value that a successful `list` or `watch` returns.
+fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>]) -> io::Result<Vec<Bytes>> {
+    let (mut chunks, mut out) = (Vec::new(), Vec::with_capacity(CHUNK + CHUNK / 8));
+    match (codec, form) {
+        (Codec::Postcard, Form::List) => {}
+        (Codec::Postcard, Form::Watch) => put(codec, &mut out, &(cursor, true))?,
+        (Codec::Json, Form::List) => out.push(b'['),
+        (Codec::Json, Form::Watch) => {
+            out.extend_from_slice(b"{\"cursor\":");
+            put(codec, &mut out, &cursor)?;
+            out.extend_from_slice(b",\"snapshot\":true,\"instances\":[");
+        }
+    }
+    if codec == Codec::Postcard {
+        put_number(u64::try_from(instances.len()).unwrap_or(u64::MAX), &mut out)?;
+    }
+    for (n, instance) in instances.iter().enumerate() {
+        if n > 0 && codec == Codec::Json {
+            out.push(b',');
+        }
+        put(codec, &mut out, instance)?;
+        if out.len() >= CHUNK {
+            chunks.push(Bytes::from(std::mem::replace(&mut out, Vec::with_capacity(CHUNK + CHUNK / 8))));
+        }
+    }
+    match (codec, form) {
+        (Codec::Postcard, Form::List) => {}
+        (Codec::Postcard, Form::Watch) => out.push(0),
+        (Codec::Json, Form::List) => out.push(b']'),
+        (Codec::Json, Form::Watch) => out.extend_from_slice(b"],\"removed\":[]}"),
+    }
+    out.shrink_to_fit();
+    chunks.push(Bytes::from(out));
+    Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use roundsman_protocol::{DiscoveryResponse, Registration, Timestamp, Update};
+    use roundsman_registry::{Draft, Registry};
+    use tarpc::Response;
+
+    use super::*;
+
+    fn registry(count: u16) -> Registry {
+        let registry = Registry::new(7);
+        let mut draft: Draft<'_> = registry.draft(roundsman_registry::Limits::default());
+        for port in 1..=count {
+            let registration = Registration {
+                check: roundsman_protocol::Check::none(),
+                ..Registration::new("product".parse().unwrap(), format!("10.0.0.1:{port}").parse().unwrap())
+            };
+            draft.register(&Namespace::default(), Arc::new(registration), Timestamp::default()).unwrap();
+        }
+        let (edits, _) = draft.finish();
+        registry.apply(&edits);
+        registry
+    }
+
+    fn bytes(outbox: &mut Outbox) -> Vec<u8> {
+        outbox.share([]);
+        let mut all = Vec::new();
+        outbox.drain_into(&mut all);
+        all
+    }
+
+    #[tokio::test]
+    async fn long_answers_are_what_tarpc_would_write() {
+        for count in [0, 1, 130, 2_000] {
+            let registry = registry(count);
+            let encodings = Encodings::new(Offload::start().unwrap(), Budget::new(1 << 30));
+            for codec in [Codec::Postcard, Codec::Json] {
+                for form in [Form::List, Form::Watch] {
+                    let query = Query::default();
+                    let snapshot = registry.snapshot(&Namespace::default(), &query);
+                    let instances: Vec<_> = snapshot.matching(&query).collect();
+                    let cursor = snapshot.cursor();
+                    let response = match form {
+                        Form::List => DiscoveryResponse::List(Ok(instances)),
+                        Form::Watch => DiscoveryResponse::Watch(Ok(Update {
+                            snapshot: true,
+                            instances,
+                            ..Update::unchanged(cursor)
+                        })),
+                    };
+                    let expected = codec.write(&Response { request_id: 300, message: Ok(response) }).unwrap();
+                    let question = Question { namespace: Namespace::default(), query, codec, form };
+                    let encoded = encodings.answer(question, snapshot).await.unwrap();
+                    let mut outbox = Outbox::default();
+                    encoded.put(codec, 300, &mut outbox).unwrap();
+                    let written = bytes(&mut outbox);
+                    assert_eq!(u32::from_be_bytes(written[..4].try_into().unwrap()) as usize, expected.len());
+                    assert!(written[4..] == expected, "{codec:?} {form:?} {count}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_the_same_at_the_same_moment_shares_the_bytes_and_the_budget_bounds_them() {
+        let registry = registry(500);
+        let budget = Budget::new(1 << 20);
+        let encodings = Encodings::new(Offload::start().unwrap(), Arc::clone(&budget));
+        let ask = |query: Query| {
+            let snapshot = registry.snapshot(&Namespace::default(), &query);
+            let question = Question { namespace: Namespace::default(), query, codec: Codec::Json, form: Form::List };
+            encodings.answer(question, snapshot)
+        };
+        let (one, other) = tokio::join!(ask(Query::default()), ask(Query::default()));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert!(Arc::ptr_eq(&one, &other));
+        assert_eq!(budget.status(0, 0).used, one.len as u64);
+        let named = |name: &str| Query { zone: None, ..Query::service(name.parse().unwrap()) };
+        let mut held = vec![one, other];
+        let refusal = loop {
+            let scope = roundsman_protocol::Scope::Registered;
+            // The same instances under queries that differ: each answer is one more to keep.
+            let services = std::iter::repeat_n("product".parse().unwrap(), held.len()).collect();
+            match ask(Query { services, ..named("product").scope(scope) }).await {
+                Ok(encoded) => held.push(encoded),
+                Err(refusal) => break refusal,
+            }
+        };
+        assert!(matches!(refusal, DiscoveryError::LimitReached { .. }));
+        drop(held);
+        encodings.kept.lock().unwrap().clear();
+        assert_eq!(budget.status(0, 0).used, 0);
+    }
+}
