@@ -37,6 +37,7 @@ pub(super) enum Outgoing {
 
 /// What a client said.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "calls are nearly all, and live for a moment on the stack")]
 pub(super) enum Incoming {
     /// A call.
     Call { id: u64, deadline: Duration, request: DiscoveryRequest },

@@ -71,7 +71,10 @@ impl Outbox {
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         while self.len > 0 {
-            let next = self.chunks.front().map_or_else(|| self.tail.get(self.written..).unwrap_or_default(), |c| c);
+            let next = match self.chunks.front() {
+                Some(chunk) => chunk,
+                None => self.tail.get(self.written..).unwrap_or_default(),
+            };
             let count = ready!(Pin::new(&mut *stream).poll_write(cx, next))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -119,7 +122,7 @@ mod tests {
         let (mut outbox, mut expected) = (Outbox::default(), Vec::new());
         for n in 0..50_u8 {
             let short = vec![n; 100];
-            outbox.append(|tail| Ok::<(), io::Error>(tail.extend_from_slice(&short))).unwrap();
+            outbox.append(|tail| io::Write::write_all(tail, &short)).unwrap();
             expected.extend_from_slice(&short);
             if n % 3 == 0 {
                 let shared = Bytes::from(vec![n; 70_000]);
@@ -134,13 +137,13 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(outbox.len(), expected.len());
-        let writing = tokio::spawn(async move {
+        let writing = async {
             std::future::poll_fn(|cx| outbox.poll_write(&mut server, cx, &mut false)).await.unwrap();
-            assert!(outbox.is_empty());
-        });
+        };
         let mut read = vec![0; expected.len()];
-        client.read_exact(&mut read).await.unwrap();
+        let (_, result) = tokio::join!(writing, client.read_exact(&mut read));
+        result.unwrap();
+        assert!(outbox.is_empty());
         assert!(read == expected);
-        writing.await.unwrap();
     }
 }
