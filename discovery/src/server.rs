@@ -159,6 +159,7 @@ fn settings(config: &Config) -> Settings {
         start_deadline: config.start_deadline,
         brake_limit: config.brake_limit,
         max_visits: config.max_visits,
+        asking: Settings::default().asking,
         max_kept: files::budget(config.max_kept, taken),
         targets: policy(config),
         user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
