@@ -1,6 +1,10 @@
 //! What the server counts, in Prometheus' words.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -68,6 +72,8 @@ pub(crate) struct Meters {
     unwritten: Gauge,
     brake: Gauge,
     kept: Gauge,
+    lag: Gauge<f64, AtomicU64>,
+    voided: Counter,
     edges: Gauge,
 }
 
@@ -88,7 +94,7 @@ impl Meters {
             closed: Family::default(), visits: Family::default(), visit_seconds: seconds(0.000_1, 10),
             calls: by_method, instances: Family::default(), services: Gauge::default(), watches: Gauge::default(),
             connections: Gauge::default(), store_up: Gauge::default(), unwritten: Gauge::default(),
-            brake: Gauge::default(), kept: Gauge::default(), edges: Gauge::default(), exported: Metrics::default(),
+            brake: Gauge::default(), kept: Gauge::default(), lag: Gauge::default(), voided: Counter::default(), edges: Gauge::default(), exported: Metrics::default(),
         };
         m.register("registrations", "Registrations that changed something", meters.registrations.clone());
         m.register("deregistrations", "Deregistrations", meters.deregistrations.clone());
@@ -113,6 +119,8 @@ impl Meters {
         m.register("store_unwritten", "Observed changes not yet written", meters.unwritten.clone());
         m.register("brake_on", "Whether evictions for silence are held back", meters.brake.clone());
         m.register("kept_connections", "Connections kept open to instances", meters.kept.clone());
+        m.register("lag_seconds", "Longest time in the last minute by which this server was late", meters.lag.clone());
+        m.register("voided", "Timeouts and expiries of a ttl that were void because this server was late", meters.voided.clone());
         m.register("graph_edges", "Edges of the graph of who calls whom", meters.edges.clone());
         m.register("graph_unrecorded", "Lookups and watches missing in the graph, which is full", meters.unrecorded_edges.clone());
         Arc::new(Self { exported: m, ..meters })
@@ -154,7 +162,9 @@ impl Meters {
         gauge(&self.store_up, u64::from(store.available));
         gauge(&self.unwritten, store.unwritten);
         gauge(&self.brake, u64::from(context.rounds.brake().on));
-        gauge(&self.kept, context.rounds.status().kept);
+        let rounds = context.rounds.status();
+        gauge(&self.kept, rounds.kept);
+        self.lag.set(rounds.lag.recent.as_secs_f64());
         gauge(&self.edges, u64::try_from(context.edges.len()).unwrap_or(u64::MAX));
         let mut page = String::new();
         text::encode(&mut page, &self.exported)?;
@@ -192,6 +202,10 @@ impl Witness for Meters {
     fn visited(&self, class: Class, took: Duration) {
         self.visits.get_or_create(&Outcome { outcome: class.label() }).inc();
         self.visit_seconds.observe(took.as_secs_f64());
+    }
+
+    fn voided(&self) {
+        self.voided.inc();
     }
 }
 

@@ -175,6 +175,7 @@ fn settings(config: &Config) -> Settings {
         start_deadline: config.start_deadline,
         brake_limit: config.brake_limit,
         max_visits: shares.visits,
+        asking: Settings::default().asking,
         max_kept: shares.kept,
         targets: policy(config),
         user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),

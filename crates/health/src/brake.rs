@@ -24,6 +24,8 @@ pub(crate) struct Brake {
     pause: Duration,
     /// Instances that are handed out and visited.
     visited: u32,
+    /// Of these: not heard of yet, well or badly, since this server started.
+    unheard: u32,
     /// Of these: silent at their last visit.
     silent: u32,
     /// Of these: kept from being evicted.
@@ -58,6 +60,8 @@ enum State {
 pub(crate) struct Standing {
     /// It is handed out.
     pub(crate) visited: bool,
+    /// No visit of it has ended yet.
+    pub(crate) unheard: bool,
     /// When it fell silent, if it is.
     pub(crate) silent: Option<Fall>,
     /// An eviction of it is held back.
@@ -113,6 +117,7 @@ impl Brake {
             limit,
             pause: timeout,
             visited: 0,
+            unheard: 0,
             silent: 0,
             held: 0,
             pieces: VecDeque::new(),
@@ -131,6 +136,7 @@ impl Brake {
     /// An instance now counts for `to` instead of `from`.
     pub(crate) fn moved(&mut self, from: Standing, to: Standing, now: Instant) -> Option<Turn> {
         shift(&mut self.visited, from.visited, to.visited);
+        shift(&mut self.unheard, from.visited && from.unheard, to.visited && to.unheard);
         shift(&mut self.silent, from.visited && from.silent.is_some(), to.visited && to.silent.is_some());
         shift(&mut self.held, from.held, to.held);
         if to.visited && to.silent.is_some() && from.silent.is_none() {
@@ -148,7 +154,8 @@ impl Brake {
     ///
     /// It may not be evicted while the brake is on, nor before it is known whether the brake must go on: rounds take an
     /// interval, and the instance that is visited first in a blackout would otherwise be evicted long before half of the
-    /// others were missed. It is known as soon as clearly more answered than fell silent, and after an interval. A few others
+    /// others were missed. It is known as soon as clearly more answered than fell silent, and after an interval in which at
+    /// least one answered: where nobody did, those who are still being waited for may be cut off as well. A few others
     /// are visited at once, so that this is soon, however long the interval; never more at a time, so that a blackout
     /// makes no burst of visits.
     pub(crate) fn judge(&mut self, fall: Fall, now: Instant) -> Verdict {
@@ -164,8 +171,9 @@ impl Brake {
 
     fn doubts(&self, fall: Fall, now: Instant) -> bool {
         let few = self.visited < FEWEST;
-        let long = now.saturating_duration_since(fall.at) >= self.interval;
         let answered = self.answered.wrapping_sub(fall.answered);
+        let patience = if answered == 0 { self.limit.max(self.interval) } else { self.interval };
+        let long = now.saturating_duration_since(fall.at) >= patience;
         let silent = self.fallen.wrapping_sub(fall.fallen);
         !few && !long && answered < silent + MARGIN
     }
@@ -173,7 +181,8 @@ impl Brake {
     /// Looks at the clock and the counts.
     pub(crate) fn assess(&mut self, now: Instant) -> Option<Turn> {
         self.forget(now);
-        let most = |count: u32| count >= FEWEST && u64::from(count) * 2 > u64::from(self.visited);
+        let heard = self.visited.saturating_sub(self.unheard);
+        let most = |count: u32| count >= FEWEST && u64::from(count) * 2 > u64::from(heard);
         let (state, turn) = match self.state {
             State::Off if most(self.fell().min(self.silent)) => (State::On(now), Turn::On),
             State::On(_) if !most(self.silent) => (State::Off, Turn::Off),

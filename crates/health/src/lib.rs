@@ -6,6 +6,8 @@
 
 mod brake;
 mod habit;
+mod lag;
+mod lanes;
 mod line;
 mod machine;
 mod observation;
@@ -15,8 +17,10 @@ mod rounds;
 mod schedule;
 mod settings;
 mod shared;
+mod shares;
 mod target;
 mod visitor;
+mod waits;
 
 pub use observation::{Class, Nudge, Observation, Witness};
 pub use rounds::Rounds;

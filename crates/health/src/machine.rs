@@ -47,10 +47,8 @@ pub(crate) enum Evidence {
 pub(crate) enum Hold {
     /// None.
     Nothing,
-    /// Those for silence: the fault may be ours.
+    /// Those for silence: the fault may be ours, or not every stored instance was visited yet.
     Silence,
-    /// All: not every stored instance was visited yet.
-    All,
 }
 
 /// What follows from a visit.
@@ -92,6 +90,8 @@ pub(crate) struct Machine {
     run: u32,
     /// How often the delay was doubled.
     doublings: u32,
+    /// Visits in a row that could not be made.
+    unmade: u32,
     /// Whether an eviction is being held back.
     held: bool,
     /// Its latest evictions, oldest first.
@@ -106,7 +106,7 @@ impl Machine {
         let mut evictions: Vec<_> = evictions.rev().take(DAMPING_STEPS).collect();
         evictions.reverse();
         let run = u32::from(health == Health::Suspect);
-        Self { health, since, run, doublings: 0, held: false, evictions }
+        Self { health, since, run, doublings: 0, unmade: 0, held: false, evictions }
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -118,20 +118,29 @@ impl Machine {
         self.held
     }
 
+    /// Since when it starts, or is on probation.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Whether failing now would evict: then it is worth asking what is held back.
-    pub(crate) fn at_the_brink(&self, rules: &Rules, evidence: Evidence) -> bool {
-        matches!(self.health, Health::Passing | Health::Suspect)
-            && (evidence == Evidence::Proof || self.run + 1 >= rules.failures)
+    pub(crate) fn at_the_brink(&self, rules: &Rules, evidence: Evidence, now: Instant) -> bool {
+        match self.health {
+            Health::Passing | Health::Suspect => evidence == Evidence::Proof || self.run + 1 >= rules.failures,
+            Health::Starting => self.time_to_start(rules, now).is_zero(),
+            Health::Evicted => false,
+        }
     }
 
     /// Takes in a visit.
     pub(crate) fn visited(&mut self, rules: &Rules, evidence: Evidence, hold: Hold, now: Instant) -> Step {
+        self.unmade = if evidence == Evidence::Nothing { self.unmade.saturating_add(1) } else { 0 };
         let step = match (evidence, self.health) {
-            (Evidence::Nothing, _) => Step { flip: None, next: Next::After(DOUBT_DELAY) },
+            (Evidence::Nothing, _) => self.unmade(rules),
             (Evidence::Pass, Health::Evicted) => self.passed_on_probation(rules, now),
             (Evidence::Pass, Health::Passing) => self.round(None),
             (Evidence::Pass, Health::Starting | Health::Suspect) => self.pass(),
-            (_, Health::Starting) => self.failed_to_start(rules, hold, now),
+            (_, Health::Starting) => self.failed_to_start(rules, evidence, hold, now),
             (_, Health::Passing | Health::Suspect) => self.failed(rules, evidence, hold, now),
             (_, Health::Evicted) => self.failed_on_probation(rules, now),
         };
@@ -149,9 +158,19 @@ impl Machine {
         self.round(Some(Flip::Passing))
     }
 
-    fn failed_to_start(&mut self, rules: &Rules, hold: Hold, now: Instant) -> Step {
-        let left = (self.since + rules.start_deadline).saturating_duration_since(now);
-        self.held = left.is_zero() && hold == Hold::All;
+    /// Soon again, but less and less often: where the reason lasts, trying harder makes it worse.
+    fn unmade(&self, rules: &Rules) -> Step {
+        let delay = DOUBT_DELAY.saturating_mul(1_u32 << (self.unmade - 1).min(31));
+        Step { flip: None, next: Next::After(delay.min(rules.interval)) }
+    }
+
+    fn time_to_start(&self, rules: &Rules, now: Instant) -> Duration {
+        (self.since + rules.start_deadline).saturating_duration_since(now)
+    }
+
+    fn failed_to_start(&mut self, rules: &Rules, evidence: Evidence, hold: Hold, now: Instant) -> Step {
+        let left = self.time_to_start(rules, now);
+        self.held = left.is_zero() && hold == Hold::Silence && evidence == Evidence::Silence;
         if left.is_zero() && !self.held {
             return self.evict(Flip::NeverStarted, now);
         }
@@ -161,9 +180,13 @@ impl Machine {
     }
 
     fn failed(&mut self, rules: &Rules, evidence: Evidence, hold: Hold, now: Instant) -> Step {
+        if self.held && evidence != Evidence::Silence {
+            // The silence that was held may have been ours, and does not count against an instance that answers.
+            self.run = 0;
+        }
         self.run = self.run.saturating_add(1);
         let over = evidence == Evidence::Proof || self.run >= rules.failures;
-        self.held = over && (hold == Hold::All || (hold == Hold::Silence && evidence == Evidence::Silence));
+        self.held = over && hold == Hold::Silence && evidence == Evidence::Silence;
         if over && !self.held {
             return self.evict(Flip::Evicted, now);
         }

@@ -63,6 +63,9 @@ pub enum Class {
 pub trait Witness: Send + Sync + fmt::Debug {
     /// A visit ended. Called on the visitor's task: it must not block.
     fn visited(&self, class: Class, took: Duration);
+
+    /// A timeout or the expiry of a ttl was void, because this process was late. Called on that instance's task.
+    fn voided(&self) {}
 }
 
 /// Why somebody wants an instance to be visited at once.

@@ -31,6 +31,8 @@ struct Inner {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     targets: Mutex<Targets>,
+    /// By which our own lag is known.
+    heart: AbortHandle,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ struct Target {
 // === impl Rounds ===
 
 impl Rounds {
-    /// Begins, with nobody to visit yet.
+    /// Begins, with nobody to visit yet. Must be called within a Tokio runtime.
     ///
     /// What is found out goes to `observations`; while that queue is full, those who have something to say wait, and
     /// their visits with them. `witness` learns of every visit.
@@ -62,7 +64,9 @@ impl Rounds {
         witness: Arc<dyn Witness>,
     ) -> Self {
         let shared = Arc::new(Shared::new(settings, clock, observations, witness));
-        Self(Arc::new(Inner { shared, tasks: TaskTracker::new(), targets: Mutex::default() }))
+        let tasks = TaskTracker::new();
+        let heart = tasks.spawn(Arc::clone(&shared.lag).beat()).abort_handle();
+        Self(Arc::new(Inner { shared, tasks, targets: Mutex::default(), heart }))
     }
 
     /// Takes in an instance that is new or changed. In the same incarnation its visits go on undisturbed; in another
@@ -71,8 +75,9 @@ impl Rounds {
         self.0.track(record, None, |visitor| visitor.first_visit());
     }
 
-    /// Takes in the instances that a store held when the server started. They are visited soon, and no instance is
-    /// evicted before each of these had its first visit; [`RoundsStatus::unvisited`] counts down to that.
+    /// Takes in the instances that a store held when the server started. They are visited within an interval, and no
+    /// instance is evicted for its silence before each of these had its first visit, or the time for it; one that is
+    /// refused or answers badly is. [`RoundsStatus::unvisited`] counts down to that.
     /// Must be called within a Tokio runtime.
     pub fn track_stored(&self, records: &[Arc<Record>]) {
         let visited = |record: &&Arc<Record>| is_visited(record.instance.check.kind);
@@ -132,12 +137,19 @@ impl Rounds {
             std::mem::take(&mut targets.by_key)
         };
         drop(targets);
+        self.0.heart.abort();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 }
 
 // === impl Inner ===
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.heart.abort();
+    }
+}
 
 impl Inner {
     fn targets(&self) -> MutexGuard<'_, Targets> {

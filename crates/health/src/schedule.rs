@@ -54,11 +54,11 @@ impl Place {
         u64::try_from(ahead).map_or(interval, Duration::from_nanos).max(Duration::from_micros(1)).min(interval)
     }
 
-    /// The time until the first visit of a stored instance, one of `count`, when a server starts.
-    pub(crate) fn at_start(self, count: usize) -> Duration {
+    /// The time until the first visit of a stored instance, one of `count`, when a server starts: less than an interval.
+    pub(crate) fn at_start(self, count: usize, interval: Duration) -> Duration {
         #[allow(clippy::cast_precision_loss, reason = "a count of instances is far below 2^52")]
         let spread = Duration::from_secs_f64((count as f64 / START_RATE).min(LONGEST_START.as_secs_f64()));
-        spread.mul_f64(self.0)
+        spread.min(interval).mul_f64(self.0)
     }
 }
 
@@ -139,9 +139,10 @@ mod tests {
         }
 
         #[test]
-        fn a_start_is_spread_within_bounds(n in 0_usize..10_000, count in 0_usize..1_000_000) {
-            prop_assert!(Place::of(&key(n)).at_start(count) <= LONGEST_START);
-            prop_assert!(Place::of(&key(n)).at_start(10) <= Duration::from_millis(2));
+        fn a_start_is_spread_within_bounds(n in 0_usize..10_000, count in 0_usize..1_000_000, interval in 1_u64..100_000) {
+            let interval = Duration::from_millis(interval);
+            prop_assert!(Place::of(&key(n)).at_start(count, interval) <= LONGEST_START.min(interval));
+            prop_assert!(Place::of(&key(n)).at_start(10, interval) <= Duration::from_millis(2));
         }
     }
 }

@@ -19,8 +19,11 @@ pub struct Settings {
     pub start_deadline: Duration,
     /// How long evictions for silence are held back at most.
     pub brake_limit: Duration,
-    /// Most visits under way at a time; others wait for their turn.
+    /// Most visits under way at a time, those that wait for somebody who hangs included. Beyond it the one that has waited
+    /// longest is ended early, so that nobody's silence delays another's visit.
     pub max_visits: usize,
+    /// Most visits that are just asking, which takes milliseconds; others wait for their turn. At most half of all visits.
+    pub asking: usize,
     /// Most connections kept open between visits; beyond it each visit opens its own.
     pub max_kept: usize,
     /// Which addresses may be visited.
@@ -38,7 +41,8 @@ impl Default for Settings {
             probation: Duration::from_secs(60),
             start_deadline: Duration::from_secs(30),
             brake_limit: Duration::from_secs(120),
-            max_visits: 512,
+            max_visits: 10_000,
+            asking: 512,
             max_kept: 10_000,
             targets: TargetPolicy::default(),
             user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),

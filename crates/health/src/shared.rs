@@ -6,25 +6,26 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use roundsman_protocol::{
     Clock, Timestamp,
     status::{BrakeStatus, RoundsStatus},
 };
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     brake::{Brake, Fall, Standing, Turn},
+    lag::Lag,
+    lanes::Lanes,
     line::Line,
     machine::{Evidence, Hold, Rules},
     observation::{Observation, Witness},
     probe::{Https, Room},
     roll::Roll,
     settings::Settings,
+    waits::Waits,
 };
 
 /// How many others are visited at once when one falls silent and it is not clear whose fault it is.
@@ -39,7 +40,9 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     pub(crate) observations: mpsc::Sender<Observation>,
     pub(crate) witness: Arc<dyn Witness>,
-    pub(crate) permits: Semaphore,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) waits: Waits,
+    pub(crate) lag: Arc<Lag>,
     pub(crate) room: Room,
     pub(crate) https: Arc<Https>,
     pub(crate) counters: Counters,
@@ -56,6 +59,8 @@ pub(crate) struct Counters {
     pub(crate) evictions: AtomicU64,
     pub(crate) reinstatements: AtomicU64,
     unvisited: AtomicU64,
+    /// Milliseconds after the epoch: by then evictions for silence begin, whoever was not visited yet.
+    gate: AtomicU64,
 }
 
 /// A stored instance that was not visited yet. Dropped with the first visit, or with the visitor.
@@ -86,12 +91,15 @@ impl Shared {
         observations: mpsc::Sender<Observation>,
         witness: Arc<dyn Witness>,
     ) -> Self {
+        let asking = settings.asking.min(settings.max_visits / 2).max(1);
         Self {
             clock,
             epoch: Instant::now(),
             observations,
             witness,
-            permits: Semaphore::new(settings.max_visits.clamp(1, Semaphore::MAX_PERMITS)),
+            lanes: Arc::new(Lanes::new(asking)),
+            waits: Waits::new(settings.max_visits.saturating_sub(asking)),
+            lag: Arc::new(Lag::new(settings.timeout)),
             room: Room::new(settings.max_kept),
             https: Arc::new(Https::new(settings.targets.clone(), &settings.user_agent)),
             counters: Counters::default(),
@@ -102,7 +110,7 @@ impl Shared {
     }
 
     /// The rules of an instance that is visited every `interval`.
-    pub(crate) fn rules(&self, interval: std::time::Duration) -> Rules {
+    pub(crate) fn rules(&self, interval: Duration) -> Rules {
         Rules {
             interval,
             failures: self.settings.failures,
@@ -111,17 +119,26 @@ impl Shared {
         }
     }
 
-    /// Whether every stored instance was visited, so that evictions may begin.
+    /// Whether every stored instance was visited, so that evictions for silence may begin; or had the time to be.
     pub(crate) fn gate_is_open(&self) -> bool {
         self.counters.unvisited.load(Ordering::Acquire) == 0
+            || self.epoch.elapsed().as_millis() >= u128::from(self.counters.gate.load(Ordering::Acquire))
     }
 
     /// Announces `count` stored instances that wait for their first visit.
     pub(crate) fn unvisited(self: &Arc<Self>, count: usize) -> impl Iterator<Item = Unvisited> {
+        let opens = self.epoch.elapsed() + self.settings.interval + self.settings.timeout;
+        self.counters.gate.store(u64::try_from(opens.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
         self.counters.unvisited.fetch_add(count as u64, Ordering::AcqRel);
         let shared = Arc::clone(self);
         // All tickets exist before the first is used, or the gate would open in between.
         (0..count).map(move |_| Unvisited(Arc::clone(&shared))).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Something that was to happen does not, because we were late.
+    pub(crate) fn void(&self) {
+        self.lag.void();
+        self.witness.voided();
     }
 
     pub(crate) fn begin_visit(&self) -> InFlight<'_> {
@@ -144,6 +161,8 @@ impl Shared {
             evictions: count(&self.counters.evictions),
             reinstatements: count(&self.counters.reinstatements),
             unvisited: count(&self.counters.unvisited),
+            queued: self.lanes.queued() as u64,
+            lag: self.lag.status(Instant::now(), self.clock.now()),
             ..RoundsStatus::default()
         }
     }
@@ -164,6 +183,16 @@ impl Shared {
             visited: counts.visited.into(),
             held: counts.held.into(),
         }
+    }
+
+    /// Whether evictions for silence are held back, for one that does not count because it is not handed out.
+    fn brakes(&self, now: Instant) -> bool {
+        let (turn, on) = {
+            let mut brake = self.brake();
+            (brake.assess(now), brake.counts().on_since.is_some())
+        };
+        self.announce(turn);
+        on
     }
 
     fn brake(&self) -> MutexGuard<'_, Brake> {
@@ -208,20 +237,21 @@ impl Shared {
 impl Seat {
     pub(crate) fn new(shared: Arc<Shared>, line: Arc<Line>, visited: bool) -> Self {
         let mut seat = Self { shared, line, standing: Standing::default(), number: None };
-        seat.stand(Standing { visited, ..Standing::default() }, Instant::now());
+        seat.stand(Standing { visited, unheard: true, ..Standing::default() }, Instant::now());
         seat
     }
 
     /// Tells the brake what a visit found, and asks which evictions are held back.
     /// `brink`: the visit may evict, so the answer matters.
     pub(crate) fn weigh(&mut self, evidence: Evidence, brink: bool, now: Instant) -> Hold {
-        let mut hold = Hold::Nothing;
         match evidence {
             Evidence::Silence => {
                 let fall = self.standing.silent.unwrap_or_else(|| self.shared.brake().fall(now));
-                self.stand(Standing { silent: Some(fall), ..self.standing }, now);
-                if self.standing.visited && self.judge(fall, now) && brink {
-                    hold = Hold::Silence;
+                self.stand(Standing { unheard: false, silent: Some(fall), ..self.standing }, now);
+                let counts = self.standing.visited;
+                let doubted = if counts { self.judge(fall, now) } else { brink && self.shared.brakes(now) };
+                if brink && (doubted || !self.shared.gate_is_open()) {
+                    return Hold::Silence;
                 }
             }
             Evidence::Nothing => {}
@@ -229,10 +259,10 @@ impl Seat {
                 if self.standing.visited {
                     self.shared.brake().answered();
                 }
-                self.stand(Standing { silent: None, ..self.standing }, now);
+                self.stand(Standing { unheard: false, silent: None, ..self.standing }, now);
             }
         }
-        if self.shared.gate_is_open() { hold } else { Hold::All }
+        Hold::Nothing
     }
 
     /// Takes in what became of the instance.

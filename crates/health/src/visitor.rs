@@ -1,28 +1,32 @@
 //! One visitor per instance: a thin shell that waits, visits and reports. What it means is decided by the machine.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{pin::pin, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use roundsman_protocol::{Address, Check, CheckKind};
 use roundsman_registry::{Health, Key, Record};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     habit::Habit,
+    lanes::{ASKING, Lane, Permit},
     line::Line,
-    machine::{Evidence, Flip, Machine, Next, Step},
+    machine::{Flip, Machine, Next, Step},
     observation::{Class, Observation},
     probe::{Finding, Probe, Visit},
     schedule::{Allowance, Place},
     shared::{Seat, Shared, Unvisited},
+    shares::Owner,
 };
 
 pub(crate) mod caller;
+mod judging;
 
 /// Visits one instance until its probation is over, or until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     shared: Arc<Shared>,
     name: Name,
+    owner: Owner,
     address: Address,
     check: Check,
     interval: Duration,
@@ -34,6 +38,8 @@ pub(crate) struct Visitor {
     allowance: Allowance,
     place: Place,
     unvisited: Option<Unvisited>,
+    /// What was said last of why it does not pass yet.
+    told: Option<Class>,
 }
 
 /// Which life of which instance is visited.
@@ -47,6 +53,8 @@ pub(crate) struct Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
     Due,
+    /// Due for the first time, and the instance has just registered.
+    New,
     Nudged,
     Closed,
 }
@@ -71,12 +79,15 @@ impl Visitor {
         let (instance, settings) = (&record.instance, &shared.settings);
         let probe = Probe::new(&instance.check, &instance.address, &settings.user_agent, &shared.https)?;
         let name = Name { key: record.key(), incarnation: record.incarnation };
+        let interval = instance.check.interval.unwrap_or(settings.interval).max(Duration::from_millis(1));
         let now = Instant::now();
         Some(Self {
             seat: Seat::new(Arc::clone(shared), line, is_handed_out(record.health)),
             address: instance.address.clone(),
-            interval: instance.check.interval.unwrap_or(settings.interval).max(Duration::from_millis(1)),
-            timeout: instance.check.timeout.unwrap_or(settings.timeout),
+            interval,
+            // What a store holds was not always checked when it registered.
+            timeout: instance.check.timeout.map_or(settings.timeout, |timeout| timeout.min(interval)),
+            owner: Owner { namespace: name.key.namespace.clone(), service: instance.name.clone() },
             check: instance.check.clone(),
             machine: machine(shared, record, now),
             probe,
@@ -85,6 +96,7 @@ impl Visitor {
             place: Place::of(&name.key),
             name,
             unvisited,
+            told: None,
             shared: Arc::clone(shared),
         })
     }
@@ -99,21 +111,22 @@ impl Visitor {
 
     /// The time until the first visit, for one of `count` stored instances.
     pub(crate) fn first_visit_of(&self, count: usize) -> Duration {
-        self.place.at_start(count)
+        self.place.at_start(count, self.shared.settings.interval)
     }
 
     /// Makes the first visit after `first`, and goes on until the instance is forgotten.
     pub(crate) async fn run(&mut self, first: Duration) {
         let mut due = Instant::now() + first;
+        let mut usual = if self.unvisited.is_some() { Wake::Due } else { Wake::New };
         loop {
-            let wake = self.wait(due).await;
-            let Some((mut finding, mut took)) = self.visit().await else { return };
+            let wake = self.wait(due).await.max(std::mem::replace(&mut usual, Wake::Due));
+            let Some((mut finding, mut took)) = self.visit(wake).await else { return };
             for pause in DYING {
-                if wake == Wake::Due || !self.may_be_dying(&finding) {
+                if wake < Wake::Nudged || !self.may_be_dying(&finding) {
                     break;
                 }
                 sleep(pause).await;
-                let Some(again) = self.visit().await else { return };
+                let Some(again) = self.visit(wake).await else { return };
                 (finding, took) = again;
             }
             let now = Instant::now();
@@ -171,12 +184,42 @@ impl Visitor {
         wake
     }
 
+    /// How soon a visit must be made.
+    fn lane(&self, wake: Wake) -> Lane {
+        let doubted = self.machine.health() == Health::Suspect && !self.machine.held();
+        let hurried = wake != Wake::Due && self.machine.health() != Health::Evicted;
+        if doubted || hurried { Lane::Urgent } else { Lane::Routine }
+    }
+
     /// Visits, when its turn has come. `None` when the rounds are over.
-    async fn visit(&mut self) -> Option<(Finding, Duration)> {
-        let Self { shared, probe, .. } = self;
-        let _permit = shared.permits.acquire().await.ok()?;
-        let _in_flight = shared.begin_visit();
+    async fn visit(&mut self, wake: Wake) -> Option<(Finding, Duration)> {
+        let permit = self.shared.lanes.enter(self.lane(wake), &self.owner).await?;
         let start = Instant::now();
+        // Boxed, so that only those who are being visited take the room for it.
+        let found = Box::pin(self.ask(permit, start)).await;
+        if let Some(Finding { class: None, detail }) = &found {
+            let reason = detail.reason(&self.check, start.elapsed());
+            tracing::warn!(id = %self.name.key.id, %reason, "a visit could not be made");
+        }
+        let now = Instant::now();
+        let took = now.saturating_duration_since(start);
+        let finding = self.unless_void(found.unwrap_or_else(|| self.cut_short(took)), start, now);
+        if let Some(class) = finding.class {
+            self.unvisited = None;
+            self.shared.counters.visits.fetch_add(1, Ordering::Relaxed);
+            if class != Class::Passed {
+                self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.shared.witness.visited(class, took);
+        }
+        Some((finding, took))
+    }
+
+    /// Asks, and waits for the answer. The permit is given back when that does not come at once. `None`: the visit was ended
+    /// early, because too many wait.
+    async fn ask(&mut self, permit: Permit, start: Instant) -> Option<Finding> {
+        let Self { shared, probe, owner, .. } = self;
+        let _in_flight = shared.begin_visit();
         let visit = Visit {
             address: &self.address,
             policy: &shared.settings.targets,
@@ -184,41 +227,28 @@ impl Visitor {
             deadline: start + self.timeout,
             room: self.habit.keeps(start).then_some(&shared.room),
         };
-        let finding = probe.visit(&visit).await;
-        let took = start.elapsed();
-        self.unvisited = None;
-        if let Some(class) = finding.class {
-            shared.counters.visits.fetch_add(1, Ordering::Relaxed);
-            if class != Class::Passed {
-                shared.counters.failed.fetch_add(1, Ordering::Relaxed);
-            }
-            shared.witness.visited(class, took);
+        let mut visiting = pin!(probe.visit(&visit));
+        if let Ok(finding) = timeout(ASKING, visiting.as_mut()).await {
+            return Some(finding);
         }
-        Some((finding, took))
-    }
-
-    fn judge(&mut self, finding: &Finding, now: Instant) -> Step {
-        let rules = self.shared.rules(self.interval);
-        let evidence = evidence(finding.class);
-        let brink = self.machine.at_the_brink(&rules, evidence);
-        let hold = self.seat.weigh(evidence, brink, now);
-        let step = self.machine.visited(&rules, evidence, hold, now);
-        self.seat.settle(is_handed_out(self.machine.health()), self.machine.held(), now);
-        step
+        drop(permit);
+        // Boxed, because those who hang are the exception, and every visitor has room for the larger way.
+        Box::pin(shared.waits.outlast(visiting, owner)).await
     }
 
     /// Tells what changed.
-    async fn report(&self, step: Step, finding: &Finding, took: Duration) -> Result<(), Deaf> {
-        if finding.class.is_none() {
-            let reason = finding.detail.reason(&self.check, took);
-            tracing::warn!(id = %self.name.key.id, %reason, "a visit could not be made");
-        }
+    async fn report(&mut self, step: Step, finding: &Finding, took: Duration) -> Result<(), Deaf> {
         if step.next == Next::Forget {
             return Box::pin(self.shared.forget(&self.name)).await;
         }
-        let Some(flip) = step.flip else { return Ok(()) };
+        if step.flip.is_none() && !self.is_news(finding) {
+            return Ok(());
+        }
         let mut class = finding.class.unwrap_or(Class::Silence);
         let mut reason = finding.detail.reason(&self.check, took);
+        let Some(flip) = step.flip else {
+            return Box::pin(self.shared.observe(&self.name, self.machine.health(), class, reason)).await;
+        };
         let health = match flip {
             Flip::Passing => Health::Passing,
             Flip::Reinstated => {
@@ -275,17 +305,4 @@ fn machine(shared: &Shared, record: &Record, now: Instant) -> Machine {
 
 fn is_handed_out(health: Health) -> bool {
     matches!(health, Health::Passing | Health::Suspect)
-}
-
-fn evidence(class: Option<Class>) -> Evidence {
-    match class {
-        None => Evidence::Nothing,
-        Some(Class::Passed) => Evidence::Pass,
-        Some(Class::Refused) => Evidence::Proof,
-        // A name server that fails is as likely to be our trouble as theirs.
-        Some(Class::Silence | Class::Unresolved) => Evidence::Silence,
-        Some(Class::Reset | Class::Status | Class::Garbage | Class::Forbidden | Class::StartDeadline | Class::Ttl) => {
-            Evidence::Failure
-        }
-    }
 }

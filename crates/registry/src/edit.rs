@@ -165,7 +165,9 @@ impl Edit {
             }
             Self::Observe { incarnation, health, reason, at, .. } => {
                 let current = current?;
-                if current.incarnation != *incarnation || current.health == *health {
+                // Of one that does not pass yet, the last reason why is worth knowing.
+                let news = *health == Health::Starting && current.instance.reason != *reason;
+                if current.incarnation != *incarnation || (current.health == *health && !news) {
                     return Some(Arc::clone(current));
                 }
                 Some(Arc::new(current.flipped(*health, current.draining, Arc::clone(reason), *at)))

@@ -118,6 +118,10 @@ fn visits(status: &Status) -> String {
     if rounds.unvisited > 0 {
         text.push_str(&format!(", {} not visited yet since the start", rounds.unvisited));
     }
+    if rounds.lag.recent > rounds.timeout / 4 {
+        let late = time::display(rounds.lag.recent);
+        text.push_str(&format!(", this server was {late} late within the last minute ({} void)", rounds.lag.voided));
+    }
     text
 }
 

@@ -7,8 +7,9 @@ mod simulation;
 const INTERVAL: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(120);
 const TIMEOUT: Duration = Duration::from_secs(1);
-const WELL: Standing = Standing { visited: true, silent: None, held: false };
-const GONE: Standing = Standing { visited: false, silent: None, held: false };
+const WELL: Standing = Standing { visited: true, unheard: false, silent: None, held: false };
+const GONE: Standing = Standing { visited: false, ..WELL };
+const UNHEARD: Standing = Standing { unheard: true, ..WELL };
 
 /// A fall before which nothing had happened.
 fn first(at: Instant) -> Fall {
@@ -73,6 +74,7 @@ fn it_lets_go_when_the_share_falls_and_not_when_time_passes() {
         assert_eq!(brake.moved(silent(start), WELL, now), None);
     }
     now += ms(100);
+    brake.answered();
     assert_eq!(brake.moved(silent(start), WELL, now), Some(Turn::Off));
     assert_eq!(holds(&mut brake, start, now), (false, None));
 }
@@ -165,11 +167,37 @@ fn others_are_asked_at_once_and_once_per_timeout() {
 }
 
 #[test]
-fn doubt_ends_after_an_interval() {
+fn doubt_ends_after_an_interval_in_which_somebody_answered() {
     let (mut brake, start) = with(6);
     brake.moved(WELL, silent(start), start);
+    brake.answered();
     assert!(holds(&mut brake, start, start + INTERVAL - ms(1)).0);
     assert!(!holds(&mut brake, start, start + INTERVAL).0);
+}
+
+/// Two of six have short timeouts, the others' visits take a minute: in a blackout only the two can be missed so far.
+#[test]
+fn while_nobody_answers_doubt_goes_on_up_to_the_limit() {
+    let (mut brake, start) = with(6);
+    for _ in 0..2 {
+        brake.moved(WELL, silent(start), start);
+    }
+    assert!(holds(&mut brake, start, start + 2 * INTERVAL).0);
+    assert!(holds(&mut brake, start, start + LIMIT - ms(1)).0);
+    assert!(!holds(&mut brake, start, start + LIMIT).0);
+}
+
+#[test]
+fn who_was_never_heard_since_the_start_does_not_count_as_well() {
+    let (mut brake, start) = with(0);
+    for _ in 0..100 {
+        brake.moved(GONE, UNHEARD, start);
+    }
+    let turns = (0..5).filter_map(|_| brake.moved(UNHEARD, silent(start), start)).collect::<Vec<_>>();
+    assert_eq!(turns, [Turn::On], "all that were heard of are silent");
+    let turns = (0..5).filter_map(|_| brake.moved(UNHEARD, WELL, start)).collect::<Vec<_>>();
+    assert_eq!(turns, [Turn::Off], "half of them are not");
+    assert_eq!(brake.counts().visited, 100);
 }
 
 proptest! {
@@ -179,7 +207,7 @@ proptest! {
         let mut all = [GONE; 8];
         for (who, (visited, is_silent, held), late) in moves {
             now += ms(late);
-            let to = Standing { visited, silent: is_silent.then(|| brake.fall(now)), held };
+            let to = Standing { visited, silent: is_silent.then(|| brake.fall(now)), held, ..WELL };
             brake.moved(all[who], to, now);
             all[who] = to;
             let count = |f: fn(&Standing) -> bool| u32::try_from(all.iter().filter(|s| f(s)).count()).unwrap();

@@ -143,23 +143,38 @@ fn held_silence_stays_suspect_and_is_asked_again() {
 }
 
 #[test]
-fn the_brake_holds_silence_only_and_the_start_gate_all() {
+fn silence_alone_is_held() {
     for evidence in [Evidence::Failure, Evidence::Proof] {
         assert_eq!(Run::new(Health::Suspect).visit(evidence, Hold::Silence).flip, Some(Flip::Evicted));
-        assert_eq!(Run::new(Health::Suspect).visit(evidence, Hold::All).flip, None);
+        let mut run = Run::new(Health::Starting);
+        run.now += RULES.start_deadline;
+        assert_eq!(run.visit(evidence, Hold::Silence).flip, Some(Flip::NeverStarted));
     }
     let mut run = Run::new(Health::Starting);
     run.now += RULES.start_deadline;
-    assert_eq!(run.visit(Evidence::Silence, Hold::All).next, after(50));
-    assert_eq!(run.visit(Evidence::Silence, Hold::Silence).flip, Some(Flip::NeverStarted));
+    assert_eq!(run.visit(Evidence::Silence, Hold::Silence).next, after(50));
+    assert_eq!(run.visit(Evidence::Silence, Hold::Nothing).flip, Some(Flip::NeverStarted));
+}
+
+#[test]
+fn silence_that_was_held_does_not_count_against_one_that_answers() {
+    let mut run = Run::new(Health::Passing);
+    for _ in 0..4 {
+        run.visit(Evidence::Silence, Hold::Silence);
+    }
+    assert!(run.machine.held());
+    assert_eq!(run.sees(Evidence::Failure), Step { flip: None, next: after(200) });
+    assert_eq!(run.sees(Evidence::Failure).flip, Some(Flip::Evicted));
 }
 
 #[test]
 fn a_visit_that_could_not_be_made_says_nothing() {
     for health in [Health::Starting, Health::Passing, Health::Suspect, Health::Evicted] {
         let mut run = Run::new(health);
-        assert_eq!(run.delays(Evidence::Nothing, 5), [200; 5]);
+        assert_eq!(run.delays(Evidence::Nothing, 6), [200, 400, 800, 1_600, 3_200, 5_000]);
         assert_eq!(run.machine.health(), health);
+        run.sees(Evidence::Pass);
+        assert_eq!(run.delays(Evidence::Nothing, 1), [200], "soon, when it has just begun");
     }
 }
 
@@ -174,7 +189,7 @@ fn evidence() -> impl Strategy<Value = Evidence> {
 }
 
 fn hold() -> impl Strategy<Value = Hold> {
-    prop_oneof![4 => Just(Hold::Nothing), 1 => Just(Hold::Silence), 1 => Just(Hold::All)]
+    prop_oneof![4 => Just(Hold::Nothing), 2 => Just(Hold::Silence)]
 }
 
 /// What a reader of the design would write down: what happened since the last flip, and nothing clever.
@@ -214,8 +229,7 @@ proptest! {
                 (Health::Evicted, Health::Evicted) => {}
                 (Health::Starting, Health::Passing) => prop_assert_eq!(evidence, Evidence::Pass),
                 (_, Health::Evicted) => {
-                    prop_assert!(hold != Hold::All);
-                    prop_assert!(!(hold == Hold::Silence && evidence == Evidence::Silence && before != Health::Starting));
+                    prop_assert!(!(hold == Hold::Silence && evidence == Evidence::Silence));
                     let enough = naive.fails >= failures || evidence == Evidence::Proof;
                     prop_assert!(enough || before == Health::Starting);
                     naive.evictions.push(now);

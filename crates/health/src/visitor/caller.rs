@@ -6,13 +6,29 @@ use roundsman_registry::{Health, Record};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Name;
-use crate::{line::Line, observation::Class, shared::Shared};
+use crate::{
+    line::{Line, Renewal},
+    observation::Class,
+    shared::Shared,
+};
 
 /// How often a ttl that ran out looks whether evictions may begin.
 const GATE_DELAY: Duration = Duration::from_millis(200);
+/// So many of our stops in a row are forgiven to one that does not call in; otherwise it would never end on a server that lags
+/// time and again.
+const FORGIVEN_STOPS: u8 = 3;
+
+/// How long an instance may still take to call in.
+#[derive(Clone, Copy, Debug)]
+struct Grace {
+    renewal: Renewal,
+    /// It has a full ttl from here on: its renewal, or the end of a stop of ours.
+    from: Instant,
+    stops: u8,
+}
 
 /// Waits for the renewals of an instance, and evicts it when they stop. It registered, which counts as the first one;
-/// after a restart of the server it gets one full ttl. Only registering again brings it back after an eviction.
+/// after a restart or a stop of the server it gets one full ttl. Only registering again brings it back after an eviction.
 pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Record>, ttl: Duration) {
     let name = name(&record);
     let (health, since) = (record.health, record.instance.since);
@@ -40,9 +56,17 @@ pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Rec
 
 /// Ends when no renewal came for a whole ttl; from then on renewals are refused.
 async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
+    let mut grace: Option<Grace> = None;
     while let Some(renewal) = line.renewal() {
-        let end = line.at(renewal) + ttl;
-        if Instant::now() < end {
+        let new = Grace { renewal, from: line.at(renewal), stops: 0 };
+        let mut current = grace.filter(|grace| grace.renewal == renewal).unwrap_or(new);
+        let now = Instant::now();
+        if now >= current.from + ttl && current.forgive(shared.lag.thaw(now)) {
+            shared.void();
+        }
+        grace = Some(current);
+        let end = current.from + ttl;
+        if now < end {
             sleep_until(end).await;
         } else if !shared.gate_is_open() {
             sleep(GATE_DELAY).await;
@@ -54,4 +78,16 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
 
 fn name(record: &Record) -> Name {
     Name { key: record.key(), incarnation: record.incarnation }
+}
+
+// === impl Grace ===
+
+impl Grace {
+    /// Begins anew at the end of a stop: renewals that came meanwhile may not have been read yet.
+    fn forgive(&mut self, thaw: Option<Instant>) -> bool {
+        let Some(thaw) = thaw.filter(|thaw| *thaw > self.from && self.stops < FORGIVEN_STOPS) else { return false };
+        self.from = thaw;
+        self.stops += 1;
+        true
+    }
 }

@@ -1,4 +1,4 @@
-//! The brake and the start gate.
+//! The brake.
 
 use std::{
     sync::{
@@ -163,40 +163,5 @@ async fn a_single_silent_instance_is_evicted() {
     assert_eq!(watched.flip().await.0, Health::Suspect);
     let evicted = (Health::Evicted, Class::Silence, "GET /health: no answer in 400ms".to_owned());
     assert_eq!(watched.flip().await, evicted);
-    watched.stop().await;
-}
-
-#[tokio::test]
-async fn nobody_is_evicted_before_all_stored_instances_were_visited() {
-    let slow = Server::silent().await;
-    let mut watched = Watched::start(settings());
-    let patient = Check { timeout: Some(Duration::from_millis(700)), ..Check::default() };
-    let dead = http("product-dead", nowhere().await, Health::Passing);
-    let slow = record("product-slow", &slow.addr.to_string(), patient, Health::Passing);
-    watched.rounds.track_stored(&[dead, slow]);
-    assert_eq!(watched.rounds.status().unvisited, 2);
-    until("the dead one was visited", || watched.rounds.status().visits >= 1).await;
-    let mut flips = Vec::new();
-    while !flips.contains(&Health::Evicted) {
-        flips.push(watched.flip().await.0);
-    }
-    assert_eq!(watched.rounds.status().unvisited, 0);
-    let log = watched.log.all();
-    let silence = log.iter().position(|class| *class == Class::Silence).expect("the slow one was not visited");
-    assert!(log[..silence].contains(&Class::Refused), "{log:?}");
-    assert!(log[silence..].contains(&Class::Refused), "the dead one is visited again once the gate is open: {log:?}");
-    watched.stop().await;
-}
-
-#[tokio::test]
-async fn an_untracked_instance_does_not_keep_the_gate_shut() {
-    let slow = Server::silent().await;
-    let mut watched = Watched::start(settings());
-    let dead = http("product-dead", nowhere().await, Health::Passing);
-    let slow = http("product-slow", slow.addr, Health::Passing);
-    watched.rounds.track_stored(&[dead, Arc::clone(&slow)]);
-    assert_eq!(watched.flip().await.0, Health::Suspect, "refused, but held");
-    watched.rounds.untrack(&slow.key());
-    assert_eq!(watched.flip().await.0, Health::Evicted);
     watched.stop().await;
 }

@@ -138,6 +138,8 @@ async fn a_start_is_observed_when_it_passes_and_ends_when_it_never_does() {
     let addr = nowhere().await;
     let mut watched = Watched::start(Settings { start_deadline: Duration::from_millis(300), ..settings() });
     watched.rounds.track(&http("product-1", addr, Health::Starting));
+    let refused = (Health::Starting, Class::Refused, "GET /health: connection refused".to_owned());
+    assert_eq!(watched.flip().await, refused, "why it does not pass yet is said once");
     let (health, class, reason) = watched.flip().await;
     assert_eq!((health, class), (Health::Evicted, Class::StartDeadline));
     assert_eq!(reason, "no visit passed within 300ms of registration; last GET /health: connection refused");
