@@ -8,6 +8,7 @@ mod brake;
 mod habit;
 mod line;
 mod machine;
+mod names;
 mod observation;
 mod probe;
 mod roll;

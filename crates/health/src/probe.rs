@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     fmt, io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,10 +11,11 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Address, Check, CheckKind};
+use roundsman_protocol::{Address, Check, CheckKind, check::Expect};
 use tokio::time::Instant;
 
 use crate::{
+    names::Names,
     observation::Class,
     target::{NoAddress, TargetPolicy},
 };
@@ -21,6 +23,9 @@ use crate::{
 mod connect;
 mod http;
 mod https;
+mod icmp;
+mod identity;
+mod named;
 mod tcp;
 
 pub(crate) use http::HttpProbe;
@@ -38,6 +43,7 @@ const VISITS_PER_CONNECTION: u8 = 6;
 pub(crate) struct Visit<'a> {
     pub(crate) address: &'a Address,
     pub(crate) policy: &'a TargetPolicy,
+    pub(crate) names: &'a Names,
     pub(crate) timeout: Duration,
     pub(crate) deadline: Instant,
     /// Where to ask for leave to keep the connection; `None`: it is not kept.
@@ -86,9 +92,10 @@ impl Probe {
     /// The probe of a check; `None` for checks without visits.
     pub(crate) fn new(check: &Check, address: &Address, user_agent: &str, https: &Arc<Https>) -> Option<Self> {
         let path = check.path().unwrap_or(Check::DEFAULT_PATH);
+        let expect = check.expect.clone();
         match check.kind {
-            CheckKind::Http => Some(Self::Http(HttpProbe::new(address, path, user_agent))),
-            CheckKind::Https => Some(Self::Https(Box::new(HttpsProbe::new(address, path, Arc::clone(https))))),
+            CheckKind::Http => Some(Self::Http(HttpProbe::new(address, path, user_agent, expect))),
+            CheckKind::Https => Some(Self::Https(Box::new(HttpsProbe::new(address, path, Arc::clone(https), expect)))),
             CheckKind::Tcp => Some(Self::Tcp(TcpProbe)),
             CheckKind::Ttl | CheckKind::None => None,
         }
@@ -120,6 +127,16 @@ impl Probe {
     }
 }
 
+// === impl Visit ===
+
+impl Visit<'_> {
+    /// The address, where no name has to be resolved for it.
+    fn literal(&self) -> Result<SocketAddr, Finding> {
+        let found = self.policy.literal(self.address);
+        found.ok_or_else(|| Finding::new(Class::Unresolved, "the address is incomplete"))?.map_err(Finding::from)
+    }
+}
+
 // === impl Finding ===
 
 impl Finding {
@@ -136,6 +153,16 @@ impl Finding {
     /// Nothing came in time.
     pub(crate) fn no_answer(timeout: Duration) -> Self {
         Self { class: Some(Class::Silence), detail: Detail::NoAnswer(timeout) }
+    }
+
+    /// A 2xx, but not from the instance: it lacks what the check expects.
+    pub(crate) fn stranger(expect: &Expect) -> Self {
+        let missing = match (expect, expect.as_header()) {
+            (Expect::Header(_), Some((name, value))) => format!("no header {name}: {value}"),
+            (Expect::Header(text), None) => format!("no header {text}"),
+            (Expect::Body(text), _) => format!("no {text:?} in the body"),
+        };
+        Self::new(Class::Stranger, format!("another service answers here: {missing}"))
     }
 
     /// What the operating system said.
@@ -162,6 +189,7 @@ impl From<NoAddress> for Finding {
         match error {
             NoAddress::Forbidden(why) => Self::new(Class::Forbidden, why),
             NoAddress::Unresolved(why) => Self::new(Class::Unresolved, why),
+            NoAddress::Busy(why) => Self { class: None, detail: Detail::Text(why.into()) },
         }
     }
 }
@@ -172,13 +200,15 @@ fn describe(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Whether it is us who have no file descriptor or no memory left, which says nothing about the instance.
+/// Whether it is us who have no file descriptor, no memory or no local port left, which says nothing about the
+/// instance.
 fn out_of_resources(error: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
+    const EADDRNOTAVAIL: i32 = 99;
     const ENOBUFS: i32 = 105;
-    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | EADDRNOTAVAIL | ENOBUFS))
 }
 
 // === impl Detail ===
@@ -264,7 +294,10 @@ mod tests {
         assert_eq!(class(32), Some(Class::Reset), "EPIPE");
         assert_eq!(class(113), Some(Class::Silence), "EHOSTUNREACH");
         assert_eq!(class(101), Some(Class::Silence), "ENETUNREACH");
+        assert_eq!(class(1), Some(Class::Silence), "EPERM: a packet filter");
+        assert_eq!(class(13), Some(Class::Silence), "EACCES: a packet filter");
         assert_eq!(class(24), None, "EMFILE: our own fault");
+        assert_eq!(class(99), None, "EADDRNOTAVAIL: no free local port");
         let unreachable = Finding::io(&io::Error::from_raw_os_error(113)).detail;
         assert_eq!(unreachable, Detail::Text("no route to host".into()));
     }

@@ -21,6 +21,7 @@ use crate::{
     brake::{Brake, Fall, Standing, Turn},
     line::Line,
     machine::{Evidence, Hold, Rules},
+    names::Names,
     observation::{Observation, Witness},
     probe::{Https, Room},
     roll::Roll,
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Semaphore,
     pub(crate) room: Room,
     pub(crate) https: Arc<Https>,
+    pub(crate) names: Names,
     pub(crate) counters: Counters,
     brake: Mutex<Brake>,
     roll: Mutex<Roll>,
@@ -86,6 +88,7 @@ impl Shared {
         observations: mpsc::Sender<Observation>,
         witness: Arc<dyn Witness>,
     ) -> Self {
+        let names = Names::new(settings.name_servers.as_deref());
         Self {
             clock,
             epoch: Instant::now(),
@@ -93,7 +96,8 @@ impl Shared {
             witness,
             permits: Semaphore::new(settings.max_visits.clamp(1, Semaphore::MAX_PERMITS)),
             room: Room::new(settings.max_kept),
-            https: Arc::new(Https::new(settings.targets.clone(), &settings.user_agent)),
+            https: Arc::new(Https::new(settings.targets.clone(), names.clone(), &settings.user_agent)),
+            names,
             counters: Counters::default(),
             brake: Mutex::new(Brake::new(settings.interval, settings.timeout, settings.brake_limit)),
             roll: Mutex::default(),
@@ -144,6 +148,7 @@ impl Shared {
             evictions: count(&self.counters.evictions),
             reinstatements: count(&self.counters.reinstatements),
             unvisited: count(&self.counters.unvisited),
+            names: self.names.status(),
             ..RoundsStatus::default()
         }
     }
