@@ -161,6 +161,7 @@ fn settings(config: &Config) -> Settings {
         max_visits: config.max_visits,
         max_kept: files::budget(config.max_kept, taken),
         targets: policy(config),
+        name_servers: None,
         user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use roundsman_protocol::status::NamesStatus;
 use tokio::{
     sync::{Semaphore, watch},
-    time::{Instant, timeout, timeout_at},
+    time::Instant,
 };
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -28,18 +28,20 @@ use tokio_util::{
 use crate::{shared::Shared, target::NoAddress};
 
 mod cache;
+mod question;
 mod source;
 
-use cache::{Answer, Cache, Last, Stage, View};
+use cache::{Cache, Last, Stage, View};
+use question::{answered, ask};
 use source::Source;
 
 /// The longest that a question may take.
 const QUESTION: Duration = Duration::from_secs(2);
 /// The longest that the first question about a name may take. It is repeated with more patience, but apart from the
 /// others: a thousand names whose name server is dead must not stand before the one whose name server lives.
-const FIRST_QUESTION: Duration = Duration::from_millis(400);
-/// The most questions at a time.
-const MOST_QUESTIONS: usize = 64;
+const FIRST_QUESTION: Duration = Duration::from_secs(1);
+/// The most questions at a time, of two packets each.
+const MOST_QUESTIONS: usize = 256;
 /// The most questions at a time about names whose last question was not answered.
 const MOST_REPEATED: usize = 32;
 /// How long those wait for an unknown name who do not visit it.
@@ -203,40 +205,6 @@ impl Names {
     }
 }
 
-/// Asks one question, when it is its turn.
-async fn ask(inner: Arc<Inner>, name: Arc<str>, again: bool, stage: watch::Sender<bool>) {
-    let (turns, patience) = match again {
-        false => (&inner.questions, FIRST_QUESTION),
-        true => (&inner.repeated, QUESTION),
-    };
-    let asked = async {
-        let _turn = turns.acquire().await;
-        stage.send_replace(true);
-        inner.asked.fetch_add(1, Ordering::Relaxed);
-        timeout(patience, inner.source.ask(&name)).await.unwrap_or_else(|_| source::nobody())
-    };
-    let answer = tokio::select! {
-        () = inner.stop.cancelled() => return,
-        answer = asked => answer,
-    };
-    if let Answer::Silence(why) = &answer {
-        inner.unanswered.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%name, %why, "a host name is not resolved");
-    }
-    inner.cache().settle(&name, answer, Instant::now());
-    // Only now, so that those who wait for it find the answer.
-    drop(stage);
-}
-
-/// Waits until a question has ended, or until it is too late: then it is given back.
-async fn answered(mut stage: Stage, deadline: Instant) -> Option<Stage> {
-    let ended = async { while stage.changed().await.is_ok() {} };
-    match timeout_at(deadline, ended).await {
-        Ok(()) => None,
-        Err(_) => Some(stage),
-    }
-}
-
 fn unresolved(name: &str, why: &str) -> NoAddress {
     NoAddress::Unresolved(format!("cannot resolve {name}: {why}"))
 }
@@ -258,3 +226,6 @@ impl Inner {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

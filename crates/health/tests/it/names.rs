@@ -1,7 +1,7 @@
 //! Instances that are registered by a host name, and the name servers that know where they are.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +12,10 @@ use std::{
 use roundsman_health::{Class, Nudge, Observation, Settings};
 use roundsman_protocol::Check;
 use roundsman_registry::{Health, Record};
-use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     nameserver::{NameServer, Say},
@@ -128,6 +131,56 @@ async fn a_container_that_comes_back_elsewhere_is_not_evicted() {
     }
 }
 
+/// The old address may also be silent, as one is at which there is nobody any more.
+#[tokio::test]
+async fn an_instance_that_moved_is_found_before_its_old_address_answers() {
+    for behind_tls in [false, true] {
+        let names = NameServer::start().await;
+        names.say("product", Say::Address(HOME, 3_600));
+        let hangs = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&hangs);
+        let (there, _) = serve(OK);
+        let server = Server::start(move |_, client, seen| {
+            let told = Arc::clone(&told);
+            async move {
+                if told.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
+                if behind_tls { relayed(client, there).await } else { answer_all(client, seen, OK).await }
+            }
+        });
+        let server = server.await;
+        let port = server.addr.port();
+        let moved = TcpListener::bind((ELSEWHERE, port)).await.unwrap();
+        let moved = Server::on(moved, move |_, client, seen| async move {
+            if behind_tls { relayed(client, there).await } else { answer_all(client, seen, OK).await }
+        });
+        let check = if behind_tls { Check::https("/health") } else { Check::default() };
+        let watched = passed(&names, port, check, Duration::from_millis(50)).await;
+        hangs.store(true, Ordering::SeqCst);
+        names.say("product", Say::Address(ELSEWHERE, 3_600));
+        until("it is visited elsewhere", || moved.seen.connections() > 0).await;
+        let visits = watched.log.all().len();
+        until("it is visited on", || watched.log.all().len() > visits + 2).await;
+        assert!(watched.log.all().iter().all(|class| *class == Class::Passed), "{:?}", watched.log.all());
+        assert_eq!(watched.stop().await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_gone_is_unresolved_and_its_address_forgotten() {
+    let names = NameServer::start().await;
+    names.say("product", Say::Address(HOME, 0));
+    let server = Server::answering(OK).await;
+    let mut watched = passed(&names, server.addr.port(), Check::default(), Duration::from_millis(50)).await;
+    names.say("product", Say::NoName);
+    let (_, class, reason) = watched.flip().await;
+    let gone = "GET /health: cannot resolve product: no such name".to_owned();
+    assert_eq!((class, reason), (Class::Unresolved, gone));
+    assert_eq!(watched.rounds.status().names.known, 0);
+    watched.stop().await;
+}
+
 #[tokio::test]
 async fn a_name_that_moves_to_a_forbidden_address_is_refused() {
     for check in checks() {
@@ -158,13 +211,18 @@ async fn serve_once() -> u16 {
     let port = outer.local_addr().unwrap().port();
     let mut relay = tokio::task::JoinSet::new();
     relay.spawn(async move {
-        let (mut client, _) = outer.accept().await.unwrap();
+        let (client, _) = outer.accept().await.unwrap();
         drop(outer);
-        let mut server = tokio::net::TcpStream::connect(inner).await.unwrap();
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        relayed(client, inner).await;
     });
     relay.detach_all();
     port
+}
+
+/// Hands a connection on.
+async fn relayed(mut client: TcpStream, to: SocketAddr) {
+    let mut server = TcpStream::connect(to).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }
 
 #[tokio::test]
