@@ -178,6 +178,7 @@ fn settings(config: &Config) -> Settings {
         asking: Settings::default().asking,
         max_kept: shares.kept,
         targets: policy(config),
+        name_servers: None,
         user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }

@@ -10,6 +10,7 @@ mod lag;
 mod lanes;
 mod line;
 mod machine;
+mod names;
 mod observation;
 mod probe;
 mod roll;

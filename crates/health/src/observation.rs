@@ -49,6 +49,8 @@ pub enum Class {
     Status,
     /// An answer that is not HTTP.
     Garbage,
+    /// An answer, but not of the instance: another program's.
+    Stranger,
     /// The host name has no address.
     Unresolved,
     /// An address that must not be visited.
@@ -81,13 +83,14 @@ pub enum Nudge {
 
 impl Class {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Passed,
         Self::Refused,
         Self::Reset,
         Self::Silence,
         Self::Status,
         Self::Garbage,
+        Self::Stranger,
         Self::Unresolved,
         Self::Forbidden,
         Self::StartDeadline,
@@ -104,6 +107,7 @@ impl Class {
             Self::Silence => "silence",
             Self::Status => "status",
             Self::Garbage => "garbage",
+            Self::Stranger => "stranger",
             Self::Unresolved => "unresolved",
             Self::Forbidden => "forbidden",
             Self::StartDeadline => "start_deadline",

@@ -1,8 +1,7 @@
 //! The visits themselves: what is asked of an instance, and what came of it.
 
 use std::{
-    borrow::Cow,
-    fmt, io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,16 +12,18 @@ use std::{
 use roundsman_protocol::{Address, Check, CheckKind};
 use tokio::time::Instant;
 
-use crate::{
-    observation::Class,
-    target::{NoAddress, TargetPolicy},
-};
+use crate::{names::Names, observation::Class, target::TargetPolicy};
 
 mod connect;
+mod finding;
 mod http;
 mod https;
+mod icmp;
+mod identity;
+mod named;
 mod tcp;
 
+pub(crate) use finding::{Detail, Finding};
 pub(crate) use http::HttpProbe;
 pub(crate) use https::{Https, HttpsProbe};
 pub(crate) use tcp::TcpProbe;
@@ -38,27 +39,11 @@ const VISITS_PER_CONNECTION: u8 = 6;
 pub(crate) struct Visit<'a> {
     pub(crate) address: &'a Address,
     pub(crate) policy: &'a TargetPolicy,
+    pub(crate) names: &'a Names,
     pub(crate) timeout: Duration,
     pub(crate) deadline: Instant,
     /// Where to ask for leave to keep the connection; `None`: it is not kept.
     pub(crate) room: Option<&'a Room>,
-}
-
-/// What a visit found out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    /// `None`: the visit could not be made, for reasons of our own.
-    pub(crate) class: Option<Class>,
-    pub(crate) detail: Detail,
-}
-
-/// A finding in words, written out only when somebody wants to read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Detail {
-    Connected,
-    Code(u16),
-    NoAnswer(Duration),
-    Text(Cow<'static, str>),
 }
 
 /// A way of visiting.
@@ -86,9 +71,10 @@ impl Probe {
     /// The probe of a check; `None` for checks without visits.
     pub(crate) fn new(check: &Check, address: &Address, user_agent: &str, https: &Arc<Https>) -> Option<Self> {
         let path = check.path().unwrap_or(Check::DEFAULT_PATH);
+        let expect = check.expect.clone();
         match check.kind {
-            CheckKind::Http => Some(Self::Http(HttpProbe::new(address, path, user_agent))),
-            CheckKind::Https => Some(Self::Https(Box::new(HttpsProbe::new(address, path, Arc::clone(https))))),
+            CheckKind::Http => Some(Self::Http(HttpProbe::new(address, path, user_agent, expect))),
+            CheckKind::Https => Some(Self::Https(Box::new(HttpsProbe::new(address, path, Arc::clone(https), expect)))),
             CheckKind::Tcp => Some(Self::Tcp(TcpProbe)),
             CheckKind::Ttl | CheckKind::None => None,
         }
@@ -120,98 +106,13 @@ impl Probe {
     }
 }
 
-// === impl Finding ===
+// === impl Visit ===
 
-impl Finding {
-    pub(crate) fn new(class: Class, text: impl Into<Cow<'static, str>>) -> Self {
-        Self { class: Some(class), detail: Detail::Text(text.into()) }
-    }
-
-    /// An answer with this HTTP status.
-    pub(crate) fn code(code: u16) -> Self {
-        let class = if (200..300).contains(&code) { Class::Passed } else { Class::Status };
-        Self { class: Some(class), detail: Detail::Code(code) }
-    }
-
-    /// Nothing came in time.
-    pub(crate) fn no_answer(timeout: Duration) -> Self {
-        Self { class: Some(Class::Silence), detail: Detail::NoAnswer(timeout) }
-    }
-
-    /// What the operating system said.
-    pub(crate) fn io(error: &io::Error) -> Self {
-        use io::ErrorKind as Kind;
-        if out_of_resources(error) {
-            let text = format!("could not be visited, because this server is out of resources: {error}");
-            return Self { class: None, detail: Detail::Text(text.into()) };
-        }
-        match error.kind() {
-            Kind::ConnectionRefused => Self::new(Class::Refused, "connection refused"),
-            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => {
-                Self::new(Class::Reset, "connection reset")
-            }
-            Kind::UnexpectedEof => Self::new(Class::Reset, "connection closed without an answer"),
-            // No route, no permission by a packet filter, a timeout of the kernel's own: the way there is not well.
-            _ => Self::new(Class::Silence, describe(error)),
-        }
-    }
-}
-
-impl From<NoAddress> for Finding {
-    fn from(error: NoAddress) -> Self {
-        match error {
-            NoAddress::Forbidden(why) => Self::new(Class::Forbidden, why),
-            NoAddress::Unresolved(why) => Self::new(Class::Unresolved, why),
-        }
-    }
-}
-
-/// What the operating system said, without its number.
-fn describe(error: &io::Error) -> String {
-    let text = error.to_string().to_lowercase();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// Whether it is us who have no file descriptor or no memory left, which says nothing about the instance.
-fn out_of_resources(error: &io::Error) -> bool {
-    const ENOMEM: i32 = 12;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
-}
-
-// === impl Detail ===
-
-impl Detail {
-    /// In words, after what was asked: `GET /health: 200 in 3 ms`.
-    pub(crate) fn reason(&self, check: &Check, took: Duration) -> Arc<str> {
-        let took = Took(took);
-        let what = fmt::from_fn(|f| match check.path() {
-            Some(path) => write!(f, "GET {path}"),
-            None => write!(f, "{}", check.kind),
-        });
-        let reason = match self {
-            Self::Connected => format!("{what}: connected in {took}"),
-            Self::Code(code) => format!("{what}: {code} in {took}"),
-            Self::NoAnswer(timeout) => {
-                format!("{what}: no answer in {}", roundsman_protocol::time::display(*timeout))
-            }
-            Self::Text(text) => format!("{what}: {text}"),
-        };
-        Arc::from(reason)
-    }
-}
-
-/// A time in milliseconds, as people read it.
-struct Took(Duration);
-
-impl fmt::Display for Took {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_millis() {
-            0 => f.write_str("<1 ms"),
-            millis => write!(f, "{millis} ms"),
-        }
+impl Visit<'_> {
+    /// The address, where no name has to be resolved for it.
+    fn literal(&self) -> Result<SocketAddr, Finding> {
+        let found = self.policy.literal(self.address);
+        found.ok_or_else(|| Finding::new(Class::Unresolved, "the address is incomplete"))?.map_err(Finding::from)
     }
 }
 
@@ -243,31 +144,6 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reasons_read_like_sentences() {
-        let http = Check::default();
-        let took = Duration::from_millis(12);
-        let reason = |detail: Detail, check: &Check| detail.reason(check, took).to_string();
-        assert_eq!(reason(Detail::Code(503), &http), "GET /health: 503 in 12 ms");
-        assert_eq!(reason(Detail::NoAnswer(Duration::from_secs(1)), &http), "GET /health: no answer in 1s");
-        let refused = Finding::io(&io::ErrorKind::ConnectionRefused.into()).detail;
-        assert_eq!(reason(refused, &Check::tcp()), "tcp: connection refused");
-        assert_eq!(&*Detail::Connected.reason(&Check::tcp(), Duration::ZERO), "tcp: connected in <1 ms");
-    }
-
-    #[test]
-    fn errors_of_the_system_are_told_apart() {
-        let class = |number| Finding::io(&io::Error::from_raw_os_error(number)).class;
-        assert_eq!(class(111), Some(Class::Refused), "ECONNREFUSED");
-        assert_eq!(class(104), Some(Class::Reset), "ECONNRESET");
-        assert_eq!(class(32), Some(Class::Reset), "EPIPE");
-        assert_eq!(class(113), Some(Class::Silence), "EHOSTUNREACH");
-        assert_eq!(class(101), Some(Class::Silence), "ENETUNREACH");
-        assert_eq!(class(24), None, "EMFILE: our own fault");
-        let unreachable = Finding::io(&io::Error::from_raw_os_error(113)).detail;
-        assert_eq!(unreachable, Detail::Text("no route to host".into()));
-    }
 
     #[test]
     fn room_is_given_back() {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -129,6 +130,15 @@ impl Rounds {
         self.0.shared.brake_status()
     }
 
+    /// The addresses of a host name that may be visited, within half a second: of those that are known already, when
+    /// no name server answers.
+    ///
+    /// # Errors
+    /// Why there is none, as a clause: `cannot resolve product: no such name`.
+    pub async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        self.0.shared.resolve(name, port).await.map_err(|why| why.to_string())
+    }
+
     /// Ends all visits, and waits until they have ended. Nothing is tracked from then on.
     pub async fn stop(self) {
         let targets = {
@@ -140,6 +150,7 @@ impl Rounds {
         self.0.heart.abort();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.0.shared.names.stop().await;
     }
 }
 

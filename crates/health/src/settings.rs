@@ -1,6 +1,6 @@
 //! What an operator decides about the rounds.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::target::TargetPolicy;
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub max_kept: usize,
     /// Which addresses may be visited.
     pub targets: TargetPolicy,
+    /// Which name servers to ask for host names; `None`: those of the system.
+    pub name_servers: Option<Vec<SocketAddr>>,
     /// What the visits call themselves. Control characters in it are left out.
     pub user_agent: String,
 }
@@ -45,6 +47,7 @@ impl Default for Settings {
             asking: 512,
             max_kept: 10_000,
             targets: TargetPolicy::default(),
+            name_servers: None,
             user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     lanes::Lanes,
     line::Line,
     machine::{Evidence, Hold, Rules},
+    names::Names,
     observation::{Observation, Witness},
     probe::{Https, Room},
     roll::Roll,
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) lag: Arc<Lag>,
     pub(crate) room: Room,
     pub(crate) https: Arc<Https>,
+    pub(crate) names: Names,
     pub(crate) counters: Counters,
     brake: Mutex<Brake>,
     roll: Mutex<Roll>,
@@ -92,6 +94,7 @@ impl Shared {
         witness: Arc<dyn Witness>,
     ) -> Self {
         let asking = settings.asking.min(settings.max_visits / 2).max(1);
+        let names = Names::new(settings.name_servers.as_deref());
         Self {
             clock,
             epoch: Instant::now(),
@@ -101,7 +104,8 @@ impl Shared {
             waits: Waits::new(settings.max_visits.saturating_sub(asking)),
             lag: Arc::new(Lag::new(settings.timeout)),
             room: Room::new(settings.max_kept),
-            https: Arc::new(Https::new(settings.targets.clone(), &settings.user_agent)),
+            https: Arc::new(Https::new(settings.targets.clone(), names.clone(), &settings.user_agent)),
+            names,
             counters: Counters::default(),
             brake: Mutex::new(Brake::new(settings.interval, settings.timeout, settings.brake_limit)),
             roll: Mutex::default(),
@@ -163,7 +167,7 @@ impl Shared {
             unvisited: count(&self.counters.unvisited),
             queued: self.lanes.queued() as u64,
             lag: self.lag.status(Instant::now(), self.clock.now()),
-            ..RoundsStatus::default()
+            names: self.names.status(),
         }
     }
 

@@ -223,6 +223,7 @@ impl Visitor {
         let visit = Visit {
             address: &self.address,
             policy: &shared.settings.targets,
+            names: &shared.names,
             timeout: self.timeout,
             deadline: start + self.timeout,
             room: self.habit.keeps(start).then_some(&shared.room),

@@ -18,11 +18,12 @@ use reqwest::{
     header::CONNECTION,
     redirect::Policy,
 };
-use roundsman_protocol::Address;
-use tokio::time::timeout_at;
+use roundsman_protocol::{Address, Host, check::Expect};
+use tokio::time::{Instant, timeout_at};
 
-use super::{BODY_LIMIT, Detail, Finding, VISITS_PER_CONNECTION, Visit};
+use super::{BODY_LIMIT, Detail, Finding, VISITS_PER_CONNECTION, Visit, connect, identity, named};
 use crate::{
+    names::Names,
     observation::Class,
     target::{NoAddress, TargetPolicy},
 };
@@ -34,6 +35,7 @@ const IDLE: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(crate) struct Https {
     policy: TargetPolicy,
+    names: Names,
     user_agent: String,
     client: OnceLock<Result<Client, String>>,
 }
@@ -43,19 +45,34 @@ pub(crate) struct Https {
 pub(crate) struct HttpsProbe {
     https: Arc<Https>,
     url: Option<Url>,
+    expect: Option<Arc<Expect>>,
     /// Visits on the present connection.
     visits: u8,
 }
 
 /// Resolves only to addresses that may be visited.
-struct Resolver(TargetPolicy);
+struct Resolver {
+    policy: TargetPolicy,
+    names: Names,
+}
+
+/// One visit, wherever the instance is.
+struct Asking<'a> {
+    probe: &'a HttpsProbe,
+    visit: &'a Visit<'a>,
+    /// It is the last one on its connection.
+    last: bool,
+}
+
+/// The longest that the resolver waits for an unknown name; the visit has waited for it before.
+const RESOLVING: Duration = Duration::from_secs(1);
 
 // === impl Https ===
 
 impl Https {
-    pub(crate) fn new(policy: TargetPolicy, user_agent: &str) -> Self {
+    pub(crate) fn new(policy: TargetPolicy, names: Names, user_agent: &str) -> Self {
         let user_agent = user_agent.chars().filter(|c| !c.is_control()).collect();
-        Self { policy, user_agent, client: OnceLock::new() }
+        Self { policy, names, user_agent, client: OnceLock::new() }
     }
 
     fn client(&self) -> Result<&Client, Finding> {
@@ -74,7 +91,7 @@ impl Https {
             .tls_danger_accept_invalid_certs(true)
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(IDLE)
-            .dns_resolver(Arc::new(Resolver(self.policy.clone())))
+            .dns_resolver(Arc::new(Resolver { policy: self.policy.clone(), names: self.names.clone() }))
             .build()
     }
 }
@@ -82,17 +99,15 @@ impl Https {
 // === impl HttpsProbe ===
 
 impl HttpsProbe {
-    pub(crate) fn new(address: &Address, path: &str, https: Arc<Https>) -> Self {
-        Self { https, url: format!("https://{address}{path}").parse().ok(), visits: 0 }
+    pub(crate) fn new(address: &Address, path: &str, https: Arc<Https>, expect: Option<Arc<Expect>>) -> Self {
+        Self { https, url: format!("https://{address}{path}").parse().ok(), expect, visits: 0 }
     }
 
     pub(crate) async fn visit(&mut self, visit: &Visit<'_>) -> Finding {
-        if let Some(Err(error)) = visit.policy.literal(visit.address) {
-            return error.into();
-        }
         self.visits = self.visits % VISITS_PER_CONNECTION + 1;
         let last = self.visits == VISITS_PER_CONNECTION || visit.room.is_none();
-        match timeout_at(visit.deadline, self.ask(last)).await {
+        let asking = Asking { probe: self, visit, last };
+        match timeout_at(visit.deadline, asking.ask()).await {
             Ok(Ok(finding) | Err(finding)) => finding,
             Err(_) => Finding::no_answer(visit.timeout),
         }
@@ -110,15 +125,65 @@ impl HttpsProbe {
         }
         let mut response = request.send().await.map_err(|error| explain(&error))?;
         let finding = Finding::code(response.status().as_u16());
-        let mut read = 0;
-        while finding.class == Some(Class::Passed) && read < BODY_LIMIT {
+        if finding.class != Some(Class::Passed) {
+            return Ok(finding);
+        }
+        let expect = self.expect.as_deref();
+        if let Some(expect) = expect
+            && let Some((name, value)) = expect.as_header()
+            && !identity::in_fields(value, response.headers().get_all(name).iter().map(|field| field.as_bytes()))
+        {
+            return Ok(Finding::stranger(expect));
+        }
+        let wanted = match expect {
+            Some(expect @ Expect::Body(text)) => Some((expect, text.as_bytes())),
+            _ => None,
+        };
+        let mut body = Vec::new();
+        while body.len() < BODY_LIMIT {
             match response.chunk().await {
-                Ok(Some(chunk)) => read += chunk.len(),
+                Ok(Some(chunk)) => body.extend_from_slice(chunk.get(..BODY_LIMIT - body.len()).unwrap_or(&chunk)),
                 Ok(None) => break,
                 Err(_) => return Err(Finding::new(Class::Reset, "connection closed amid the answer")),
             }
+            if wanted.is_some_and(|(_, text)| identity::in_body(text, &body)) {
+                break;
+            }
         }
-        Ok(finding)
+        match wanted {
+            Some((expect, text)) if !identity::in_body(text, &body) => Ok(Finding::stranger(expect)),
+            _ => Ok(finding),
+        }
+    }
+}
+
+// === impl Asking ===
+
+impl Asking<'_> {
+    async fn ask(mut self) -> Result<Finding, Finding> {
+        match self.visit.address.host() {
+            Host::Ip(_) => {
+                let addr = self.visit.literal()?;
+                named::Attempt::at(&mut self, &[addr], true).await
+            }
+            Host::Name(name) => named::visit(self.visit, name, self).await,
+        }
+    }
+}
+
+impl named::Attempt for Asking<'_> {
+    type Done = Finding;
+
+    async fn at(&mut self, addrs: &[SocketAddr], sure: bool) -> Result<Finding, Finding> {
+        match self.probe.ask(self.last).await {
+            // The library keeps no word of who refused.
+            Err(Finding { class: Some(Class::Refused), .. }) => match connect::connect(self.visit, addrs).await {
+                Ok(_) => Err(Finding::new(Class::Reset, "connection refused, and accepted a moment later")),
+                Err(finding) => Err(finding),
+            },
+            Ok(finding) if sure || finding.class == Some(Class::Passed) => Ok(finding),
+            Ok(finding) | Err(finding) => Err(finding),
+        }
     }
 }
 
@@ -154,9 +219,11 @@ fn explain(error: &reqwest::Error) -> Finding {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let policy = self.0.clone();
+        let Self { policy, names } = self;
+        let (policy, names) = (policy.clone(), names.clone());
         Box::pin(async move {
-            let found: Vec<SocketAddr> = policy.resolve(name.as_str(), 0).await?;
+            let known = names.find(name.as_str(), Instant::now() + RESOLVING).await?;
+            let found: Vec<SocketAddr> = policy.choose(name.as_str(), &known.addrs, 0)?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }

@@ -77,8 +77,7 @@ fn evidence(class: Option<Class>) -> Evidence {
         Some(Class::Refused) => Evidence::Proof,
         // A name server that fails is as likely to be our trouble as theirs.
         Some(Class::Silence | Class::Unresolved) => Evidence::Silence,
-        Some(Class::Reset | Class::Status | Class::Garbage | Class::Forbidden | Class::StartDeadline | Class::Ttl) => {
-            Evidence::Failure
-        }
+        Some(Class::Reset | Class::Status | Class::Garbage | Class::Stranger | Class::Forbidden) => Evidence::Failure,
+        Some(Class::StartDeadline | Class::Ttl) => Evidence::Failure,
     }
 }

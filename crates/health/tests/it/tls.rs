@@ -16,7 +16,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_type
 use crate::support::{OK, Seen, Server, UNAVAILABLE, Watched, nowhere, record, settings, until};
 
 /// A TLS server for as long as the test runs, one connection at a time.
-fn serve(answer: &'static [u8]) -> (SocketAddr, Arc<Seen>) {
+pub(crate) fn serve(answer: &'static [u8]) -> (SocketAddr, Arc<Seen>) {
     let made = rcgen::generate_simple_self_signed(["product.example".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

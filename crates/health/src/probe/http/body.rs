@@ -1,4 +1,6 @@
-//! Where the body of an answer ends. Only that: nobody reads what it says.
+//! Where the body of an answer ends, and what is in it without the frames of its chunks.
+
+use std::borrow::Cow;
 
 use httparse::Status;
 
@@ -30,6 +32,30 @@ pub(super) fn end(body: Body, bytes: &[u8]) -> End {
         Body::Chunked => chunked_end(bytes),
     };
     if end == End::Further && bytes.len() >= BODY_LIMIT { End::Far } else { end }
+}
+
+/// What a body says of which `bytes` is the beginning: as much as is there, and no more than anybody wants to know.
+pub(super) fn content(body: Body, bytes: &[u8]) -> Cow<'_, [u8]> {
+    let whole = match body {
+        Body::UntilClose => bytes.len(),
+        Body::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+        Body::Chunked => return Cow::Owned(unchunked(bytes)),
+    };
+    Cow::Borrowed(bytes.get(..whole.min(BODY_LIMIT)).or(bytes.get(..BODY_LIMIT)).unwrap_or(bytes))
+}
+
+fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    while content.len() < BODY_LIMIT
+        && let Ok(Status::Complete((line, size @ 1..))) = httparse::parse_chunk_size(bytes)
+    {
+        let rest = bytes.get(line..).unwrap_or_default();
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        content.extend_from_slice(rest.get(..size).unwrap_or(rest));
+        bytes = size.checked_add(2).and_then(|next| rest.get(next..)).unwrap_or_default();
+    }
+    content.truncate(BODY_LIMIT);
+    content
 }
 
 fn chunked_end(bytes: &[u8]) -> End {
@@ -102,11 +128,43 @@ mod tests {
         assert_eq!(end(Body::Chunked, "1\r\nx\r\n".repeat(1_000).as_bytes()), End::Far);
     }
 
+    #[test]
+    fn the_content_is_free_of_frames() {
+        let chunked = b"2\r\nok\r\n3;x=y\r\nay!\r\n0\r\nTrailer: x\r\n\r\n";
+        assert_eq!(*content(Body::Chunked, chunked), *b"okay!");
+        for cut in 0..chunked.len() {
+            let part = content(Body::Chunked, &chunked[..cut]);
+            assert!(b"okay!".starts_with(&part), "{cut}");
+        }
+        assert_eq!(*content(Body::Chunked, b"ffffffffffffffff\r\nok"), *b"ok");
+        assert_eq!(*content(Body::Chunked, b"nonsense"), *b"");
+        assert_eq!(*content(Body::Length(2), b"okay"), *b"ok");
+        assert_eq!(*content(Body::Length(9), b"okay"), *b"okay");
+        assert_eq!(*content(Body::UntilClose, b"okay"), *b"okay");
+        for body in [Body::UntilClose, Body::Length(u64::MAX), Body::Length(5_000)] {
+            assert_eq!(content(body, &[b'x'; 6_000]).len(), BODY_LIMIT);
+        }
+    }
+
     proptest! {
         #[test]
         fn garbage_never_panics_and_is_bounded(bytes in proptest::collection::vec(any::<u8>(), 0..6_000)) {
             for body in [Body::Chunked, Body::Length(5), Body::Length(u64::MAX)] {
+                prop_assert!(content(body, &bytes).len() <= BODY_LIMIT);
                 prop_assert!(end(body, &bytes) != End::Further || bytes.len() < BODY_LIMIT);
+            }
+        }
+
+        #[test]
+        fn broken_chunks_never_panic(place in 0_usize..50, byte in any::<u8>(), cut in 0_usize..60) {
+            let mut bytes = b"2\r\nok\r\n10;x=y\r\n0123456789abcdef\r\n0\r\nTrailer: x\r\n\r\n".to_vec();
+            bytes.truncate(cut);
+            if let Some(there) = bytes.get_mut(place) {
+                *there = byte;
+            }
+            prop_assert!(content(Body::Chunked, &bytes).len() <= bytes.len());
+            if let End::At(length) = end(Body::Chunked, &bytes) {
+                prop_assert!(length <= bytes.len());
             }
         }
     }

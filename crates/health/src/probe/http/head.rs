@@ -2,6 +2,8 @@
 
 use httparse::{EMPTY_HEADER, Error, Header, Response, Status};
 
+use crate::probe::identity;
+
 /// The longest head that is read.
 const HEAD_LIMIT: usize = 8 * 1_024;
 /// The most fields in it.
@@ -14,6 +16,8 @@ pub(super) struct Head {
     /// Whether the connection may be used again once the body was read.
     pub(super) keeps: bool,
     pub(super) body: Body,
+    /// Whether it has the field that it was to have, if it was to have one.
+    pub(super) known: bool,
 }
 
 /// How the end of a body is told.
@@ -31,10 +35,15 @@ impl Head {
     pub(super) fn is_interim(&self) -> bool {
         (100..200).contains(&self.code) && self.code != 101
     }
+
+    pub(super) fn passes(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
 }
 
-/// Reads a head from the beginning of `bytes`. `None`: it is not complete. Gives its length, too.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str> {
+/// Reads a head from the beginning of `bytes`, which is to have the field `wanted`. `None`: it is not complete. Gives
+/// its length, too.
+pub(super) fn parse(bytes: &[u8], wanted: Option<(&str, &str)>) -> Result<Option<(Head, usize)>, &'static str> {
     let mut fields = [EMPTY_HEADER; MOST_FIELDS];
     let mut response = Response::new(&mut fields);
     let length = match response.parse(bytes) {
@@ -52,7 +61,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, &'static str>
         0 => has_word(response.headers, "connection", "keep-alive"),
         _ => !has_word(response.headers, "connection", "close"),
     };
-    Ok(Some((Head { code, keeps: keeps && plain && code != 101, body }, length)))
+    let known = wanted.is_none_or(|(name, value)| identity::in_fields(value, named(response.headers, name)));
+    Ok(Some((Head { code, keeps: keeps && plain && code != 101, body, known }, length)))
 }
 
 /// How the body ends, and whether nothing about that is dubious.
@@ -105,7 +115,7 @@ mod tests {
 
     fn head(text: &str) -> Head {
         let text = format!("{text}\r\n\r\n");
-        let (head, length) = parse(text.as_bytes()).unwrap().unwrap();
+        let (head, length) = parse(text.as_bytes(), None).unwrap().unwrap();
         assert_eq!(length, text.len());
         head
     }
@@ -126,7 +136,7 @@ mod tests {
             ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9", 304, true, Body::Length(0)),
             ("HTTP/1.1 101 Switching Protocols", 101, false, Body::Length(0)),
         ] {
-            assert_eq!(head(text), Head { code, keeps, body }, "{text}");
+            assert_eq!(head(text), Head { code, keeps, body, known: true }, "{text}");
         }
     }
 
@@ -139,20 +149,20 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
         ] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), None).is_err(), "{text}");
         }
-        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nServer:"), Ok(None));
+        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nServer:", None), Ok(None));
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(65));
-        assert!(parse(many.as_bytes()).unwrap_err().contains("64"));
+        assert!(parse(many.as_bytes(), None).unwrap_err().contains("64"));
         let huge = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(HEAD_LIMIT));
-        assert!(parse(huge.as_bytes()).unwrap_err().contains("8 KiB"));
+        assert!(parse(huge.as_bytes(), None).unwrap_err().contains("8 KiB"));
     }
 
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
-            let _ = parse(&[b"HTTP/1.1 200 OK\r\n", &*bytes].concat());
+            let _ = parse(&bytes, Some(("x", "y")));
+            let _ = parse(&[b"HTTP/1.1 200 OK\r\n", &*bytes].concat(), Some(("x", "y")));
         }
     }
 }
