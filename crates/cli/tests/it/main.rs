@@ -12,5 +12,6 @@ mod durability;
 mod failures;
 mod graph;
 mod outlasting;
+mod promises;
 mod support;
 mod watch;
