@@ -21,8 +21,41 @@ pub(crate) struct Args {
     /// Write the table to this file [default: bench/results.md after a full run, otherwise nowhere]
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Measure this server instead of the one beside this program
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) server: Option<PathBuf>,
+    /// An older release: what issues changed is measured on it as well, and shown side by side
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) against: Option<PathBuf>,
     #[command(subcommand)]
-    pub(crate) child: Option<Child>,
+    pub(crate) command: Option<Command>,
+}
+
+/// What else this program does.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Checks the promises for a long time under deaths, freezes, flaps and hostile callers
+    Soak(Soak),
+    /// A helper.
+    #[command(flatten)]
+    Child(Child),
+}
+
+/// A real server for a long time, under instances that die, freeze and flap, and under hostile callers
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Soak {
+    /// How long
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) minutes: u32,
+    /// Run this server instead of the one beside this program
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) server: Option<PathBuf>,
+    /// Write the report to this file [default: bench/soak.md after an hour or more, otherwise nowhere]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What happens to whom, and when, follows from this number [default: a new one each time]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
 }
 
 /// What this program starts of itself. Each of them ends when its standard input does.
@@ -73,5 +106,25 @@ pub(crate) enum Child {
         /// Their port.
         #[arg(long)]
         port: u16,
+    },
+    /// Very many instances that accept and never answer
+    #[command(hide = true)]
+    Hung {
+        /// The first one's number, which makes its address.
+        #[arg(long)]
+        first: u32,
+        /// How many.
+        #[arg(long)]
+        count: u32,
+        /// Their port.
+        #[arg(long)]
+        port: u16,
+    },
+    /// One instance at an address of its own, to be killed, frozen, and made to answer 503
+    #[command(hide = true)]
+    Single {
+        /// Where it listens.
+        #[arg(long)]
+        address: SocketAddr,
     },
 }

@@ -5,8 +5,10 @@
 
 mod floor;
 mod health;
+mod hung;
 mod listeners;
 mod resolvers;
+mod single;
 mod target;
 
 use std::os::fd::AsFd;
@@ -29,17 +31,19 @@ pub(crate) async fn run(child: &Child) -> Result<()> {
         Child::Target { id, server } => target::run(id, *server).await,
         Child::Resolvers { server, services, each } => resolvers::run(*server, *services, *each).await,
         Child::Listeners { first, count, port } => listeners::run(*first, *count, *port).await,
+        Child::Hung { first, count, port } => hung::run(*first, *count, *port).await,
+        Child::Single { address } => single::run(*address).await,
     }
 }
 
 /// Says that the child is ready, answers questions, and returns when the parent is gone.
-async fn serve_parent(ready: &str, answer: impl Fn() -> String) -> Result<()> {
+async fn serve_parent(ready: &str, answer: impl Fn(&str) -> String) -> Result<()> {
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("cloning the standard input")?;
     let questions = pipe::Receiver::from_owned_fd(stdin).context("reading the standard input")?;
     let mut questions = BufReader::new(questions).lines();
     report::line(ready);
-    while questions.next_line().await.context("reading the standard input")?.is_some() {
-        report::line(&answer());
+    while let Some(question) = questions.next_line().await.context("reading the standard input")? {
+        report::line(&answer(&question));
     }
     Ok(())
 }

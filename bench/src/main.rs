@@ -21,8 +21,10 @@ mod rows;
 mod rpc;
 mod series;
 mod server;
+mod soak;
 mod stats;
 mod watchers;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -30,7 +32,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    args::{Args, Child},
+    args::{Args, Child, Command},
     error::{Context, Result},
     plan::Plan,
     report::Report,
@@ -39,9 +41,10 @@ use crate::{
 fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::ERROR).init();
-    let result = match &args.child {
-        Some(child) => run_child(child).map(|()| true),
-        None => run(&args),
+    let result = match &args.command {
+        Some(Command::Child(child)) => run_child(child).map(|()| true),
+        Some(Command::Soak(args)) => run(soak::run(args)),
+        None => run(measure(&args)),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -60,8 +63,8 @@ fn run_child(child: &Child) -> Result<()> {
     runtime.block_on(children::run(child))
 }
 
-/// Whether every row could be measured. A goal that was missed is a result, not a failure.
-fn run(args: &Args) -> Result<bool> {
+/// Runs to the end, or to a signal: `false` then.
+fn run(work: impl Future<Output = Result<bool>>) -> Result<bool> {
     rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
     runtime.block_on(async {
@@ -71,12 +74,19 @@ fn run(args: &Args) -> Result<bool> {
             // Leaving drops what was under way, and with it every process that was started.
             _ = terminate.recv() => Ok(false),
             _ = interrupt.recv() => Ok(false),
-            result = measure(args) => result,
+            result = work => result,
         }
     })
 }
 
+/// Whether every row could be measured. A goal that was missed is a result, not a failure.
 async fn measure(args: &Args) -> Result<bool> {
+    if let Some(program) = &args.server {
+        server::choose(program.clone());
+    }
+    if let Some(program) = &args.against {
+        server::compare_with(program.clone());
+    }
     let plan = Plan::new(args.quick);
     let mut report = Report::new(&plan, machine::Machine::look());
     let complete = rows::run(&plan, &args.only, &mut report).await;

@@ -45,6 +45,22 @@ pub(crate) struct Plan {
     pub(crate) intervals: u32,
     /// Instances in memory and in the store.
     pub(crate) instances: u32,
+    /// Instances that hang; in one measurement eight fifths of it, in one two fifths.
+    pub(crate) hung: u32,
+    /// Deaths beside them, and births.
+    pub(crate) deaths: usize,
+    /// How long callers look up beside an attack, and without one.
+    pub(crate) under_attack: Duration,
+    /// Lists that are left unread; half as many are read by connections that idle then.
+    pub(crate) unread_lists: usize,
+    /// Changes of each of ten namespaces.
+    pub(crate) logged_changes: usize,
+    /// Watches with as many names as they may have.
+    pub(crate) wide_watches: usize,
+    /// Clients who mean well.
+    pub(crate) good_clients: usize,
+    /// Clients that come back after a restart.
+    pub(crate) returning: usize,
 }
 
 // === impl Plan ===
@@ -76,6 +92,14 @@ impl Plan {
             interval: Duration::from_secs(5),
             intervals: 4,
             instances: 100_000,
+            hung: 5_000,
+            deaths: 25,
+            under_attack: Duration::from_secs(5),
+            unread_lists: 200,
+            logged_changes: 5_000,
+            wide_watches: 1_000,
+            good_clients: 10_000,
+            returning: 2_000,
         }
     }
 
@@ -101,6 +125,14 @@ impl Plan {
             interval: Duration::from_secs(1),
             intervals: 2,
             instances: 5_000,
+            hung: 250,
+            deaths: 5,
+            under_attack: Duration::from_millis(500),
+            unread_lists: 20,
+            logged_changes: 100,
+            wide_watches: 50,
+            good_clients: 500,
+            returning: 100,
         }
     }
 }

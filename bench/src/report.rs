@@ -12,6 +12,8 @@ use crate::{error::Failure, machine::Machine, peers, plan::Plan};
 pub(crate) struct Row {
     what: String,
     measured: String,
+    /// What an older release came to; such rows have a table of their own.
+    before: Option<String>,
     goal: String,
     verdict: Verdict,
 }
@@ -41,7 +43,7 @@ pub(crate) struct Report {
 impl Row {
     /// A figure without a goal of its own.
     pub(crate) fn figure(what: impl Into<String>, measured: impl Into<String>) -> Self {
-        Self { what: what.into(), measured: measured.into(), goal: String::new(), verdict: Verdict::None }
+        Self { what: what.into(), measured: measured.into(), before: None, goal: String::new(), verdict: Verdict::None }
     }
 
     /// What its goal is, and whether it was reached; `None` when what it is compared with is missing.
@@ -54,14 +56,32 @@ impl Row {
         Self { goal: goal.into(), verdict, ..self }
     }
 
-    fn cells(&self) -> [&str; 4] {
-        let verdict = match self.verdict {
+    /// Beside what an older release came to: the row of the same name, or why there is none.
+    pub(crate) fn compare(self, before: &Result<Vec<Self>, String>) -> Self {
+        let before = match before {
+            Ok(rows) => {
+                rows.iter().find(|row| row.what == self.what).map(|row| row.measured.clone()).unwrap_or_default()
+            }
+            Err(error) => format!("could not be measured: {error}"),
+        };
+        Self { before: Some(before), ..self }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.verdict {
             Verdict::Reached => "yes",
             Verdict::Missed => "NO",
             Verdict::None => "",
             Verdict::Unknown => "not compared",
-        };
-        [&self.what, &self.measured, &self.goal, verdict]
+        }
+    }
+
+    fn cells(&self) -> Vec<&str> {
+        let before = self.before.as_deref();
+        [Some(self.what.as_str()), before, Some(&self.measured), Some(&self.goal), Some(self.verdict())]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -81,22 +101,32 @@ impl Report {
         }
     }
 
-    const HEAD: [&str; 4] = ["what", "measured", "goal", "reached"];
+    /// The rows of this release alone, and those beside an older one, each with its head.
+    fn tables(&self) -> Vec<Vec<Vec<&str>>> {
+        let heads = [vec!["what", "measured", "goal", "reached"], vec!["what", "before", "now", "goal", "reached"]];
+        let tables = heads.into_iter().map(|head| {
+            let rows = self.rows.iter().map(Row::cells).filter(|cells| cells.len() == head.len()).collect::<Vec<_>>();
+            if rows.is_empty() { rows } else { std::iter::once(head).chain(rows).collect() }
+        });
+        tables.filter(|table| !table.is_empty()).collect()
+    }
 
-    /// Prints the table.
+    /// Prints the tables.
     pub(crate) fn print(&self) {
-        let lines: Vec<[&str; 4]> = std::iter::once(Self::HEAD).chain(self.rows.iter().map(Row::cells)).collect();
-        let width = |column: usize| {
-            let cells = lines.iter().filter_map(|line| line.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
-        };
-        let widths = [width(0), width(1), width(2)];
         println!("\n{}; {}\n", self.machine, self.versions.join(", "));
-        for [what, measured, goal, reached] in lines {
-            let [a, b, c] = widths;
-            println!("{}", format!("{what:a$}  {measured:b$}  {goal:c$}  {reached}").trim_end());
+        for table in self.tables() {
+            let columns = table.iter().map(Vec::len).max().unwrap_or_default();
+            let width = |column: usize| {
+                let cells = table.iter().filter_map(|line| line.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+            };
+            let widths: Vec<usize> = (0..columns).map(width).collect();
+            for line in &table {
+                let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+                println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+            }
+            println!();
         }
-        println!();
     }
 
     /// The table, and how it came about, as a page.
@@ -113,13 +143,16 @@ impl Report {
             page.push_str("- a `--quick` run: it shows that the benchmarks work, its figures mean little\n");
         }
         page.push('\n');
-        for (number, row) in std::iter::once(Self::HEAD).chain(self.rows.iter().map(Row::cells)).enumerate() {
-            let _ = writeln!(page, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
-            if number == 0 {
-                page.push_str("|---|---|---|---|\n");
+        for table in self.tables() {
+            for (number, row) in table.iter().enumerate() {
+                let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+                let _ = writeln!(page, "| {} |", cells.join(" | "));
+                if number == 0 {
+                    let _ = writeln!(page, "|{}", "---|".repeat(row.len()));
+                }
             }
+            page.push('\n');
         }
-        page.push('\n');
         page.push_str(&self.conditions());
         page
     }
@@ -144,6 +177,11 @@ impl Report {
               what counts is the caller's report.\n\
             - The memory of a resolver is that of a process with ten of them, less that of one with none, divided by ten.\n\
             - Visited instances are real listeners with addresses of their own in other processes.\n\
+            - The second table is about load and attacks. Its rows were measured in this run on this release and, where `--against` named one, on\n  \
+              an older one: all of it in JSON behind a handshake of version 1, which both understand.\n\
+            - Those who hang accept connections and never answer, each at an address of its own. Deaths and births beside them come 150 ms apart,\n  \
+              whether or not the one before was noticed; what is not noticed within 20 s counts as that.\n\
+            - Memory under attack is the most that the server had resident more than before, looked at every 20 ms until 4 s after the attack.\n\
             - Durable means: SQLite with `synchronous=FULL`, etcd with its fsync, both on the disk that holds the build.\n"
         )
     }
@@ -152,6 +190,11 @@ impl Report {
 /// Tells how far the run is.
 pub(crate) fn say(text: &str) {
     eprintln!("{text}");
+}
+
+/// A page, for whoever ran the program.
+pub(crate) fn page(text: &str) {
+    println!("{text}");
 }
 
 /// A child's line to its parent.

@@ -6,6 +6,7 @@ pub(crate) mod visits;
 mod births;
 mod cached;
 mod calls;
+mod compared;
 mod floor;
 mod hung;
 mod idle;
@@ -19,6 +20,7 @@ mod writes;
 use clap::ValueEnum;
 use futures::future::BoxFuture;
 
+use self::compared::Part;
 use crate::{
     error::{Failure, Result},
     plan::Plan,
@@ -59,6 +61,20 @@ pub(crate) enum Name {
     Memory,
     /// Start with many stored instances
     Start,
+    /// Deaths and births beside thousands that hang
+    Hanging,
+    /// A restart with thousands that hang
+    Restart,
+    /// Lookups beside clients that list everything
+    Listing,
+    /// A query of a megabyte
+    Queries,
+    /// Memory that attackers make the server keep
+    Attacks,
+    /// Thousands of clients that come back at once
+    Comeback,
+    /// The server itself is stopped for a while
+    Frozen,
 }
 
 // === impl Name ===
@@ -81,6 +97,13 @@ impl Name {
             Self::Resolvers => Box::pin(resolvers::measure(plan)),
             Self::Memory => Box::pin(memory::measure(plan)),
             Self::Start => Box::pin(start::measure(plan)),
+            Self::Hanging => Box::pin(Part::Hanging.measure(plan)),
+            Self::Restart => Box::pin(Part::Restart.measure(plan)),
+            Self::Listing => Box::pin(Part::Listing.measure(plan)),
+            Self::Queries => Box::pin(Part::Queries.measure(plan)),
+            Self::Attacks => Box::pin(Part::Attacks.measure(plan)),
+            Self::Comeback => Box::pin(Part::Comeback.measure(plan)),
+            Self::Frozen => Box::pin(Part::Frozen.measure(plan)),
         }
     }
 }
@@ -126,7 +149,7 @@ fn time(micros: f64) -> String {
 }
 
 /// A duration, the same way.
-fn duration(duration: std::time::Duration) -> String {
+pub(crate) fn duration(duration: std::time::Duration) -> String {
     time(crate::series::micros(duration))
 }
 

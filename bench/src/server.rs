@@ -1,10 +1,10 @@
 //! The server under test: the release binary beside this one, as a process.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Server {
     /// Before the folder, so that it is stopped before its files go.
     pub(crate) process: Process,
     pub(crate) rpc: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// From the start of the process to serving.
     pub(crate) started_in: Duration,
     folder: Arc<TempDir>,
@@ -41,14 +42,43 @@ pub(crate) struct Setup {
     store: Store,
     core: Core,
     flags: Vec<String>,
+    /// For servers that know them.
+    optional: Vec<(String, String)>,
     folder: Option<Arc<TempDir>>,
+    rpc: SocketAddr,
+    program: Option<PathBuf>,
+}
+
+/// Where the kernel chooses the port.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The server to measure where it is not the one beside this program.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// An older release, to be measured side by side.
+static OLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// The older release is this one. Only the first choice counts.
+pub(crate) fn compare_with(program: PathBuf) {
+    drop(OLDER.set(program));
+}
+
+/// The older release, if one was named.
+pub(crate) fn compared_with() -> Option<&'static Path> {
+    OLDER.get().map(PathBuf::as_path)
+}
+
+/// Measures this server instead of the one beside this program. Only the first choice counts.
+pub(crate) fn choose(program: PathBuf) {
+    drop(CHOSEN.set(program));
 }
 
 // === impl Setup ===
 
 impl Setup {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, core: Core::Any, flags: Vec::new(), folder: None }
+        let (flags, optional) = (Vec::new(), Vec::new());
+        Self { store, core: Core::Any, flags, optional, folder: None, rpc: ANY, program: None }
     }
 
     pub(crate) fn on(self, core: Core) -> Self {
@@ -58,6 +88,22 @@ impl Setup {
     pub(crate) fn flag(mut self, name: &str, value: impl ToString) -> Self {
         self.flags.extend([name.to_owned(), value.to_string()]);
         self
+    }
+
+    /// The same for a flag that older servers do not have, which go without it.
+    pub(crate) fn flag_if_known(mut self, name: &str, value: impl ToString) -> Self {
+        self.optional.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Of another release than the one beside this program.
+    pub(crate) fn release(self, program: Option<&Path>) -> Self {
+        Self { program: program.map(Path::to_owned), ..self }
+    }
+
+    /// Where clients will look for it, as they do after a restart.
+    pub(crate) fn at(self, rpc: SocketAddr) -> Self {
+        Self { rpc, ..self }
     }
 
     /// On the files that another server left.
@@ -74,21 +120,30 @@ impl Setup {
         };
         // A server that was killed leaves its own behind.
         drop(std::fs::remove_file(&ready));
-        let mut command = Command::new(program()?);
-        command.args(["serve", "--rpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", &store]).args(&self.flags);
+        let program = self.program.map_or_else(program, Ok)?;
+        let rpc = self.rpc.to_string();
+        let mut command = Command::new(&program);
+        command.args(["serve", "--rpc", &rpc, "--http", "127.0.0.1:0", "--store", &store]).args(&self.flags);
+        command.args(known(&program, self.optional)?);
         command.arg("--ready-file").arg(&ready).env_clear().current_dir(folder.path());
         let start = Instant::now();
         let mut process = Process::start("the server", self.core, command, &log)?;
         let addresses = wait_for(&mut process, &ready, &log, start).await?;
         let started_in = start.elapsed();
-        let rpc = rpc_address(&addresses)?;
-        Ok(Server { process, rpc, started_in, folder })
+        let (rpc, http) = (address(&addresses, "rpc.addr")?, address(&addresses, "http.addr")?);
+        Ok(Server { process, rpc, http, started_in, folder })
     }
 }
 
 // === impl Server ===
 
 impl Server {
+    /// `kill -9`; hands over its files.
+    pub(crate) fn kill(mut self) -> Result<Arc<TempDir>> {
+        self.process.kill()?;
+        Ok(self.folder)
+    }
+
     /// Stops it as an operator would and hands over its files.
     pub(crate) async fn stop(self) -> Result<Arc<TempDir>> {
         self.process.stop().await?;
@@ -98,6 +153,9 @@ impl Server {
 
 /// The release binary: cargo puts both into one folder.
 fn program() -> Result<PathBuf> {
+    if let Some(chosen) = CHOSEN.get() {
+        return Ok(chosen.clone());
+    }
     let program = beside()?.join("roundsman");
     if program.exists() {
         return Ok(program);
@@ -135,8 +193,19 @@ async fn wait_for(process: &mut Process, ready: &Path, log: &Path, start: Instan
     }
 }
 
-fn rpc_address(ready: &str) -> Result<SocketAddr> {
+fn address(ready: &str, name: &str) -> Result<SocketAddr> {
     let addresses: serde_json::Value = serde_json::from_str(ready).context("reading the ready file")?;
-    let address = addresses.get("rpc.addr").and_then(serde_json::Value::as_str).unwrap_or_default();
-    address.parse().context("reading the ready file's rpc.addr")
+    let address = addresses.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    address.parse().context(format!("reading the ready file's {name}"))
+}
+
+/// Those of the flags that this release has.
+fn known(program: &Path, flags: Vec<(String, String)>) -> Result<Vec<String>> {
+    if flags.is_empty() {
+        return Ok(Vec::new());
+    }
+    let help = Command::new(program).args(["serve", "--help"]).output().context("asking for the server's flags")?;
+    let help = String::from_utf8_lossy(&help.stdout);
+    let known = flags.into_iter().filter(|(name, _)| help.contains(&format!("{name} ")));
+    Ok(known.flat_map(|(name, value)| [name, value]).collect())
 }

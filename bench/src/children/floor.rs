@@ -28,7 +28,7 @@ pub(super) async fn run(services: u32, answer: usize) -> Result<()> {
     let local = LocalSet::new();
     local.spawn_local(accept(lookups, move |stream| look_up(stream, Rc::clone(&table))));
     local.spawn_local(accept(echoes, echo));
-    local.run_until(serve_parent(&format!("{lookup_address} {echo_address}"), String::new)).await
+    local.run_until(serve_parent(&format!("{lookup_address} {echo_address}"), |_| String::new())).await
 }
 
 fn table(services: u32, answer: usize) -> Result<Table> {

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nno";
 const END: &[u8] = b"\r\n\r\n";
 
 /// What was asked.
@@ -19,6 +20,8 @@ pub(super) struct Asked {
     pub(super) times: Cell<u64>,
     /// The highest number that was asked for, as in `GET /17`.
     pub(super) number: Cell<u64>,
+    /// Whether the answer is a 503 for now.
+    pub(super) failing: Cell<bool>,
 }
 
 /// Accepts and answers, for ever; notes what is asked. Must run in a `LocalSet`.
@@ -50,7 +53,8 @@ async fn answer(mut stream: TcpStream, asked: Rc<Asked>) {
         }
         asked.times.set(asked.times.get() + 1);
         asked.number.set(asked.number.get().max(number(&request).unwrap_or_default()));
-        if stream.write_all(ANSWER).await.is_err() {
+        let answer = if asked.failing.get() { REFUSAL } else { ANSWER };
+        if stream.write_all(answer).await.is_err() {
             return;
         }
     }

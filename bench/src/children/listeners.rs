@@ -24,7 +24,7 @@ pub(super) async fn run(first: u32, count: u32, port: u16) -> Result<()> {
                 let listener = TcpListener::bind(address).await.context(format!("listening on {address}"))?;
                 listening.spawn_local(health::serve(listener, Rc::clone(&asked)));
             }
-            serve_parent("ready", || asked.times.get().to_string()).await
+            serve_parent("ready", |_| asked.times.get().to_string()).await
         })
         .await
 }

@@ -21,6 +21,6 @@ pub(super) async fn run(server: SocketAddr, services: u32, each: u32) -> Result<
             resolvers.push(resolver.await.context("resolving")?);
         }
     }
-    let known = || resolvers.iter().map(|resolver| resolver.instances().len()).sum::<usize>().to_string();
+    let known = |_: &str| resolvers.iter().map(|resolver| resolver.instances().len()).sum::<usize>().to_string();
     serve_parent("ready", known).await
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(id: &str, server: Option<SocketAddr>) -> Result<()> {
                 None => None,
             };
             // Asked for the highest number that it was asked for.
-            serve_parent(&address.to_string(), || asked.number.get().to_string()).await
+            serve_parent(&address.to_string(), |_| asked.number.get().to_string()).await
         })
         .await
 }

@@ -16,7 +16,7 @@ const EACH: u32 = 10;
 
 pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     let count = plan.instances;
-    let server = Setup::new(Store::Memory).start().await?;
+    let server = Setup::new(Store::Memory).flag_if_known("--max-instances-per-namespace", count).start().await?;
     let empty = server.process.resident()? as f64;
     population::register(server.rpc, count, move |number| population::instance(number, count / EACH)).await?;
     population::wait_until_passing(server.rpc, count, Duration::from_secs(30)).await?;

@@ -18,12 +18,13 @@ const STARTS: usize = 5;
 
 pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     let count = plan.instances;
-    let server = Setup::new(Store::Sqlite).start().await?;
+    let setup = Setup::new(Store::Sqlite).flag_if_known("--max-instances-per-namespace", count);
+    let server = setup.clone().start().await?;
     population::register(server.rpc, count, move |number| population::instance(number, count / 10)).await?;
     let mut folder = server.stop().await?;
     let (mut starts, mut resident) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
-        let server = Setup::new(Store::Sqlite).after(folder).start().await?;
+        let server = setup.clone().after(folder).start().await?;
         starts.push(micros(server.started_in));
         // A start that had forgotten some would be no feat.
         population::wait_until_passing(server.rpc, count, Duration::from_secs(5)).await?;

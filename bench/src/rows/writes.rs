@@ -11,9 +11,14 @@ use crate::{
 };
 
 const GOAL: f64 = 1.5;
+/// More instances than can be registered in the time.
+const MANY: u32 = 10_000_000;
 
 pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
-    let server = Setup::new(Store::Sqlite).flag("--max-instances", 10_000_000).start().await?;
+    let setup = Setup::new(Store::Sqlite).flag("--max-instances", MANY);
+    // Eight connections register them all, in one namespace.
+    let setup = setup.flag_if_known("--max-instances-per-connection", MANY);
+    let server = setup.flag_if_known("--max-instances-per-namespace", MANY).start().await?;
     let etcd = if_installed(Etcd::start().await)?;
     let mut ours = Contestant::new(registrars(server.rpc).await?, &server.process);
     let mut theirs = match &etcd {

@@ -13,5 +13,6 @@ mod failures;
 mod graph;
 mod lag;
 mod outlasting;
+mod promises;
 mod support;
 mod watch;
