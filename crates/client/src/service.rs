@@ -237,10 +237,11 @@ impl<F: clap::Args> Service<F> {
         if let Some(version) = self.version {
             instance = instance.version(version);
         }
-        Ok(match self.describe {
+        let instance = match self.describe {
             Some(describe) => describe(instance),
             None => instance,
-        })
+        };
+        Ok(instance.identified_by_default())
     }
 }
 
