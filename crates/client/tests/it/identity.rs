@@ -6,13 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use roundsman::{
     Check, Discovery, Error, Event, Health, INSTANCE_HEADER, InstanceStatus, NewInstance, Query, Registration, Scope,
 };
-use roundsman_discovery::{Config, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::support::{client, eventually, nowhere, server, soon};
+use crate::support::{client, eventually, nowhere, patient_server, server, soon};
 
 /// What a program answers to a visit, besides 200.
 #[derive(Clone)]
@@ -93,15 +91,6 @@ async fn serve(mut stream: TcpStream, mut turns: watch::Receiver<Who>, visits: A
         }
         visits.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// A server that waits so long for an answer that none is late. Visits come by themselves when a connection closes, and
-/// soon after one that failed.
-async fn patient_server() -> Server {
-    let any = "127.0.0.1:0".parse().unwrap();
-    let (interval, timeout) = (Duration::from_secs(30), Duration::from_secs(30));
-    let store = "memory:".parse().unwrap();
-    Server::start(Config { rpc: any, http: any, store, interval, timeout, ..Config::default() }).await.unwrap()
 }
 
 /// An instance of `product` at this address that is visited for its id, and what answers for it.
