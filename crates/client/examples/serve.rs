@@ -36,7 +36,9 @@ pub(crate) async fn run(
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     // Discovery may come later: it goes on trying.
-    let me = discovery.register_in_background(NewInstance::new("greeter", address)?)?;
+    let me = discovery.register_in_background(NewInstance::new("greeter", address)?.identified())?;
+    // Its id is in each answer to a visit, so that whoever takes over this port is not mistaken for it.
+    health.follow(&me);
     println!("{} serves on {address}", me.id());
 
     // At the end: drained, then out of all lists, then no longer accepting.

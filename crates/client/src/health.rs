@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::time;
+use roundsman_protocol::{InstanceId, time};
 use tokio::{
     sync::watch,
     task::{self, JoinSet},
@@ -25,6 +25,9 @@ use crate::{registration::Registration, wish::Wish};
 
 /// How long a check may take unless told otherwise; less than the second that a server's visit waits.
 pub const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The response header in which `/health` names the instances that answer there, see [`Health::follow`].
+pub const INSTANCE_HEADER: &str = "roundsman-instance";
 
 /// What a service knows of its own health. Cheap to clone; clones share the checks.
 ///
@@ -66,7 +69,13 @@ type Running = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 struct Shared {
     checks: BTreeMap<Arc<str>, Arc<dyn Fn() -> Running + Send + Sync>>,
     timeout: Duration,
-    registrations: Vec<watch::Receiver<Wish>>,
+    followed: Vec<Followed>,
+}
+
+/// A registration whose instance answers here.
+struct Followed {
+    id: InstanceId,
+    wish: watch::Receiver<Wish>,
 }
 
 // === impl Health ===
@@ -75,7 +84,7 @@ impl Health {
     /// Healthy, for want of checks.
     #[must_use]
     pub fn new() -> Self {
-        let shared = Shared { checks: BTreeMap::new(), timeout: CHECK_TIMEOUT, registrations: Vec::new() };
+        let shared = Shared { checks: BTreeMap::new(), timeout: CHECK_TIMEOUT, followed: Vec::new() };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -112,17 +121,37 @@ impl Health {
         self
     }
 
-    /// Shows when this registration, and each other one that is followed, is draining. A draining instance answers 200
-    /// whatever its checks say: it is not handed out anyway, and must not be evicted while it finishes.
+    /// Answers for this registration, as for each other one that is followed.
+    ///
+    /// Its id stands in the header [`INSTANCE_HEADER`] of each answer from now on. A registration that is
+    /// [`identified`](crate::NewInstance::identified) is visited for that, so that another program which takes over its
+    /// address, once this one is gone, is not mistaken for it. Follow a registration as soon as there is one: a visit
+    /// that comes sooner counts as failed, and is repeated.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::{Health, NewInstance};
+    ///
+    /// let health = Health::new();
+    /// // … serve it: health.router() …
+    /// let me = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?.identified())?;
+    /// health.follow(&me);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It also shows when all that is followed is draining. A draining instance answers 200 whatever its checks say: it
+    /// is not handed out anyway, and must not be evicted while it finishes.
     pub fn follow(&self, registration: &Registration) {
-        self.lock().registrations.push(registration.wishes());
+        let followed = Followed { id: registration.id().clone(), wish: registration.wishes() };
+        self.lock().followed.push(followed);
     }
 
     /// Runs all checks, and says what came of them.
     pub async fn report(&self) -> HealthReport {
-        let (checks, limit, draining) = {
+        let (checks, limit, draining, instances) = {
             let shared = self.lock();
-            (shared.checks.clone(), shared.timeout, shared.is_draining())
+            (shared.checks.clone(), shared.timeout, shared.is_draining(), shared.instances())
         };
         let (began, mut names, mut running) = (Instant::now(), HashMap::new(), JoinSet::new());
         for (name, check) in checks {
@@ -142,7 +171,7 @@ impl Health {
             reports.extend(names.remove(&id).map(|name| (name, report)));
         }
         reports.extend(late(names, limit));
-        HealthReport::new(reports, draining)
+        HealthReport::new(reports, draining, instances)
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -178,7 +207,12 @@ impl fmt::Debug for Health {
 impl Shared {
     /// Whether everything that is followed is draining.
     fn is_draining(&self) -> bool {
-        !self.registrations.is_empty() && self.registrations.iter().all(|wish| wish.borrow().draining)
+        !self.followed.is_empty() && self.followed.iter().all(|followed| followed.wish.borrow().draining)
+    }
+
+    /// Who answers here, the latest first.
+    fn instances(&self) -> Vec<InstanceId> {
+        self.followed.iter().rev().map(|followed| followed.id.clone()).collect()
     }
 }
 

@@ -65,7 +65,9 @@
 //! # #[cfg(feature = "axum")]
 //! # async fn example(discovery: Discovery) -> Result<(), Box<dyn std::error::Error>> {
 //! let health = Health::new().check("shelf", async || Ok::<(), String>(()));
-//! let me = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?)?;
+//! // Visits look for its id in the answer, so that nobody who takes over the address is mistaken for it.
+//! let me = discovery.register_in_background(NewInstance::new("order", "10.0.0.8:6060")?.identified())?;
+//! health.follow(&me);
 //! let stop = async { drop(tokio::signal::ctrl_c().await) };
 //! # let router = axum::Router::new();
 //! let router = router.merge(health.router());
@@ -149,14 +151,14 @@ pub use discovery::Discovery;
 #[cfg(feature = "tower")]
 pub use endpoints::Endpoints;
 pub use error::{Attempt, Attempts, Error};
-pub use health::{CHECK_TIMEOUT, CheckReport, Health, HealthReport, HealthStatus};
+pub use health::{CHECK_TIMEOUT, CheckReport, Health, HealthReport, HealthStatus, INSTANCE_HEADER};
 pub use new_instance::NewInstance;
 pub use registration::{Registration, RegistrationState};
 pub use resolver::{Resolve, Resolver};
 pub use roundsman_protocol::{
-    Address, Callee, Check, CheckKind, Codec, DiscoveryError, Edge, Flip, Graph, Instance, InstanceId, InstanceStatus,
-    Invalid, Meta, Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp, Trouble,
-    instance::Outcome, instance::Registered,
+    Address, Callee, Check, CheckKind, Codec, DiscoveryError, Edge, Expect, Flip, Graph, Instance, InstanceId,
+    InstanceStatus, Invalid, Meta, Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp,
+    Trouble, instance::Outcome, instance::Registered,
 };
 pub use servers::Servers;
 pub use snapshot::Snapshot;

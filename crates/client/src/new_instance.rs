@@ -1,8 +1,10 @@
 //! What a service says of itself when it registers.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use roundsman_protocol::{Check, InstanceId, Invalid, Meta, Registration, ServiceName};
+use roundsman_protocol::{Check, Expect, InstanceId, Invalid, Meta, Registration, ServiceName};
+
+use crate::health::INSTANCE_HEADER;
 
 /// An instance to be registered.
 ///
@@ -27,6 +29,8 @@ use roundsman_protocol::{Check, InstanceId, Invalid, Meta, Registration, Service
 pub struct NewInstance {
     registration: Registration,
     meta: Vec<(String, String)>,
+    /// Whether its visits look for its own id. `None`: nobody said.
+    identified: Option<bool>,
 }
 
 // === impl NewInstance ===
@@ -39,13 +43,13 @@ impl NewInstance {
     pub fn new(name: impl AsRef<str>, address: impl fmt::Display) -> Result<Self, Invalid> {
         let name = ServiceName::try_new(name.as_ref())?;
         let registration = Registration::new(name, address.to_string().parse()?);
-        Ok(Self { registration, meta: Vec::new() })
+        Ok(Self { registration, meta: Vec::new(), identified: None })
     }
 
     /// An instance as it is registered, to be changed.
     pub(crate) fn of(registration: &Registration) -> Self {
         let meta = registration.meta.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Self { registration: registration.clone(), meta }
+        Self { registration: registration.clone(), meta, identified: None }
     }
 
     /// Brings an id along, instead of a random one. It must be unique in the namespace.
@@ -71,6 +75,56 @@ impl NewInstance {
     /// Is visited so often. See [`limits::INTERVAL`](roundsman_protocol::limits::INTERVAL).
     pub fn interval(mut self, interval: Duration) -> Self {
         self.registration.check.interval = Some(interval);
+        self
+    }
+
+    /// What a visit's answer must carry besides its 2xx, or `None` for nothing. An answer without it comes from another
+    /// program that took over the address, and counts as a failed visit. For http and https checks.
+    ///
+    /// ```
+    /// use roundsman::{Expect, NewInstance};
+    ///
+    /// let instance = NewInstance::new("product", "10.0.0.7:7070")?.expect(Expect::body("\"shop\":\"north\""));
+    /// # Ok::<(), roundsman::Invalid>(())
+    /// ```
+    pub fn expect(mut self, expect: impl Into<Option<Expect>>) -> Self {
+        self.registration.check.expect = expect.into().map(Arc::new);
+        self.identified = Some(false);
+        self
+    }
+
+    /// Expects the instance's own id in the header [`INSTANCE_HEADER`]: whoever takes over its address, be it another
+    /// instance of the same service, is not mistaken for it. For services that answer their visits from a
+    /// [`Health`](crate::Health) that [follows](crate::Health::follow) the registration, or set the header themselves.
+    ///
+    /// ```
+    /// use roundsman::{Health, NewInstance};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), roundsman::Error> {
+    /// # let discovery = roundsman::Discovery::builder().servers("127.0.0.1:5555").connect_lazy()?;
+    /// let health = Health::new();
+    /// let me = discovery.register_in_background(NewInstance::new("product", "10.0.0.7:7070")?.identified())?;
+    /// health.follow(&me);
+    /// assert_eq!(health.report().await.instance_header().as_deref(), Some(me.id().as_str()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn identified(mut self) -> Self {
+        self.identified = Some(true);
+        self
+    }
+
+    /// The same, unless what it is to be visited for was said already, or its visits go elsewhere than to [`Health`].
+    ///
+    /// [`Health`]: crate::Health
+    #[cfg(feature = "service")]
+    pub(crate) fn identified_by_default(mut self) -> Self {
+        let check = &self.registration.check;
+        let ours = check.kind == roundsman_protocol::CheckKind::Http
+            && check.path() == Some(Check::DEFAULT_PATH)
+            && check.expect.is_none();
+        self.identified = self.identified.or(Some(ours));
         self
     }
 
@@ -126,8 +180,11 @@ impl NewInstance {
     pub fn into_registration(self) -> Result<Registration, Invalid> {
         let mut registration = self.registration;
         registration.meta = self.meta.into_iter().collect::<Meta>();
+        let id = registration.id.get_or_insert_with(|| InstanceId::random(&registration.name));
+        if self.identified == Some(true) {
+            registration.check.expect = Some(Arc::new(Expect::header(INSTANCE_HEADER, id.as_str())));
+        }
         registration.validate()?;
-        registration.id.get_or_insert_with(|| InstanceId::random(&registration.name));
         Ok(registration)
     }
 }
@@ -151,6 +208,46 @@ mod tests {
         assert_eq!(instance().interval(Duration::ZERO).into_registration().unwrap_err().field, "check.interval");
         assert_eq!(instance().id("a b").unwrap_err().field, "id");
         assert_eq!(NewInstance::new("a b", "10.0.0.7:7070").unwrap_err().field, "name");
+    }
+
+    #[test]
+    fn an_identified_instance_expects_its_own_id() {
+        let instance = || NewInstance::new("product", "10.0.0.7:7070").unwrap();
+        let expected = |instance: NewInstance| {
+            let registration = instance.into_registration().unwrap();
+            let expect = registration.check.expect.as_deref().and_then(Expect::as_header);
+            expect.map(|(name, value)| (name == INSTANCE_HEADER, value == registration.id.unwrap().as_str()))
+        };
+        assert_eq!(expected(instance()), None);
+        assert_eq!(expected(instance().identified()), Some((true, true)));
+        // Whatever comes later, and whichever path it is visited at.
+        let later = instance().identified().check(Check::https("/healthz")).id("product-1").unwrap();
+        assert_eq!(expected(later), Some((true, true)));
+        assert_eq!(expected(instance().identified().expect(None)), None);
+        assert_eq!(expected(instance().identified().expect(Expect::header("x-id", "7"))), Some((false, false)));
+        let none = instance().identified().check(Check::tcp()).into_registration().unwrap_err();
+        assert_eq!(none.field, "check.expect");
+        // The longest id has room.
+        assert_eq!(expected(instance().id("x".repeat(128)).unwrap().identified()), Some((true, true)));
+    }
+
+    #[test]
+    #[cfg(feature = "service")]
+    fn a_service_is_identified_where_its_health_answers() {
+        let instance = || NewInstance::new("product", "10.0.0.7:7070").unwrap();
+        let expects = |instance: NewInstance| {
+            let registration = instance.identified_by_default().into_registration().unwrap();
+            registration.check.expect.map(|expect| (*expect).clone())
+        };
+        let own = Some(Expect::header(INSTANCE_HEADER, "p-1"));
+        assert_eq!(expects(instance().id("p-1").unwrap()), own);
+        assert_eq!(expects(instance().id("p-1").unwrap().health_path("/health").interval(Duration::from_secs(1))), own);
+        for other in [Check::http("/healthz"), Check::https("/health"), Check::tcp(), Check::none()] {
+            assert_eq!(expects(instance().check(other)), None);
+        }
+        assert_eq!(expects(instance().expect(None)), None, "as its author wishes");
+        let text = Expect::body("me");
+        assert_eq!(expects(instance().expect(text.clone())), Some(text));
     }
 
     #[test]

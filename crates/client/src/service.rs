@@ -126,7 +126,8 @@ impl<F: clap::Args> Service<F> {
         Self { version: Some(version), ..self }
     }
 
-    /// What else is registered: tags, metadata, zone, weight, another interval.
+    /// What else is registered: tags, metadata, zone, weight, another interval; `instance.expect(None)` where the header
+    /// with the id does not get through to the visits.
     ///
     /// ```no_run
     /// # use roundsman::service::Service;
@@ -167,7 +168,8 @@ impl<F: clap::Args> Service<F> {
     /// once; then it serves, and registers in the background, whether or not discovery is there. At the end it leaves as
     /// [`Registration::graceful`] does, finishes what is under way within [`GRACE`], and closes the client.
     ///
-    /// `/health` is answered from [`Start::health`]; every other path is the router's, within the
+    /// `/health` is answered from [`Start::health`], with the instance's id, by which visits tell it from a program that took
+    /// over its address ([`NewInstance::identified`]); every other path is the router's, within the
     /// [trace](crate::TraceContext) of its request.
     pub async fn run<S, R, E>(self, start: S) -> ExitCode
     where
@@ -237,10 +239,11 @@ impl<F: clap::Args> Service<F> {
         if let Some(version) = self.version {
             instance = instance.version(version);
         }
-        Ok(match self.describe {
+        let instance = match self.describe {
             Some(describe) => describe(instance),
             None => instance,
-        })
+        };
+        Ok(instance.identified_by_default())
     }
 }
 

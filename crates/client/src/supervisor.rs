@@ -12,15 +12,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backoff::{Backoff, jittered},
+    backoff::{Reconnects, jittered},
     dial::{Dialed, dial},
     error::{Attempt, Attempts},
     link::{Connection, Link},
     wire::Frames,
 };
 
-/// First and longest pause between two rounds through all servers.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// After so long without an answer the server is asked whether it is still there.
 const HEARTBEAT: Duration = Duration::from_secs(4);
 /// How long it has to answer that.
@@ -36,7 +34,7 @@ pub(crate) struct Supervisor {
     dial_timeout: Duration,
     link: watch::Sender<Link>,
     stop: CancellationToken,
-    backoff: Backoff,
+    reconnects: Reconnects,
     /// Which server comes first in the next round.
     turn: usize,
     generations: u64,
@@ -60,9 +58,9 @@ impl Supervisor {
             refused: false,
         });
         let (link, links) = watch::channel(Link::Away { tried: tried.collect(), failed_rounds: 0 });
-        let backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let reconnects = Reconnects::new(Instant::now());
         let dispatch = JoinSet::new();
-        (Self { servers, hello, dial_timeout, link, stop, backoff, turn: 0, generations: 0, dispatch }, links)
+        (Self { servers, hello, dial_timeout, link, stop, reconnects, turn: 0, generations: 0, dispatch }, links)
     }
 
     /// Keeps a connection until it is told to stop.
@@ -87,7 +85,7 @@ impl Supervisor {
                     self.link.send_replace(Link::Away { tried, failed_rounds });
                 }
             }
-            sleep(self.backoff.next()).await;
+            sleep(self.reconnects.pause(Instant::now())).await;
         }
     }
 
@@ -134,7 +132,7 @@ impl Supervisor {
         self.dispatch.shutdown().await;
         tracing::warn!(server = %connection.server, reason, "lost the discovery server; connecting again");
         if connection.answers() > 0 || since.elapsed() > SOUND_AFTER {
-            self.backoff.reset();
+            self.reconnects.reset(Instant::now());
         }
         self.turn = self.turn.wrapping_add(1);
         let attempt = Attempt { server: Arc::clone(&connection.server), reason, refused: false };

@@ -35,3 +35,21 @@ impl<T: DeserializeOwned> tokio_serde::Deserializer<T> for Frames {
         self.0.read(frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_serde::Serializer;
+
+    use super::*;
+
+    #[test]
+    fn what_the_server_would_not_take_is_not_sent() {
+        let write = |text: &str| {
+            let mut frames = Frames(Codec::Postcard);
+            Pin::new(&mut frames).serialize(&text.to_owned())
+        };
+        assert!(write(&"x".repeat(limits::MAX_FRAME_BYTES - 8)).is_ok());
+        let refused = write(&"x".repeat(limits::MAX_FRAME_BYTES)).unwrap_err().to_string();
+        assert!(refused.starts_with("must fit in a frame of 1048576 bytes, has 10485"), "{refused}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use roundsman_discovery::{Config, Server};
 use serde_json::{Value, json};
 
-use crate::support::{Healthy, Raw, config, metric_reaches, page, server};
+use crate::support::{Healthy, Raw, SOON, config, metric_reaches, page, server};
 
 fn passing(answer: &Value) -> bool {
     answer["Ok"][0]["status"] == "passing"
@@ -18,7 +18,9 @@ fn evicted(answer: &Value) -> bool {
 /// With an hour between rounds nothing but the closing connection can have told.
 #[tokio::test]
 async fn a_death_is_seen_and_not_polled_and_the_return_needs_no_registration() {
-    let server = Server::start(Config { interval: Duration::from_secs(3_600), ..config("memory:") }).await.unwrap();
+    let server = Server::start(Config { interval: Duration::from_secs(3_600), timeout: SOON, ..config("memory:") })
+        .await
+        .unwrap();
     let mut raw = Raw::connect(&server).await;
     let product = Healthy::start().await;
     let addr = product.addr;
@@ -45,7 +47,9 @@ async fn a_death_is_seen_and_not_polled_and_the_return_needs_no_registration() {
 
 #[tokio::test]
 async fn a_broken_session_triggers_a_visit() {
-    let server = Server::start(Config { interval: Duration::from_secs(3_600), ..config("memory:") }).await.unwrap();
+    let server = Server::start(Config { interval: Duration::from_secs(3_600), timeout: SOON, ..config("memory:") })
+        .await
+        .unwrap();
     let mut observer = Raw::connect(&server).await;
     let mut session = Raw::connect(&server).await;
     // A tcp check keeps no connection, so only the session can tell.
@@ -62,7 +66,9 @@ async fn a_broken_session_triggers_a_visit() {
 
 #[tokio::test]
 async fn a_report_triggers_a_visit_and_evicts_nobody_by_itself() {
-    let server = Server::start(Config { interval: Duration::from_secs(3_600), ..config("memory:") }).await.unwrap();
+    let server = Server::start(Config { interval: Duration::from_secs(3_600), timeout: SOON, ..config("memory:") })
+        .await
+        .unwrap();
     let mut raw = Raw::connect(&server).await;
     let product = Healthy::start().await;
     raw.register(json!({"name": "product", "id": "p-1", "address": product.addr.to_string()})).await;
@@ -79,7 +85,7 @@ async fn a_report_triggers_a_visit_and_evicts_nobody_by_itself() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(crate::support::SOON, visited).await.unwrap();
+    tokio::time::timeout(SOON, visited).await.unwrap();
     assert_eq!(raw.get("product").await["Ok"]["status"], "passing");
     server.stop().await;
 }
@@ -90,11 +96,21 @@ async fn a_ttl_instance_lives_for_as_long_as_it_calls_in() {
     let mut raw = Raw::connect(&server).await;
     let check = json!({"kind": "ttl", "ttl": "1s"});
     raw.register(json!({"name": "batch", "id": "b-1", "address": "10.0.0.7:1", "check": check})).await;
-    for _ in 0..8 {
-        assert_eq!(raw.call(json!({"Renew": {"id": "b-1"}})).await, json!({"Ok": null}));
+    // Time stands still but for these steps, so that no renewal is late: while a blocking task runs, the runtime does not
+    // move it by itself.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = tokio::task::spawn_blocking(move || held.recv());
+    tokio::time::pause();
+    for step in 1..=60 {
+        tokio::time::advance(Duration::from_millis(50)).await;
+        if step % 5 == 0 {
+            assert_eq!(raw.call(json!({"Renew": {"id": "b-1"}})).await, json!({"Ok": null}));
+        }
         assert_eq!(raw.get("batch").await["Ok"]["id"], "b-1");
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
+    tokio::time::resume();
+    drop(hold);
+    assert!(held.await.unwrap().is_err());
     let gone = raw.until(Raw::list("batch"), evicted).await;
     assert!(gone["Ok"][0]["reason"].as_str().unwrap().contains("no renewal within 1s"), "{gone}");
     assert_eq!(raw.call(json!({"Renew": {"id": "b-1"}})).await, json!({"Err": {"NotRegistered": {"id": "b-1"}}}));

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 /// Longest time that any condition is waited for; far above what it takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A service process; killed when dropped.
 #[derive(Debug)]
@@ -108,7 +108,9 @@ pub async fn server() -> Server {
 /// The same at this address.
 pub async fn server_at(rpc: SocketAddr) -> Server {
     let http = "127.0.0.1:0".parse().unwrap();
-    Server::start(Config { rpc, http, store: "memory:".parse().unwrap(), ..Config::default() }).await.unwrap()
+    // Visits have the whole time between two, so that none is late on a busy machine.
+    let timeout = Config::default().interval;
+    Server::start(Config { rpc, http, store: "memory:".parse().unwrap(), timeout, ..Config::default() }).await.unwrap()
 }
 
 /// Everything known of a service, those on probation included.

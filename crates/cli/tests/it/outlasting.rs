@@ -14,6 +14,11 @@ fn instance(port: u16) -> NewInstance {
     NewInstance::new("product", format!("127.0.0.1:{port}")).unwrap().check(Check::none())
 }
 
+/// A client whose calls wait for an answer as long as it takes.
+async fn client(servers: &[&String]) -> Discovery {
+    Discovery::builder().servers(servers).timeout(SOON).connect().await.unwrap()
+}
+
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let waited = timeout(SOON, async {
         while !condition() {
@@ -32,7 +37,7 @@ fn ports(resolver: &Resolver) -> Vec<u16> {
 #[tokio::test]
 async fn a_frozen_server_leaves_the_list_as_it_was_until_it_thaws() {
     let served = Served::start();
-    let discovery = Discovery::connect(served.rpc.as_str()).await.unwrap();
+    let discovery = client(&[&served.rpc]).await;
     let _kept = discovery.register(instance(7070)).await.unwrap();
     let products = discovery.resolver("product").await.unwrap();
     served.signal("STOP");
@@ -48,8 +53,8 @@ async fn a_frozen_server_leaves_the_list_as_it_was_until_it_thaws() {
 #[tokio::test]
 async fn another_server_takes_over_from_one_that_is_killed() {
     let (first, second) = (Served::start(), Served::start());
-    let discovery = Discovery::connect([first.rpc.as_str(), second.rpc.as_str()]).await.unwrap();
-    let elsewhere = Discovery::connect(second.rpc.as_str()).await.unwrap();
+    let discovery = client(&[&first.rpc, &second.rpc]).await;
+    let elsewhere = client(&[&second.rpc]).await;
     let _kept = discovery.register(instance(7070)).await.unwrap();
     let _other = elsewhere.register(instance(7071)).await.unwrap();
     let products = discovery.resolver("product").await.unwrap();
@@ -66,7 +71,7 @@ async fn another_server_takes_over_from_one_that_is_killed() {
 async fn a_killed_server_that_comes_back_empty_is_filled_again() {
     let served = Served::start();
     let address = served.rpc.clone();
-    let discovery = Discovery::connect(address.as_str()).await.unwrap();
+    let discovery = client(&[&address]).await;
     let kept = discovery.register(instance(7070)).await.unwrap();
     let products = discovery.resolver("product").await.unwrap();
     drop(served);

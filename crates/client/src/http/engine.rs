@@ -122,9 +122,9 @@ impl Course<'_> {
         more: bool,
     ) -> Result<S::Answer, Failure> {
         address(request.url_mut(), &target.instance)?;
-        let began = Instant::now();
-        let outcome = timeout_at(self.until(more), sender.send(request)).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(Failure::late(began.elapsed())));
+        let (began, until) = (Instant::now(), self.until(more));
+        let outcome = timeout_at(until, sender.send(request)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(Failure::late(until.saturating_duration_since(began))));
         if let Some(pick) = target.pick {
             match &outcome {
                 Ok(answer) if TROUBLED.contains(&S::status(answer)) => {

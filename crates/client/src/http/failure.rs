@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 // === impl Failure ===
 
 impl Failure {
-    /// No answer in time.
+    /// No answer in the time that it had.
     pub(crate) fn late(after: Duration) -> Self {
         let detail = format!("no answer within {}", time::display(rounded(after)));
         Self { trouble: Trouble::Timeout, detail, maybe_sent: true, kind: Kind::Instance }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -13,11 +14,11 @@ use roundsman::{Discovery, Registration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::sleep,
 };
 
-use crate::support::instance;
+use crate::support::{HANG, StoppedClock, instance};
 
 /// What a backend does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +63,13 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// Connections that are open.
     open: AtomicUsize,
+    /// Requests that were left hanging.
+    hung: AtomicUsize,
+}
+
+/// Calls that wait for their answers as long as it takes.
+pub(crate) fn patient(discovery: &Discovery, service: &str) -> roundsman::http::Service {
+    discovery.http(service).timeout(HANG).try_timeout(HANG)
 }
 
 /// Backends of one service and their registrations.
@@ -83,14 +91,38 @@ impl Seen {
 impl Service {
     /// Registers one instance of `product` for each manner, with ids `i0`, `i1`, …
     pub(crate) async fn start(discovery: &Discovery, manners: &[Manner]) -> Self {
+        Self::start_as("product", discovery, manners).await
+    }
+
+    /// The same under another name.
+    pub(crate) async fn start_as(name: &str, discovery: &Discovery, manners: &[Manner]) -> Self {
         let (mut backends, mut registrations) = (Vec::new(), Vec::new());
         for (n, manner) in manners.iter().enumerate() {
             let backend = Backend::start(*manner).await;
-            let new = instance("product", backend.addr.port()).id(format!("i{n}")).unwrap();
+            let new = instance(name, backend.addr.port()).id(format!("i{n}")).unwrap();
             registrations.push(discovery.register(new).await.unwrap());
             backends.push(backend);
         }
         Self { backends, registrations }
+    }
+
+    /// Makes a call for which no time passes, but as much as its caller has patience whenever it is left hanging.
+    pub(crate) async fn hanging<T>(
+        &self,
+        clock: &StoppedClock,
+        patience: Duration,
+        call: impl Future<Output = T>,
+    ) -> T {
+        let hung = || self.backends.iter().map(|backend| backend.shared.hung.load(Ordering::Acquire)).sum::<usize>();
+        let mut before = hung();
+        // A millisecond more, the timer's precision.
+        let moves = || {
+            (hung() > before).then(|| {
+                before += 1;
+                patience + Duration::from_millis(1)
+            })
+        };
+        clock.moving(moves, call).await
     }
 
     /// How many requests came in all.
@@ -105,7 +137,12 @@ impl Backend {
     pub(crate) async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { manner: Mutex::new(manner), seen: Mutex::default(), open: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            manner: Mutex::new(manner),
+            seen: Mutex::default(),
+            open: AtomicUsize::new(0),
+            hung: AtomicUsize::new(0),
+        });
         let mut tasks = JoinSet::new();
         let ours = Arc::clone(&shared);
         tasks.spawn(async move {
@@ -152,13 +189,15 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
             Manner::Well | Manner::EveryThird => answer(&mut stream, 200, &said).await?,
             Manner::Status(status) => answer(&mut stream, status, &said).await?,
             Manner::Hang => {
+                shared.hung.fetch_add(1, Ordering::AcqRel);
                 // Until the caller hangs up.
                 drop(stream.read(&mut [0; 1]).await);
                 return None;
             }
             Manner::ResetInBody => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it").await.ok()?;
-                sleep(Duration::from_millis(10)).await;
+                // The caller has read that much, in real time.
+                spawn_blocking(|| thread::park_timeout(Duration::from_millis(10))).await.ok()?;
                 stream.set_zero_linger().ok()?;
                 return None;
             }

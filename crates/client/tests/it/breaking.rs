@@ -14,10 +14,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     task::JoinSet,
-    time::sleep,
 };
 
-use crate::support::{client, eventually, instance, server, soon};
+use crate::support::{StoppedClock, client, eventually, instance, patient_server, server, soon};
 
 /// A program that answers every visit, until it hangs: then it accepts, reads and says nothing.
 struct Program {
@@ -112,18 +111,27 @@ async fn a_hung_instance_is_out_of_everybodys_list_after_one_report() {
 
 #[tokio::test]
 async fn reports_hurry_visits_and_evict_nobody() {
-    let server = server().await;
+    let server = patient_server().await;
     let caller = client(&server).await;
     let programs: [Program; 2] = programs(&caller).await;
+    let last = Program::start().await;
+    let _last = caller.register(NewInstance::new("order", last.addr).unwrap()).await.unwrap();
+    let orders = caller.resolver("order").await.unwrap();
+    soon(orders.wait_for_first()).await.unwrap();
     let before: usize = programs.iter().map(|program| program.visits.load(Ordering::Relaxed)).sum();
     let products = caller.resolver("product").await.unwrap();
+    // At most one report a second of each: there is only this moment.
+    let clock = StoppedClock::new();
     for _ in 0..500 {
         products.pick().unwrap().failed_by(Trouble::Reset);
     }
+    drop(clock);
     let visits = || programs.iter().map(|program| program.visits.load(Ordering::Relaxed)).sum::<usize>() - before;
     eventually("both are visited", async || visits() >= 2).await;
-    // Whoever would send more has had the time to.
-    sleep(Duration::from_millis(300)).await;
+    // Reports are sent one after the other: when this one has arrived, none of them is left.
+    let seen = last.visits.load(Ordering::Relaxed);
+    orders.pick().unwrap().failed_by(Trouble::Reset);
+    eventually("the last is visited", async || last.visits.load(Ordering::Relaxed) > seen).await;
     assert!(visits() <= 4, "500 failures, {} visits", visits());
     assert_eq!(products.ejected().len(), 1, "calls to both failed, and half of a service stays");
     assert_eq!(products.instances().len(), 2, "the visits found nothing");

@@ -51,10 +51,10 @@ async fn errors_tell_what_to_do() {
     let metadata_service = NewInstance::new("product", "169.254.169.254:80").unwrap();
     let refused = discovery.register(metadata_service).await.unwrap_err();
     assert!(matches!(&refused, Error::Invalid(invalid) if invalid.field == "address"), "{refused}");
-    // Refused before it is sent, and without harm to the connection.
+    // Refused without harm to the connection.
     let query = Query { tags: vec!["x".repeat(2 * 1_024 * 1_024).into()], ..Query::default() };
     let refused = discovery.list(query).await.unwrap_err();
-    assert!(matches!(&refused, Error::Invalid(invalid) if invalid.field == "request"), "{refused}");
+    assert!(matches!(&refused, Error::Invalid(invalid) if invalid.field == "tags"), "{refused}");
     assert_eq!(discovery.services().await.unwrap(), []);
     server.stop().await;
 }

@@ -8,7 +8,7 @@ use roundsman::{
 };
 
 use crate::{
-    backend::{Backend, Manner, Service},
+    backend::{Backend, Manner, Service, patient},
     support::{Network, State, client, eventually, instance, nowhere, server, soon},
 };
 
@@ -17,7 +17,7 @@ async fn says_what_it_was_told_to_say() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Well]).await;
-    let product = discovery.http("Product");
+    let product = patient(&discovery, "Product");
     let request = product.post("/sale?a=1").query(&[("b", "2 3")]).header("x-one", "1").json(&["an", "apple"]);
     let answer = soon(request.send()).await.unwrap();
     assert_eq!((answer.status(), answer.tries()), (StatusCode::OK, 1));
@@ -54,7 +54,7 @@ async fn a_status_is_an_answer() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Status(404), Manner::Status(404)]).await;
-    let answer = soon(discovery.http("product").get("/product/zzz").send()).await.unwrap();
+    let answer = soon(patient(&discovery, "product").get("/product/zzz").send()).await.unwrap();
     assert_eq!((answer.status(), answer.tries(), service.count()), (StatusCode::NOT_FOUND, 1, 1));
     let error = answer.json::<u32>().unwrap_err();
     assert!(matches!(&error, Error::Unreadable { status: StatusCode::NOT_FOUND, .. }), "{error}");
@@ -69,7 +69,7 @@ async fn a_status_is_an_answer() {
     for backend in &service.backends {
         backend.behave(Manner::Status(503));
     }
-    let answer = soon(discovery.http("product").get("/").tries(2).send()).await.unwrap();
+    let answer = soon(patient(&discovery, "product").get("/").tries(2).send()).await.unwrap();
     assert_eq!((answer.status(), answer.tries(), service.count()), (StatusCode::SERVICE_UNAVAILABLE, 2, 3));
     server.stop().await;
 }
@@ -78,19 +78,19 @@ async fn a_status_is_an_answer() {
 async fn nobody_is_an_error_at_once() {
     let server = server().await;
     let discovery = client(&server).await;
-    let error = soon(discovery.http("nobody").get("/").send()).await.unwrap_err();
+    let error = soon(patient(&discovery, "nobody").get("/").send()).await.unwrap_err();
     assert!(error.is_not_found() && !error.maybe_sent() && error.instance().is_none());
     assert_eq!(error.to_string(), "no service named `nobody` is registered");
     // It is asked for anew, and found when it has come.
     let new = instance("nobody", nowhere().await.port());
     let registration = discovery.register(new).await.unwrap();
-    assert!(matches!(soon(discovery.http("nobody").get("/").send()).await, Err(Error::Failed { .. })));
+    assert!(matches!(soon(patient(&discovery, "nobody").get("/").send()).await, Err(Error::Failed { .. })));
     registration.drain(true).await.unwrap();
     eventually("nobody is there", async || {
-        matches!(discovery.http("nobody").get("/").send().await, Err(Error::NobodyThere { .. }))
+        matches!(patient(&discovery, "nobody").get("/").send().await, Err(Error::NobodyThere { .. }))
     })
     .await;
-    let error = soon(discovery.http("nobody").get("/").send()).await.unwrap_err();
+    let error = soon(patient(&discovery, "nobody").get("/").send()).await.unwrap_err();
     assert!(error.is_not_found() && !error.maybe_sent());
     assert_eq!(error.to_string(), "no instance of `nobody` can be called at the moment");
     server.stop().await;
@@ -101,8 +101,8 @@ async fn what_is_no_request_is_told_and_not_sent() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Well]).await;
-    let product = discovery.http("product");
-    let name = soon(discovery.http("a b").get("/").send()).await.unwrap_err();
+    let product = patient(&discovery, "product");
+    let name = soon(patient(&discovery, "a b").get("/").send()).await.unwrap_err();
     assert!(name.to_string().contains("name"), "{name}");
     let host = soon(product.clone().same_host("not a host").get("/").send()).await.unwrap_err();
     assert!(host.to_string().contains("not a host"), "{host}");
@@ -125,7 +125,7 @@ async fn instances_are_chosen_as_told() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Well; 4]).await;
-    let product = discovery.http("product");
+    let product = patient(&discovery, "product");
     let turns = product.clone().policy(Policy::RoundRobin);
     for _ in 0..8 {
         soon(turns.get("/").send()).await.unwrap();
@@ -167,7 +167,7 @@ async fn zones_and_hosts_are_minded() {
     let _far = discovery.register(at(&far, "there")).await.unwrap();
     let elsewhere = NewInstance::new("product", "127.9.9.9:1").unwrap().check(Check::none());
     let _elsewhere = discovery.register(elsewhere).await.unwrap();
-    let here = discovery.http("product").prefer_zone("here").same_host("127.0.0.1");
+    let here = patient(&discovery, "product").prefer_zone("here").same_host("127.0.0.1");
     for _ in 0..10 {
         assert_eq!(soon(here.get("/").send()).await.unwrap().instance().zone.as_deref(), Some("here"));
     }
@@ -183,15 +183,15 @@ async fn goes_on_when_discovery_is_gone() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Well]).await;
-    soon(discovery.http("product").get("/").send()).await.unwrap();
+    soon(patient(&discovery, "product").get("/").send()).await.unwrap();
     server.stop().await;
     soon(discovery.disconnected()).await;
     for _ in 0..3 {
-        assert_eq!(soon(discovery.http("product").get("/").send()).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(soon(patient(&discovery, "product").get("/").send()).await.unwrap().status(), StatusCode::OK);
     }
     assert_eq!(service.count(), 4);
     // Whom it does not know it cannot find, and says so in time.
-    let request = discovery.http("order").timeout(Duration::from_millis(200)).get("/");
+    let request = patient(&discovery, "order").timeout(Duration::from_millis(200)).get("/");
     let error = soon(request.send()).await.unwrap_err();
     assert!(matches!(error, Error::Discovery(roundsman::Error::Unreachable { .. })), "{error}");
     assert!(!error.maybe_sent() && !error.is_not_found());
@@ -203,7 +203,7 @@ async fn many_first_calls_follow_the_service_once() {
     let near = client(&server).await;
     let service = Service::start(&near, &[Manner::Well, Manner::Well]).await;
     let discovery = client(&server).await;
-    let calls = (0..50).map(|_| discovery.http("product").get("/").send());
+    let calls = (0..50).map(|_| patient(&discovery, "product").get("/").send());
     for answer in soon(futures::future::join_all(calls)).await {
         assert_eq!(answer.unwrap().status(), StatusCode::OK);
     }
@@ -219,7 +219,7 @@ async fn the_first_list_is_waited_for_within_the_deadline() {
     let discovery = Discovery::connect(network.addr).await.unwrap();
     let service = Service::start(&discovery, &[Manner::Well]).await;
     network.become_(State::Frozen);
-    let request = discovery.http("product").timeout(Duration::from_millis(200)).get("/");
+    let request = patient(&discovery, "product").timeout(Duration::from_millis(200)).get("/");
     let error = soon(request.send()).await.unwrap_err();
     assert!(matches!(&error, Error::Discovery(error) if error.is_retryable()) && !error.maybe_sent(), "{error}");
     // One that is named needs no list.
@@ -228,7 +228,7 @@ async fn the_first_list_is_waited_for_within_the_deadline() {
     let known = client(&server).await.get("product").await.unwrap();
     assert_eq!((&known.id, known.address.port()), (&id, port));
     network.become_(State::Frozen);
-    assert_eq!(soon(discovery.http("product").get("/").to(&known).send()).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(soon(patient(&discovery, "product").get("/").to(&known).send()).await.unwrap().status(), StatusCode::OK);
     server.stop().await;
 }
 
@@ -250,17 +250,17 @@ fn nothing_is_left_after_close_nor_after_the_last_handle() {
     ours.block_on(async {
         for close in [true, false] {
             let discovery = Discovery::connect(addr).await.unwrap();
-            soon(discovery.http("product").get("/").send()).await.unwrap();
+            soon(patient(&discovery, "product").get("/").send()).await.unwrap();
             assert_eq!(backend.open(), 1);
             if close {
-                let request = discovery.http("hanging").get("/").send();
+                let request = patient(&discovery, "hanging").get("/").send();
                 let (under_way, ()) = tokio::join!(soon(request), async {
                     eventually("it hangs", async || !hanging.seen().is_empty()).await;
                     discovery.close().await;
                 });
                 let error = under_way.unwrap_err();
                 assert!(closed(&error) && error.maybe_sent(), "{error}");
-                assert!(closed(&soon(discovery.http("product").get("/").send()).await.unwrap_err()));
+                assert!(closed(&soon(patient(&discovery, "product").get("/").send()).await.unwrap_err()));
             }
             drop(discovery);
             eventually("all tasks ended", async || alive() == 0).await;

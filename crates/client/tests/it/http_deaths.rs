@@ -1,19 +1,27 @@
 //! Instances that are processes, killed and frozen under a steady load of calls.
 
-use std::{io::BufRead, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io::BufRead,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
+use futures::future::join_all;
 use roundsman::{Discovery, InstanceId, NewInstance, http::Error};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
-    task::JoinSet,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{client, eventually, server, soon};
+use crate::support::{HANG, client, eventually, server, soon};
 
 /// How many call at a time, each with this pause between two calls.
 const CALLERS: usize = 8;
@@ -71,11 +79,10 @@ async fn serves() {
 }
 
 /// Calls until it is told to stop.
-async fn load(discovery: &Discovery, stop: &CancellationToken) -> Tally {
-    let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        let (product, stop) = (discovery.http("product"), stop.clone());
-        callers.spawn(async move {
+async fn load(discovery: &Discovery, stop: &CancellationToken, ended: &AtomicUsize) -> Tally {
+    let callers = (0..CALLERS).map(|_| {
+        let product = discovery.http("product").timeout(HANG);
+        async move {
             let mut tally = Tally::default();
             while !stop.is_cancelled() {
                 match soon(product.get("/").send()).await {
@@ -83,12 +90,13 @@ async fn load(discovery: &Discovery, stop: &CancellationToken) -> Tally {
                     Ok(answer) => panic!("{}", answer.status()),
                     Err(error) => tally.failed.push(error),
                 }
+                ended.fetch_add(1, Ordering::Relaxed);
                 sleep(PAUSE).await;
             }
             tally
-        });
-    }
-    let tallies = callers.join_all().await;
+        }
+    });
+    let tallies = join_all(callers).await;
     tallies.into_iter().fold(Tally::default(), |mut all, tally| {
         all.answered += tally.answered;
         all.failed.extend(tally.failed);
@@ -104,16 +112,20 @@ async fn no_call_fails_while(happens: impl AsyncFnOnce(Instance, &Discovery) -> 
     let (first, _second, _third) = tokio::join!(Instance::start(&addr), Instance::start(&addr), Instance::start(&addr));
     let resolver = discovery.resolver("product").await.unwrap();
     eventually("all are handed out", async || resolver.instances().len() == 3).await;
-    let stop = CancellationToken::new();
+    let (stop, ended) = (CancellationToken::new(), AtomicUsize::new(0));
+    let calls = async |more: usize| {
+        let enough = ended.load(Ordering::Relaxed) + more;
+        eventually("they call", async || ended.load(Ordering::Relaxed) >= enough).await;
+    };
     let story = async {
-        sleep(Duration::from_secs(1)).await;
+        calls(200).await;
         let kept = happens(first, &discovery).await;
-        sleep(Duration::from_millis(500)).await;
+        calls(100).await;
         stop.cancel();
         kept
     };
-    let (tally, kept) = tokio::join!(load(&discovery, &stop), story);
-    assert!(tally.failed.is_empty() && tally.answered > 100, "{tally:?}");
+    let (tally, kept) = tokio::join!(load(&discovery, &stop, &ended), story);
+    assert!(tally.failed.is_empty() && tally.answered > 300, "{tally:?}");
     drop(kept);
     discovery.close().await;
     server.stop().await;

@@ -7,11 +7,11 @@ use roundsman::{
     Policy, Trouble,
     http::{Error, StatusCode},
 };
-use tokio::time::Instant;
+use tokio::time::advance;
 
 use crate::{
-    backend::{Backend, Manner, Service},
-    support::{client, eventually, instance, nowhere, server, soon},
+    backend::{Manner, Service, patient},
+    support::{StoppedClock, client, eventually, instance, nowhere, server, soon},
 };
 
 const TROUBLES: [Manner; 6] =
@@ -23,13 +23,16 @@ async fn one_of_three_in_trouble_is_not_seen_with_one_repetition() {
     for manner in TROUBLES {
         let discovery = client(&server).await;
         let service = Service::start(&discovery, &[Manner::Well, manner, Manner::Well]).await;
-        let product = discovery.http("product").tries(2).try_timeout(Duration::from_millis(300));
+        let (clock, limit) = (StoppedClock::new(), Duration::from_millis(300));
+        let product = patient(&discovery, "product").tries(2).try_timeout(limit);
         for n in 0..100 {
-            let answer = soon(product.get("/").send()).await.unwrap_or_else(|error| panic!("{manner:?} {n}: {error}"));
+            let call = service.hanging(&clock, limit, product.get("/").send());
+            let answer = call.await.unwrap_or_else(|error| panic!("{manner:?} {n}: {error}"));
             assert_eq!(answer.status(), StatusCode::OK, "{manner:?}");
         }
         assert!(!service.backends[1].seen().is_empty(), "{manner:?}: never asked");
         assert!(service.count() <= 120, "{manner:?}: {}", service.count());
+        drop(clock);
         discovery.close().await;
     }
     server.stop().await;
@@ -42,7 +45,7 @@ async fn one_that_is_gone_is_not_seen() {
     let service = Service::start(&discovery, &[Manner::Well, Manner::Well]).await;
     let gone = nowhere().await;
     let _gone = discovery.register(instance("product", gone.port())).await.unwrap();
-    let product = discovery.http("product");
+    let product = patient(&discovery, "product");
     // All kinds of requests, for it is certain that none has arrived.
     for _ in 0..30 {
         soon(product.get("/").send()).await.unwrap();
@@ -58,22 +61,24 @@ async fn what_must_not_happen_twice_is_never_sent_twice() {
     for manner in TROUBLES {
         let discovery = client(&server).await;
         let service = Service::start(&discovery, &[manner; 3]).await;
-        let product = discovery.http("product").timeout(Duration::from_millis(300));
+        let (clock, limit) = (StoppedClock::new(), Duration::from_millis(300));
+        let product = patient(&discovery, "product").timeout(limit);
         for (n, request) in
             [product.post("/"), product.patch("/"), product.put("/").idempotent(false)].into_iter().enumerate()
         {
-            match soon(request.send()).await {
+            match service.hanging(&clock, limit, request.send()).await {
                 Ok(answer) => assert!(matches!(manner, Manner::Status(_) | Manner::EveryThird) && answer.tries() == 1),
                 Err(error) => assert!(error.maybe_sent() && error.tries().len() == 1, "{manner:?}: {error}"),
             }
             assert_eq!(service.count(), n + 1, "{manner:?}");
         }
+        drop(clock);
         discovery.close().await;
     }
     // Said to be safe, it is repeated.
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Reset; 3]).await;
-    let error = soon(discovery.http("product").post("/").idempotent(true).send()).await.unwrap_err();
+    let error = soon(patient(&discovery, "product").post("/").idempotent(true).send()).await.unwrap_err();
     assert_eq!((error.tries().len(), service.count()), (3, 3));
     server.stop().await;
 }
@@ -84,31 +89,30 @@ async fn errors_tell_what_each_try_came_to() {
     let discovery = client(&server).await;
     let gone = nowhere().await;
     let _gone = discovery.register(instance("product", gone.port()).id("gone").unwrap()).await.unwrap();
-    let product = discovery.http("product");
+    let product = patient(&discovery, "product");
     let error = soon(product.post("/").tries(2).send()).await.unwrap_err();
     assert!(matches!(error, Error::Failed { .. }) && !error.maybe_sent());
     assert_eq!(error.instance().unwrap().id.as_str(), "gone");
     let once = format!("gone at {gone}: connection refused");
     assert_eq!(error.to_string(), format!("`product` did not answer ({once}; {once})"));
-    let tells = |manner, trouble, says: &'static str| {
-        let discovery = discovery.clone();
-        async move {
-            let backend = Backend::start(manner).await;
-            let _registration =
-                discovery.register(instance("other", backend.addr.port()).id("one").unwrap()).await.unwrap();
-            let request = discovery.http("other").post("/").timeout(Duration::from_millis(250));
-            let error = soon(request.send()).await.unwrap_err();
-            assert_eq!(error.tries()[0].trouble, trouble, "{error}");
-            assert!(error.maybe_sent() && error.to_string().contains(says), "{manner:?}: {error}");
-            error
-        }
+    let (clock, limit) = (StoppedClock::new(), Duration::from_millis(250));
+    let tells = async |manner, trouble, says: &str| {
+        let discovery = client(&server).await;
+        let service = Service::start_as("other", &discovery, &[manner]).await;
+        let request = patient(&discovery, "other").post("/").timeout(limit);
+        let error = service.hanging(&clock, limit, request.send()).await.unwrap_err();
+        discovery.deregister(service.registrations[0].id()).await.unwrap();
+        assert_eq!(error.tries()[0].trouble, trouble, "{error}");
+        assert!(error.maybe_sent() && error.to_string().contains(says), "{manner:?}: {error}");
+        error
     };
     tells(Manner::Reset, Trouble::Reset, ": connection reset").await;
     tells(Manner::ResetInBody, Trouble::Reset, ": connection reset").await;
     tells(Manner::Garbage, Trouble::Reset, "invalid HTTP").await;
-    let error = tells(Manner::Hang, Trouble::Timeout, "no answer within 25").await;
+    let error = tells(Manner::Hang, Trouble::Timeout, "no answer within 250ms").await;
     assert!(matches!(error, Error::Deadline { .. }));
-    assert!(error.to_string().starts_with("`other` did not answer within 250ms (one at 127.0.0.1:"), "{error}");
+    assert!(error.to_string().starts_with("`other` did not answer within 250ms (i0 at 127.0.0.1:"), "{error}");
+    drop(clock);
     server.stop().await;
 }
 
@@ -117,30 +121,36 @@ async fn the_deadline_covers_all_tries() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Hang; 3]).await;
-    let product = discovery.http("product").timeout(Duration::from_millis(500));
-    let began = Instant::now();
-    let error = soon(product.get("/").try_timeout(Duration::from_millis(200)).tries(9).send()).await.unwrap_err();
+    let (clock, limit) = (StoppedClock::new(), Duration::from_millis(200));
+    let product = patient(&discovery, "product").timeout(2 * limit + Duration::from_millis(100));
+    let request = product.get("/").try_timeout(limit).tries(9);
+    let error = service.hanging(&clock, limit, request.send()).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error}");
-    assert!(began.elapsed() >= Duration::from_millis(500));
     assert_eq!((error.tries().len(), service.count()), (3, 3));
+    let said: Vec<_> = error.tries().iter().map(|tried| tried.detail.as_str()).collect();
+    // Each timer is a millisecond late.
+    assert_eq!(said, ["no answer within 200ms", "no answer within 200ms", "no answer within 98ms"]);
     // A body that takes its time is part of it.
     for backend in &service.backends {
         backend.behave(Manner::Slow(Duration::from_millis(20)));
     }
-    let error = soon(product.get("/").tries(1).send()).await.unwrap_err();
+    let error = clock.passing(limit / 10, product.get("/").tries(1).send()).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { .. }), "{error}");
-    let streamed = soon(product.get("/").tries(1).stream()).await.unwrap();
+    let streamed = clock.still(product.get("/").tries(1).stream()).await.unwrap();
     assert!(streamed.extensions().get::<std::sync::Arc<roundsman::Instance>>().is_some());
     let mut body = streamed;
-    let mut read = 0;
+    for _ in 0..3 {
+        assert!(clock.still(body.chunk()).await.unwrap().is_some(), "it has no end");
+        advance(limit / 5).await;
+    }
     let broke = loop {
-        match soon(body.chunk()).await {
-            Ok(Some(chunk)) => read += chunk.len(),
-            Ok(None) => panic!("it has no end"),
+        match clock.passing(limit, body.chunk()).await {
+            Ok(chunk) => assert!(chunk.is_some(), "it has no end"),
             Err(error) => break error,
         }
     };
-    assert!(broke.is_timeout() && read > 1, "{broke}");
+    assert!(broke.is_timeout(), "{broke}");
+    drop(clock);
     server.stop().await;
 }
 
@@ -150,7 +160,7 @@ async fn a_service_in_trouble_is_not_drowned() {
     for manner in [Manner::Status(503), Manner::Reset] {
         let discovery = client(&server).await;
         let service = Service::start(&discovery, &[manner; 3]).await;
-        let product = discovery.http("product");
+        let product = patient(&discovery, "product");
         let calls = futures::stream::iter(0..500).map(|_| product.get("/").send()).buffer_unordered(20);
         let ended: Vec<_> = soon(calls.collect()).await;
         let failed = ended.iter().filter(|ended| ended.as_ref().map_or(true, |answer| answer.status() == 503)).count();
@@ -167,13 +177,13 @@ async fn the_only_one_is_asked_again_after_a_pause() {
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::EveryThird]).await;
     for _ in 0..4 {
-        let answer = soon(discovery.http("product").get("/").send()).await.unwrap();
+        let answer = soon(patient(&discovery, "product").get("/").send()).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
     }
     assert_eq!(service.count(), 5);
     // No time for it: what there is must do.
     service.backends[0].behave(Manner::Status(503));
-    let request = discovery.http("product").get("/").timeout(Duration::from_millis(20)).tries(100);
+    let request = patient(&discovery, "product").get("/").timeout(Duration::from_millis(20)).tries(100);
     match soon(request.send()).await {
         Ok(answer) => assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE),
         Err(error) => assert!(matches!(error, Error::Deadline { .. }), "{error}"),
@@ -187,7 +197,7 @@ async fn long_answers_are_refused_or_streamed() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Long(LONG), Manner::Long(LONG)]).await;
-    let product = discovery.http("product").body_limit(1_000);
+    let product = patient(&discovery, "product").body_limit(1_000);
     let error = soon(product.get("/").send()).await.unwrap_err();
     assert!(matches!(&error, Error::TooLarge { limit: 1_000, .. }) && error.maybe_sent());
     assert!(error.to_string().ends_with("answered with more than 1000 bytes"), "{error}");
@@ -208,17 +218,17 @@ async fn who_hangs_is_passed_over_soon() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Hang, Manner::Well, Manner::Well]).await;
-    let product = discovery.http("product").try_timeout(Duration::from_millis(100));
-    eventually("it is asked", async || {
-        soon(product.get("/").send()).await.unwrap();
-        !service.backends[0].seen().is_empty()
-    })
-    .await;
+    let (clock, limit) = (StoppedClock::new(), Duration::from_millis(100));
+    let product = patient(&discovery, "product").try_timeout(limit);
+    while service.backends[0].seen().is_empty() {
+        service.hanging(&clock, limit, product.get("/").send()).await.unwrap();
+    }
     for _ in 0..100 {
-        soon(product.get("/").send()).await.unwrap();
+        service.hanging(&clock, limit, product.get("/").send()).await.unwrap();
     }
     let asked = service.backends[0].seen().len();
     assert!(asked <= 5, "asked {asked} times");
+    drop(clock);
     server.stop().await;
 }
 
@@ -227,7 +237,7 @@ async fn whoever_picks_learns_from_calls() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Well, Manner::Status(500), Manner::Well]).await;
-    let (product, resolver) = (discovery.http("product"), discovery.resolver("product").await.unwrap());
+    let (product, resolver) = (patient(&discovery, "product"), discovery.resolver("product").await.unwrap());
     // In turn, so that it is asked however slow it is thought to be.
     let product = product.policy(Policy::RoundRobin);
     eventually("it is passed over", async || {
@@ -240,7 +250,7 @@ async fn whoever_picks_learns_from_calls() {
     // What a caller is to blame for does not count.
     let discovery = client(&server).await;
     service.backends[1].behave(Manner::Status(404));
-    let (product, resolver) = (discovery.http("product"), discovery.resolver("product").await.unwrap());
+    let (product, resolver) = (patient(&discovery, "product"), discovery.resolver("product").await.unwrap());
     for _ in 0..60 {
         soon(product.clone().policy(Policy::RoundRobin).get("/").send()).await.unwrap();
     }

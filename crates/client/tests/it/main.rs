@@ -21,6 +21,7 @@ mod http;
 mod http_deaths;
 #[cfg(feature = "http")]
 mod http_faults;
+mod identity;
 #[cfg(feature = "middleware")]
 mod middleware;
 mod registering;

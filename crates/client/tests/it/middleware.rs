@@ -19,7 +19,7 @@ use roundsman::{
 
 use crate::{
     backend::{Backend, Manner, Service},
-    support::{client, nowhere, server, soon},
+    support::{StoppedClock, client, nowhere, server, soon},
 };
 
 const PRODUCT: &str = "http://product.roundsman/product/aaa";
@@ -77,8 +77,9 @@ async fn errors_are_those_of_calls() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Hang; 3]).await;
-    let http = with(discovery.middleware().timeout(Duration::from_millis(300)));
-    let unknown = ours(soon(http.get("http://nobody.roundsman/").send()).await.unwrap_err());
+    let (clock, limit) = (StoppedClock::new(), Duration::from_millis(300));
+    let http = with(discovery.middleware().timeout(limit));
+    let unknown = ours(clock.still(http.get("http://nobody.roundsman/").send()).await.unwrap_err());
     assert!(unknown.is_not_found(), "{unknown}");
     for url in [
         "http://a.b.roundsman/",
@@ -86,7 +87,7 @@ async fn errors_are_those_of_calls() {
         "http://product.roundsman:80/",
         "http://product.roundsman:81/",
     ] {
-        let result = soon(http.get(url).send()).await;
+        let result = service.hanging(&clock, limit, http.get(url).send()).await;
         if url.ends_with(":80/") {
             // The scheme's own port, which the URL's parser drops.
             assert!(matches!(ours(result.unwrap_err()), Error::Deadline { .. }));
@@ -96,19 +97,23 @@ async fn errors_are_those_of_calls() {
         assert!(!error.maybe_sent() && error.tries().is_empty(), "{url}: {error}");
     }
     let before = service.count();
-    let error = ours(soon(http.post(PRODUCT).body("x").send()).await.unwrap_err());
+    let error = ours(service.hanging(&clock, limit, http.post(PRODUCT).body("x").send()).await.unwrap_err());
     assert!(matches!(error, Error::Deadline { .. }) && error.maybe_sent());
     assert_eq!(service.count(), before + 1);
-    let http = with(discovery.middleware().try_timeout(Duration::from_millis(50)).tries(2));
-    let error = ours(soon(http.post(PRODUCT).body("x").with_extension(Idempotent(true)).send()).await.unwrap_err());
+    let limit = Duration::from_millis(50);
+    let http = with(discovery.middleware().try_timeout(limit).tries(2));
+    let request = http.post(PRODUCT).body("x").with_extension(Idempotent(true));
+    let error = ours(service.hanging(&clock, limit, request.send()).await.unwrap_err());
     assert!(matches!(error, Error::Failed { .. }) && error.tries().len() == 2, "{error}");
     assert_eq!(service.count(), before + 3);
     // The request's own timeout is the whole time, its body included.
     for backend in &service.backends {
         backend.behave(Manner::Slow(Duration::from_millis(20)));
     }
-    let answer = soon(http.get(PRODUCT).timeout(Duration::from_millis(300)).send()).await.unwrap();
-    assert!(soon(answer.text()).await.unwrap_err().is_timeout());
+    let http = with(discovery.middleware());
+    let answer = clock.still(http.get(PRODUCT).timeout(Duration::from_millis(300)).send()).await.unwrap();
+    assert!(clock.passing(Duration::from_millis(20), answer.text()).await.unwrap_err().is_timeout());
+    drop(clock);
     discovery.close().await;
     let closed = ours(soon(http.get(PRODUCT).send()).await.unwrap_err());
     assert!(matches!(closed, Error::Discovery(roundsman::Error::Closed)), "{closed}");

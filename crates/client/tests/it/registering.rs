@@ -5,9 +5,11 @@ use std::time::Duration;
 use roundsman::{
     Check, Discovery, Error, Event, Instance, InstanceStatus, NewInstance, Query, RegistrationState, Scope,
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{task::JoinSet, time::advance};
 
-use crate::support::{Network, State, client, eventually, instance, nowhere, server, server_on, soon};
+use crate::support::{
+    HANG, Network, State, StoppedClock, client, eventually, instance, nowhere, server, server_on, soon,
+};
 
 #[tokio::test]
 async fn registers_again_after_the_server_restarted_without_memory() {
@@ -67,15 +69,15 @@ async fn a_ttl_is_renewed_in_time() {
     let new = instance("product", 7070).check(Check::ttl(Duration::from_secs(1)));
     let registration = discovery.register(new).await.unwrap();
     eventually("it passes", async || discovery.get("product").await.is_ok()).await;
-    // It must be there at every look for more than two ttls; the server's clock says when that is over.
-    loop {
-        let instance = discovery.get("product").await.expect("never away");
-        let status = discovery.status().await.unwrap();
-        if status.now.since(instance.registered_at) > Duration::from_millis(2_500) {
-            break;
-        }
-        sleep(Duration::from_millis(20)).await;
+    // It must be there at every look for three ttls. Time passes by steps, each of which ends with an answer of the server,
+    // so that nothing but a renewal that is not sent can be late.
+    let clock = StoppedClock::new();
+    for _ in 0..60 {
+        advance(Duration::from_millis(50)).await;
+        clock.still(discovery.services()).await.unwrap();
+        clock.still(discovery.get("product")).await.expect("never away");
     }
+    drop(clock);
     // Without renewals it goes.
     drop(registration);
     eventually("it is evicted", async || discovery.get("product").await.is_err()).await;
@@ -214,16 +216,18 @@ async fn what_breaks_a_rule_is_refused_and_changes_nothing() {
 async fn an_update_while_the_server_is_away_fails_and_is_kept() {
     let first = server().await;
     let addr = first.rpc_addr();
-    let builder = Discovery::builder().servers(addr).timeout(Duration::from_millis(300));
-    let discovery = builder.connect().await.unwrap();
+    let discovery = client(&first).await;
     let registration = discovery.register(instance("product", 7070)).await.unwrap();
     registration.update(|instance| instance.meta("told", "before")).await.unwrap();
     first.stop().await;
     eventually("a round has failed", async || discovery.disconnected().await.to_string().contains("refused")).await;
-    let error = soon(registration.update(|instance| instance.meta("told", "meanwhile"))).await.unwrap_err();
+    let (clock, late) = (StoppedClock::new(), HANG + Duration::from_millis(1));
+    let update = registration.update(|instance| instance.meta("told", "meanwhile"));
+    let error = clock.passing(late, update).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }) && error.is_retryable(), "{error}");
-    let error = soon(registration.draining()).await.unwrap_err();
+    let error = clock.passing(late, registration.draining()).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
+    drop(clock);
 
     let second = server_on(addr).await;
     eventually("both have arrived", async || {
@@ -241,12 +245,14 @@ async fn an_update_while_the_server_is_away_fails_and_is_kept() {
 async fn an_update_that_meets_a_frozen_server_arrives_when_it_wakes() {
     let server = server().await;
     let network = Network::to(server.rpc_addr()).await;
-    let builder = Discovery::builder().servers(network.addr).timeout(Duration::from_millis(300));
-    let discovery = builder.connect().await.unwrap();
+    let discovery = Discovery::builder().servers(network.addr).timeout(HANG).connect().await.unwrap();
     let registration = discovery.register(instance("product", 7070)).await.unwrap();
     network.become_(State::Frozen);
-    let error = soon(registration.update(|instance| instance.weight(7))).await.unwrap_err();
+    let clock = StoppedClock::new();
+    let update = registration.update(|instance| instance.weight(7));
+    let error = clock.passing(HANG + Duration::from_millis(1), update).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
+    drop(clock);
     network.become_(State::Cut);
     network.become_(State::Whole);
     let direct = client(&server).await;

@@ -6,7 +6,9 @@ use futures::StreamExt;
 use roundsman::{Builder, Discovery, Error, Query, Resolver, Scope};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::support::{Network, State, client, eventually, instance, nowhere, server, server_on, soon};
+use crate::support::{
+    HANG, Network, State, StoppedClock, client, eventually, instance, nowhere, server, server_on, soon,
+};
 
 fn ids(resolver: &Resolver) -> Vec<String> {
     resolver.instances().iter().map(|instance| instance.id.to_string()).collect()
@@ -210,8 +212,8 @@ async fn serves_the_last_list_while_no_server_is_there() {
 async fn a_server_that_forgot_everything_does_not_empty_the_list() {
     let first = server().await;
     let addr = first.rpc_addr();
-    let grace = Duration::from_millis(1_500);
-    let discovery = Discovery::builder().servers(addr).empty_grace(grace).connect().await.unwrap();
+    let grace = Duration::from_secs(20);
+    let discovery = Discovery::builder().servers(addr).empty_grace(grace).timeout(HANG).connect().await.unwrap();
     // Registered once: nobody registers them again.
     for (service, port) in [("product", 7070), ("order", 6060)] {
         let new = named(service, &format!("{service}-1"), port).into_registration().unwrap();
@@ -219,8 +221,9 @@ async fn a_server_that_forgot_everything_does_not_empty_the_list() {
     }
     let (products, orders) = (discovery.resolver("product").await.unwrap(), discovery.resolver("order").await.unwrap());
     first.stop().await;
+    let clock = StoppedClock::new();
     let second = server_on(addr).await;
-    soon(discovery.connected()).await.unwrap();
+    clock.passing(Duration::from_millis(50), discovery.connected()).await.unwrap();
     // The empty server is there and has answered; then one service registers again, the other does not.
     eventually("it is asked", async || second_watches(&discovery).await).await;
     assert_eq!((ids(&products), ids(&orders)), (vec!["product-1".into()], vec!["order-1".into()]));
@@ -229,7 +232,10 @@ async fn a_server_that_forgot_everything_does_not_empty_the_list() {
     eventually("the one that came back", async || ids(&products) == ["product-2"]).await;
     assert_eq!(products.snapshot().stale(), None);
     assert_eq!(ids(&orders), ["order-1"]);
-    eventually("the grace is over", async || orders.instances().is_empty()).await;
+    clock
+        .passing(Duration::from_secs(1), eventually("the grace is over", async || orders.instances().is_empty()))
+        .await;
+    drop(clock);
     assert_eq!(orders.snapshot().stale(), None, "asked again, and believed");
     second.stop().await;
 }
@@ -253,7 +259,7 @@ async fn the_first_list_is_waited_for_until_the_deadline() {
 }
 
 fn with_file(servers: impl Into<roundsman::Servers>, path: &Path) -> Builder {
-    Discovery::builder().servers(servers).snapshot_file(path).timeout(Duration::from_secs(2))
+    Discovery::builder().servers(servers).snapshot_file(path).timeout(HANG)
 }
 
 #[tokio::test]
@@ -274,7 +280,8 @@ async fn a_program_that_starts_without_any_server_finds_its_peers() {
     assert_eq!(ids(&products), ["product-1"]);
     assert!(products.snapshot().stale().is_some());
     // Only what was resolved is known.
-    assert!(matches!(soon(second_life.resolver("order").into_future()).await, Err(Error::Unreachable { .. })));
+    let unknown = second_life.resolver("order").timeout(Duration::from_millis(200));
+    assert!(matches!(soon(unknown.into_future()).await, Err(Error::Unreachable { .. })));
     soon(second_life.close()).await;
 
     // A server corrects it; what is saved for other services stays.

@@ -9,9 +9,12 @@ use tokio::{
     runtime::{Handle, Runtime},
     sync::oneshot,
     task::{JoinSet, yield_now},
+    time::Instant,
 };
 
-use crate::support::{Network, State, client, eventually, instance, nowhere, server, server_on, soon};
+use crate::support::{
+    HANG, Network, State, StoppedClock, client, eventually, instance, nowhere, server, server_on, soon,
+};
 
 /// A client whose instances give their callers so long to notice.
 async fn noticed(server: &Server, notice: Duration) -> Discovery {
@@ -72,11 +75,13 @@ async fn callers_get_the_time_to_notice() {
 #[tokio::test]
 async fn leaving_never_hangs_without_a_server() {
     let addr = nowhere().await;
-    let lazy = || Discovery::builder().servers(addr).timeout(Duration::from_millis(200)).connect_lazy().unwrap();
+    let lazy = || Discovery::builder().servers(addr).timeout(HANG).connect_lazy().unwrap();
+    let clock = StoppedClock::new();
     // It never was there.
     let discovery = lazy();
     let registration = discovery.register_in_background(instance("product", 7070)).unwrap();
-    soon(registration.graceful(async {})).await;
+    clock.passing(HANG, registration.graceful(async {})).await;
+    drop(clock);
     assert!(matches!(registration.update(|instance| instance).await, Err(Error::Closed)));
     // It went, for several.
     let server = server_on(addr).await;
@@ -86,20 +91,22 @@ async fn leaving_never_hangs_without_a_server() {
         kept.push(discovery.register(instance(name, port)).await.unwrap());
     }
     server.stop().await;
-    soon(discovery.graceful(async {})).await;
-    soon(discovery.close()).await;
+    let clock = StoppedClock::new();
+    clock.passing(HANG, discovery.graceful(async {})).await;
+    clock.passing(HANG, discovery.close()).await;
 }
 
 #[tokio::test]
 async fn leaving_never_hangs_with_a_frozen_server() {
     let server = server().await;
     let network = Network::to(server.rpc_addr()).await;
-    let discovery = Discovery::builder().servers(network.addr).timeout(Duration::from_millis(200));
-    let discovery = discovery.connect().await.unwrap();
+    let discovery = Discovery::builder().servers(network.addr).timeout(HANG).connect().await.unwrap();
     let registration = discovery.register(instance("product", 7070)).await.unwrap();
     network.become_(State::Frozen);
-    soon(registration.graceful(async {})).await;
-    soon(discovery.close()).await;
+    let clock = StoppedClock::new();
+    clock.passing(HANG, registration.graceful(async {})).await;
+    clock.passing(HANG, discovery.close()).await;
+    drop(clock);
     server.stop().await;
 }
 
@@ -140,15 +147,17 @@ async fn closing_deregisters_all() {
 #[tokio::test]
 async fn closing_without_a_server_takes_no_longer_than_a_call() {
     let server = server().await;
-    let builder = Discovery::builder().servers(server.rpc_addr()).timeout(Duration::from_millis(200));
-    let discovery = builder.connect().await.unwrap();
+    let discovery = client(&server).await;
     let _kept = [
         discovery.register(instance("product", 7070)).await.unwrap(),
         discovery.register_in_background(instance("order", 6060)).unwrap(),
     ];
     server.stop().await;
-    soon(discovery.close()).await;
-    soon(discovery.close()).await;
+    // A call may take so long; a second one would take twice that.
+    let (clock, began) = (StoppedClock::new(), Instant::now());
+    clock.passing(HANG / 10, discovery.close()).await;
+    clock.passing(HANG / 10, discovery.close()).await;
+    assert!(began.elapsed() <= HANG + HANG / 5, "{:?} of the runtime's time", began.elapsed());
 }
 
 /// A server in a runtime of its own, so that the tasks of this one are the client's alone.
@@ -172,7 +181,7 @@ async fn after_close_nothing_of_the_library_runs() {
     let tasks = || Handle::current().metrics().num_alive_tasks();
     assert_eq!(tasks(), 0);
     let files = tempfile::tempdir().unwrap();
-    let builder = Discovery::builder().servers(addr).timeout(Duration::from_secs(2));
+    let builder = Discovery::builder().servers(addr).timeout(HANG);
     let discovery = builder.snapshot_file(files.path().join("peers")).connect().await.unwrap();
     let product = discovery.register(instance("product", 7070)).await.unwrap();
     let order = discovery.register_in_background(instance("order", 6060)).unwrap();

@@ -2,14 +2,17 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
+    thread,
     time::Duration,
 };
 
-use roundsman::{Check, Discovery, NewInstance};
+use roundsman::{Check, Discovery, NewInstance, Servers};
 use roundsman_discovery::{Config, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,8 +21,8 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
+    task::{JoinSet, spawn_blocking},
+    time::{advance, pause, resume, sleep, timeout},
 };
 
 /// Nothing in these tests takes so long unless it hangs.
@@ -27,6 +30,16 @@ pub(crate) const HANG: Duration = Duration::from_secs(30);
 
 pub(crate) async fn server() -> Server {
     server_on("127.0.0.1:0".parse().unwrap()).await
+}
+
+/// A server that waits so long for the answer to a visit that none is late. Visits come by themselves when a connection
+/// closes, and soon after one that failed.
+pub(crate) async fn patient_server() -> Server {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let store = "memory:".parse().unwrap();
+    Server::start(Config { rpc: any, http: any, store, interval: HANG, timeout: HANG, ..Config::default() })
+        .await
+        .unwrap()
 }
 
 /// A server without memory of an earlier life.
@@ -42,7 +55,14 @@ pub(crate) async fn server_on(rpc: SocketAddr) -> Server {
 }
 
 pub(crate) async fn client(server: &Server) -> Discovery {
-    Discovery::connect(server.rpc_addr()).await.unwrap()
+    Discovery::builder().servers(server.rpc_addr()).timeout(HANG).connect().await.unwrap()
+}
+
+/// A client whose calls fail so soon, connected: however long that takes, with however many tries.
+pub(crate) async fn hasty(servers: impl Into<Servers>, timeout: Duration) -> Discovery {
+    let discovery = Discovery::builder().servers(servers).timeout(timeout).connect_lazy().unwrap();
+    eventually("it is connected", async || discovery.connected().await.is_ok()).await;
+    discovery
 }
 
 /// An instance that is handed out without being visited.
@@ -57,17 +77,79 @@ pub(crate) async fn nowhere() -> SocketAddr {
 
 /// Waits until a condition holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    const PAUSE: Duration = Duration::from_millis(10);
     let waited = timeout(HANG, async {
-        while !condition().await {
-            sleep(Duration::from_millis(10)).await;
+        // In real time, so that it comes to an end while the runtime's stands still.
+        for _ in 0..HANG.as_millis() / PAUSE.as_millis() {
+            if condition().await {
+                return true;
+            }
+            spawn_blocking(|| thread::park_timeout(PAUSE)).await.unwrap();
         }
+        false
     });
-    waited.await.unwrap_or_else(|_| panic!("never happened: {what}"));
+    assert!(waited.await.unwrap_or(false), "never happened: {what}");
 }
 
 /// What must not hang.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(HANG, what).await.expect("it hangs")
+}
+
+/// The runtime's time, stopped: however busy the machine is, nothing is late. It passes only as a test says. For runtimes
+/// of one thread.
+pub(crate) struct StoppedClock {
+    /// While a blocking task runs, the runtime does not move the time by itself.
+    _hold: mpsc::Sender<()>,
+}
+
+// === impl StoppedClock ===
+
+impl StoppedClock {
+    pub(crate) fn new() -> Self {
+        let (hold, held) = mpsc::channel();
+        drop(spawn_blocking(move || held.recv()));
+        pause();
+        Self { _hold: hold }
+    }
+
+    /// What ends without any time.
+    pub(crate) async fn still<T>(&self, what: impl Future<Output = T>) -> T {
+        self.moving(|| None, what).await
+    }
+
+    /// What ends when time has passed, by steps.
+    pub(crate) async fn passing<T>(&self, step: Duration, what: impl Future<Output = T>) -> T {
+        self.moving(|| Some(step), what).await
+    }
+
+    /// What time passes for as `moves` says, which is asked every few milliseconds of real time.
+    pub(crate) async fn moving<T>(
+        &self,
+        mut moves: impl FnMut() -> Option<Duration>,
+        what: impl Future<Output = T>,
+    ) -> T {
+        const PAUSE: Duration = Duration::from_millis(2);
+        let mut what = pin!(what);
+        for _ in 0..HANG.as_millis() / PAUSE.as_millis() {
+            let real = spawn_blocking(|| thread::park_timeout(PAUSE));
+            tokio::select! {
+                biased;
+                done = &mut what => return done,
+                paused = real => paused.unwrap(),
+            }
+            if let Some(step) = moves() {
+                advance(step).await;
+            }
+        }
+        panic!("it hangs");
+    }
+}
+
+impl Drop for StoppedClock {
+    fn drop(&mut self) {
+        resume();
+    }
 }
 
 /// A network between client and server, with a plug.

@@ -5,7 +5,7 @@ use roundsman::{Discovery, TraceContext};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    backend::{Manner, Service},
+    backend::{Manner, Service, patient},
     support::{client, server, soon},
 };
 
@@ -17,7 +17,7 @@ async fn goes_along_with_each_call_in_its_scope() {
     let server = server().await;
     let discovery = client(&server).await;
     let service = Service::start(&discovery, &[Manner::Well]).await;
-    let product = discovery.http("product");
+    let product = patient(&discovery, "product");
     let last = || {
         let seen = service.backends[0].seen().pop().unwrap();
         (seen.header("traceparent").map(str::to_owned), seen.header("tracestate").map(str::to_owned))
@@ -45,7 +45,7 @@ async fn goes_along_with_each_call_in_its_scope() {
 #[tokio::test]
 async fn axum_opens_a_scope_for_each_request() {
     async fn buy(State(discovery): State<Discovery>) -> StatusCode {
-        discovery.http("product").get("/").send().await.unwrap().status()
+        patient(&discovery, "product").get("/").send().await.unwrap().status()
     }
     let server = server().await;
     let discovery = client(&server).await;
@@ -58,7 +58,7 @@ async fn axum_opens_a_scope_for_each_request() {
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { axum::serve(listener, routes).await.unwrap() });
     for (sent, arrives) in [(Some(PARENT), Some(PARENT)), (None, None), (Some("00-broken"), None)] {
-        let request = discovery.http("order").get("/");
+        let request = patient(&discovery, "order").get("/");
         let request = match sent {
             Some(sent) => request.header("traceparent", sent),
             None => request,

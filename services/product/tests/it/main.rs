@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use reqwest::StatusCode;
-use roundsman::{Discovery, InstanceStatus};
+use roundsman::{Discovery, Expect, INSTANCE_HEADER, InstanceStatus};
 use roundsman_product::{routes::routes, stock::Stock};
 use roundsman_testing::{Process, all, available, eventually, free_address, http, run, server, server_at};
 use serde_json::{Value, json};
@@ -111,6 +111,11 @@ async fn registers_at_start_and_says_goodbye_on_sigterm() {
     let found = discovery.get("product").await.unwrap();
     assert_eq!(found.address.socket_addr(), Some(product.address));
     assert_eq!((found.status, found.version.as_deref()), (InstanceStatus::Passing, Some(env!("CARGO_PKG_VERSION"))));
+    // Visits know it by its id, so whoever gets this port next is not mistaken for it.
+    let health = http().get(product.url("/health")).send().await.unwrap();
+    assert_eq!(health.headers()[INSTANCE_HEADER], found.id.as_str());
+    let expected = found.check.expect.as_deref().and_then(Expect::as_header);
+    assert_eq!(expected, Some((INSTANCE_HEADER, found.id.as_str())));
 
     assert!(product.terminate().await.success());
     let after = all(&discovery, "product").await;
