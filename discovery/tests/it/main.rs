@@ -12,6 +12,7 @@ mod bad_input;
 mod by_hand;
 mod graph;
 mod health;
+mod http_attacks;
 mod http_door;
 mod limits;
 mod redis;
