@@ -58,9 +58,11 @@ pub(crate) struct Meters {
     pub(crate) refills: Counter,
     pub(crate) reinstatements: Counter,
     pub(crate) unrecorded_edges: Counter,
+    pub(crate) http_connections: Gauge,
     evictions: Family<Reason, Counter>,
     refusals: Family<Reason, Counter>,
     closed: Family<Reason, Counter>,
+    http_closed: Family<Reason, Counter>,
     visits: Family<Outcome, Counter>,
     visit_seconds: Histogram,
     calls: [(Counter, Histogram); METHODS.len()],
@@ -91,7 +93,7 @@ impl Meters {
             commits: Counter::default(), batch: Histogram::new(exponential_buckets(1.0, 4.0, 7)),
             commit_seconds: seconds(0.000_05, 10), store_errors: Counter::default(), refills: Counter::default(),
             reinstatements: Counter::default(), unrecorded_edges: Counter::default(), evictions: Family::default(), refusals: Family::default(),
-            closed: Family::default(), visits: Family::default(), visit_seconds: seconds(0.000_1, 10),
+            http_connections: Gauge::default(), closed: Family::default(), http_closed: Family::default(), visits: Family::default(), visit_seconds: seconds(0.000_1, 10),
             calls: by_method, instances: Family::default(), services: Gauge::default(), watches: Gauge::default(),
             connections: Gauge::default(), store_up: Gauge::default(), unwritten: Gauge::default(),
             brake: Gauge::default(), kept: Gauge::default(), lag: Gauge::default(), voided: Counter::default(), edges: Gauge::default(), exported: Metrics::default(),
@@ -107,6 +109,8 @@ impl Meters {
         m.register("reinstatements", "Evicted instances that came back within their probation", meters.reinstatements.clone());
         m.register("refusals", "Requests refused, by reason", meters.refusals.clone());
         m.register("rpc_closed", "RPC connections closed by the server, by reason", meters.closed.clone());
+        m.register("http_connections", "HTTP connections", meters.http_connections.clone());
+        m.register("http_closed", "HTTP connections closed by the server, by reason", meters.http_closed.clone());
         m.register("visits", "Visits by outcome", meters.visits.clone());
         m.register("visit_duration_seconds", "Time a visit took", meters.visit_seconds.clone());
         m.register("rpc_calls", "RPC calls by method", calls);
@@ -148,6 +152,10 @@ impl Meters {
 
     pub(crate) fn closed(&self, reason: &'static str) {
         self.closed.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn http_closed(&self, reason: &'static str) {
+        self.http_closed.get_or_create(&Reason { reason }).inc();
     }
 
     /// Everything as Prometheus reads it. What is a state and no count is looked up now.

@@ -6,6 +6,11 @@ use crate::context::Context;
 
 /// The state of the server. `only`: with the services of one namespace, not of all.
 pub(crate) fn status(context: &Context, only: Option<&Namespace>) -> Status {
+    Status { namespaces: context.registry.overview(only), ..summary(context, only) }
+}
+
+/// The state of the server, without the services.
+pub(crate) fn summary(context: &Context, only: Option<&Namespace>) -> Status {
     let bound = context.bound.get();
     Status {
         server: context.server.clone(),
@@ -24,7 +29,7 @@ pub(crate) fn status(context: &Context, only: Option<&Namespace>) -> Status {
             watches: u64::try_from(context.registry.watches()).unwrap_or(u64::MAX),
         },
         memory: context.budget.status(context.memory.limit, context.registry.bytes()),
-        namespaces: context.registry.overview(only),
+        namespaces: Vec::new(),
         recent: context.registry.recent(only),
         replicas: Vec::new(),
     }

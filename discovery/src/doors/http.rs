@@ -1,132 +1,180 @@
-//! The HTTP door: health, readiness, metrics, status and the graph of who calls whom. It opens before the store is loaded, so that probes of a starting server are answered.
+//! The HTTP door: health, readiness, metrics, status and the graph of who calls whom. It opens
+//! before the store is loaded, so that probes of a starting server are answered.
+//!
+//! Nobody can shut it for others: whoever sends slowly, or does not read, is cut off after a while,
+//! and gives way at once when the door is full. For whom nobody gives way there is a reserve, where
+//! `/health`, `/ready` and `/metrics` are answered.
 
-use std::{sync::Arc, time::Duration};
+mod crowd;
+mod line;
+mod pages;
+mod shared_page;
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
-    extract::{Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
+    body::Body,
+    http::{Request, Response},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use roundsman_protocol::Namespace;
-use serde::Deserialize;
+use futures::future::{BoxFuture, FutureExt};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::sleep,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{context::Context, status};
+use self::{
+    crowd::{Crowd, Seat},
+    line::{Line, Patience},
+    pages::Pages,
+};
+use crate::context::Context;
 
-/// How long a client may take to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many connections there may be beside `--max-http-connections`: the reserve, and those that
+/// are being closed.
+pub(crate) const BESIDE: usize = crowd::RESERVE + LEAVING;
+/// How many connections that gave way may still be open for a moment.
+const LEAVING: usize = 64;
 /// How long to wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests in flight may take once the server stops.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// What the kernel keeps of an answer that the client has not read. Small, so that a slow reader is
+/// seen to progress.
+const SEND_BUFFER: usize = 64 * 1_024;
+/// What hyper keeps of requests unread: the head of one must fit.
+const READ_BUFFER: usize = 16 * 1_024;
+
+/// What all connections share.
+struct Door {
+    context: Arc<Context>,
+    crowd: Arc<Crowd>,
+    pages: TowerToHyperService<axum::Router>,
+    stop: CancellationToken,
+    abort: CancellationToken,
+}
 
 /// Serves until `stop`.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(context.config.max_http_connections));
-    let router = router(Arc::clone(&context));
+    let limit = context.config.max_http_connections;
+    let crowd = Crowd::new(limit, context.meters.http_connections.clone());
+    let pages = TowerToHyperService::new(Pages::new(Arc::clone(&context)).router());
+    let abort = CancellationToken::new();
+    let door = Arc::new(Door { context, crowd, pages, stop, abort });
+    // The crowd sees to the limits; these keep it from letting go of connections faster than they
+    // close.
+    let permits = Arc::new(Semaphore::new(limit + BESIDE));
     let connections = TaskTracker::new();
-    loop {
-        // A permit before accepting: beyond the limit connections wait in the kernel's queue, which is short.
-        let Some(Ok(permit)) = stop.run_until_cancelled(Arc::clone(&permits).acquire_owned()).await else { break };
-        match stop.run_until_cancelled(listener.accept()).await {
-            None => break,
-            Some(Ok((stream, _))) => {
-                let connection = converse(stream, router.clone(), stop.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+    while let Some((stream, permit)) = accept(&listener, &permits, &door.stop).await {
+        let Some(seat) = door.crowd.admit() else {
+            door.context.meters.http_closed("max-http-connections");
+            line::last_words(&stream, pages::FULL);
+            continue;
+        };
+        let door = Arc::clone(&door);
+        connections.spawn(async move {
+            if let Some(reason) = door.converse(stream, Arc::new(seat)).await {
+                door.context.meters.http_closed(reason);
             }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+            drop(permit);
+        });
     }
     connections.close();
-    if tokio::time::timeout(FAREWELL, connections.wait()).await.is_err() {
+    if timeout(FAREWELL, connections.wait()).await.is_err() {
         tracing::debug!(connections = connections.len(), "HTTP connections cut off");
+        door.abort.cancel();
+        connections.wait().await;
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, stop: CancellationToken) {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an HTTP connection ended early");
-    }
-}
-
-fn router(context: Arc<Context>) -> Router {
-    Router::new()
-        .route("/health", get(|| async { "ok\n" }))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(whole_status))
-        .route("/api/v1/graph", get(graph))
-        .fallback(nothing_here)
-        .with_state(context)
-}
-
-async fn ready(State(context): State<Arc<Context>>) -> Response {
-    if context.is_ready() {
-        return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store is not loaded yet, or the server is stopping\n")
-        .into_response()
-}
-
-async fn metrics(State(context): State<Arc<Context>>) -> Response {
-    match context.meters.export(&context) {
-        Ok(page) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
-            .into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {error}\n")).into_response(),
-    }
-}
-
-async fn whole_status(State(context): State<Arc<Context>>) -> Response {
-    Json(status::status(&context, None)).into_response()
-}
-
-/// What may stand behind the `?`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct About {
-    #[serde(default)]
-    namespace: Namespace,
-}
-
-async fn graph(State(context): State<Arc<Context>>, about: Result<Query<About>, QueryRejection>) -> Response {
-    match about {
-        Ok(Query(About { namespace })) => Json(status::graph(&context, &namespace)).into_response(),
-        Err(rejection) => {
-            let error = format!("ask for ?namespace=NAME or nothing: {}", rejection.body_text());
-            (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": error }))).into_response()
+/// The next connection, or `None` when the door is to be closed.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = stop.run_until_cancelled(Arc::clone(permits).acquire_owned()).await?.ok()?;
+    loop {
+        match stop.run_until_cancelled(listener.accept()).await? {
+            Ok((stream, _)) => return Some((stream, permit)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an HTTP connection");
+                stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await?;
+            }
         }
     }
 }
 
-async fn nothing_here() -> Response {
-    let error = "no such page; there are /health, /ready, /metrics, /api/v1/status and /api/v1/graph";
-    (StatusCode::NOT_FOUND, Json(serde_json::json!({ "error": error }))).into_response()
+impl Door {
+    /// Serves one connection. Returns why the server closed it, if it was the server.
+    async fn converse(self: &Arc<Self>, stream: TcpStream, seat: Arc<Seat>) -> Option<&'static str> {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%error, "cannot set the options of an HTTP connection");
+        }
+        let patience = if seat.is_guest() { Patience::GUEST } else { Patience::CALLER };
+        let line = TokioIo::new(Line::new(stream, Arc::clone(&seat), patience));
+        let mut http = http1::Builder::new();
+        // The line has timeouts of its own. A client that is done sending is answered all the same.
+        http.header_read_timeout(None).half_close(true).max_buf_size(READ_BUFFER).keep_alive(!seat.is_guest());
+        let mut connection = http.serve_connection(line, Reception { door: Arc::clone(self), seat: Arc::clone(&seat) });
+        let ended = tokio::select! {
+            ended = &mut connection => Some(ended),
+            () = seat.leave() => None,
+            () = self.stop.cancelled() => {
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                self.abort.run_until_cancelled(&mut connection).await
+            }
+        };
+        let line = connection.into_parts().io.into_inner();
+        let reason = match &ended {
+            None if self.stop.is_cancelled() => return None,
+            None => Some("gave-way"),
+            Some(Ok(())) => line.fault(),
+            Some(Err(error)) => Some(line.fault().unwrap_or(if error.is_parse() { "garbage" } else { "broken" })),
+        };
+        match reason {
+            Some("gave-way") => line.say_last(pages::GAVE_WAY),
+            Some("head-timeout") => line.say_last(pages::TOO_SLOW),
+            Some("garbage") => line.say_last(pages::NO_HTTP),
+            _ => {}
+        }
+        reason
+    }
+}
+
+/// Answers leave at once, and little of them waits in the kernel.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)
+}
+
+/// Answers the requests of one connection.
+struct Reception {
+    door: Arc<Door>,
+    seat: Arc<Seat>,
+}
+
+impl Service<Request<Incoming>> for Reception {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let seat = Arc::clone(&self.seat);
+        if seat.is_guest() && !pages::is_essential(request.uri().path()) {
+            self.door.context.meters.refused("max-http-connections");
+            let full = pages::full(self.door.context.config.max_http_connections);
+            return async move { Ok(full) }.boxed();
+        }
+        let answer = self.door.pages.call(request);
+        async move {
+            let _serving = seat.serve();
+            answer.await
+        }
+        .boxed()
+    }
 }

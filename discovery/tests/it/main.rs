@@ -10,12 +10,17 @@
 
 mod bad_input;
 mod by_hand;
+mod fuzz;
 mod graph;
 mod health;
+mod http_attacks;
 mod http_door;
 mod large;
 mod limits;
+#[path = "../../../fuzz/mutations.rs"]
+mod mutations;
 mod redis;
 mod restart;
+mod sentences;
 mod stopping;
 mod support;
