@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::support::{StoppedClock, client, eventually, instance, patient_server, server, soon};
+use crate::support::{StoppedClock, client, connect, eventually, instance, patient_server, server, soon};
 
 /// A program that answers every visit, until it hangs: then it accepts, reads and says nothing.
 struct Program {
@@ -157,7 +157,7 @@ async fn an_open_circuit_is_reported_though_nobody_says_what_happened() {
 #[tokio::test]
 async fn failures_without_any_server_hold_nobody_up() {
     let server = server().await;
-    let discovery = Discovery::builder().servers(server.rpc_addr()).connect().await.unwrap();
+    let discovery = connect(server.rpc_addr()).await.unwrap();
     for port in [7070, 7071] {
         drop(discovery.register(instance("product", port)).await.unwrap());
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use roundsman::{Check, Codec, Discovery, Error, InstanceStatus, NewInstance, Outcome, Query, Scope, Trouble};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::support::{client, instance, server, soon};
+use crate::support::{HANG, client, instance, server, soon};
 
 #[tokio::test]
 async fn registers_and_finds() {
@@ -90,7 +90,8 @@ async fn registering_again_changes_nothing_or_what_is_said() {
 #[tokio::test]
 async fn every_codec_says_the_same() {
     let server = server().await;
-    let json = Discovery::builder().servers(server.rpc_addr()).codec(Codec::Json).connect().await.unwrap();
+    let json =
+        Discovery::builder().servers(server.rpc_addr()).codec(Codec::Json).timeout(HANG).connect().await.unwrap();
     let postcard = client(&server).await;
     let new = instance("product", 7070).check(Check::ttl(Duration::from_secs(30))).meta("ä", "\u{1f34e}");
     let registration = json.register(new).await.unwrap();
@@ -106,7 +107,7 @@ async fn every_codec_says_the_same() {
 #[tokio::test]
 async fn namespaces_never_meet() {
     let server = server().await;
-    let shop = Discovery::builder().servers(server.rpc_addr()).namespace("shop").connect().await.unwrap();
+    let shop = Discovery::builder().servers(server.rpc_addr()).namespace("shop").timeout(HANG).connect().await.unwrap();
     let registration = shop.register(instance("product", 7070)).await.unwrap();
     let default = client(&server).await;
     assert!(default.get("product").await.unwrap_err().is_not_found());

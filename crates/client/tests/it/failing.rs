@@ -22,7 +22,7 @@ use tokio_util::{
 };
 
 use crate::support::{
-    HANG, Network, State, StoppedClock, client, eventually, hasty, instance, nowhere, server, server_on, soon,
+    HANG, Network, State, StoppedClock, client, connect, eventually, hasty, instance, nowhere, server, server_on, soon,
 };
 
 /// A listener that treats each connection in its own way.
@@ -160,7 +160,7 @@ async fn a_frozen_server_is_left_for_another() {
 async fn a_frozen_server_is_noticed_by_those_who_only_watch() {
     let (frozen, healthy) = (server().await, server().await);
     let network = Network::to(frozen.rpc_addr()).await;
-    let discovery = Discovery::connect([network.addr, healthy.rpc_addr()]).await.unwrap();
+    let discovery = connect([network.addr, healthy.rpc_addr()]).await.unwrap();
     let mut changes = discovery.watch(Query::default()).unwrap();
     soon(changes.next()).await.unwrap();
     network.become_(State::Frozen);

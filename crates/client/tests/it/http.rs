@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use roundsman::{
-    Check, Discovery, NewInstance, Policy,
+    Check, NewInstance, Policy,
     http::{Error, Method, StatusCode},
 };
 
 use crate::{
     backend::{Backend, Manner, Service, patient},
-    support::{Network, State, client, eventually, instance, nowhere, server, soon},
+    support::{Network, State, client, connect, eventually, instance, nowhere, server, soon},
 };
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn many_first_calls_follow_the_service_once() {
 async fn the_first_list_is_waited_for_within_the_deadline() {
     let server = server().await;
     let network = Network::to(server.rpc_addr()).await;
-    let discovery = Discovery::connect(network.addr).await.unwrap();
+    let discovery = connect(network.addr).await.unwrap();
     let service = Service::start(&discovery, &[Manner::Well]).await;
     network.become_(State::Frozen);
     let request = patient(&discovery, "product").timeout(Duration::from_millis(200)).get("/");
@@ -249,7 +249,7 @@ fn nothing_is_left_after_close_nor_after_the_last_handle() {
     let closed = |error: &Error| matches!(error, Error::Discovery(roundsman::Error::Closed));
     ours.block_on(async {
         for close in [true, false] {
-            let discovery = Discovery::connect(addr).await.unwrap();
+            let discovery = connect(addr).await.unwrap();
             soon(patient(&discovery, "product").get("/").send()).await.unwrap();
             assert_eq!(backend.open(), 1);
             if close {

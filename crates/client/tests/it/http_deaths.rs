@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{HANG, client, eventually, server, soon};
+use crate::support::{HANG, client, connect, eventually, server, soon};
 
 /// How many call at a time, each with this pause between two calls.
 const CALLERS: usize = 8;
@@ -69,7 +69,7 @@ impl Instance {
 async fn serves() {
     let mut discovery = String::new();
     std::io::stdin().lock().read_line(&mut discovery).unwrap();
-    let discovery = Discovery::connect(discovery.trim()).await.unwrap();
+    let discovery = connect(discovery.trim()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let new = NewInstance::new("product", listener.local_addr().unwrap()).unwrap();
     let registration = discovery.register(new).await.unwrap();

@@ -8,7 +8,7 @@ use roundsman::{
 use tokio::{task::JoinSet, time::advance};
 
 use crate::support::{
-    HANG, Network, State, StoppedClock, client, eventually, instance, nowhere, server, server_on, soon,
+    HANG, Network, State, StoppedClock, client, connect, eventually, instance, nowhere, server, server_on, soon,
 };
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_ttl_is_renewed_in_time() {
 async fn moves_to_the_second_server() {
     let (first, second) = (server().await, server().await);
     let servers = [first.rpc_addr(), second.rpc_addr()];
-    let discovery = Discovery::connect(servers).await.unwrap();
+    let discovery = connect(servers).await.unwrap();
     let registration = discovery.register(instance("product", 7070)).await.unwrap();
     let at_second = client(&second).await;
     assert!(at_second.get("product").await.is_err());
@@ -116,7 +116,7 @@ async fn a_program_may_start_before_its_server() {
 async fn a_registration_cut_in_flight_makes_one_instance() {
     let server = server().await;
     let network = Network::to(server.rpc_addr()).await;
-    let discovery = Discovery::connect(network.addr).await.unwrap();
+    let discovery = connect(network.addr).await.unwrap();
     network.become_(State::Frozen);
     let new = NewInstance::new("product", "127.0.0.1:7070").unwrap().check(Check::none());
     let (registered, ()) = tokio::join!(soon(discovery.register(new)), async {

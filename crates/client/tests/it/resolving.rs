@@ -7,7 +7,7 @@ use roundsman::{Builder, Discovery, Error, Query, Resolver, Scope};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{
-    HANG, Network, State, StoppedClock, client, eventually, instance, nowhere, server, server_on, soon,
+    HANG, Network, State, StoppedClock, client, connect, eventually, instance, nowhere, server, server_on, soon,
 };
 
 fn ids(resolver: &Resolver) -> Vec<String> {
@@ -185,7 +185,7 @@ async fn changes_tell_the_present_and_then_what_comes() {
 async fn serves_the_last_list_while_no_server_is_there() {
     let server = server().await;
     let network = Network::to(server.rpc_addr()).await;
-    let discovery = Discovery::connect(network.addr).await.unwrap();
+    let discovery = connect(network.addr).await.unwrap();
     let near = client(&server).await;
     let _kept = near.register(named("product", "product-1", 7070)).await.unwrap();
     let products = discovery.resolver("product").await.unwrap();

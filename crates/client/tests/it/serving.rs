@@ -13,12 +13,12 @@ use tokio::{
 };
 
 use crate::support::{
-    HANG, Network, State, StoppedClock, client, eventually, instance, nowhere, server, server_on, soon,
+    HANG, Network, State, StoppedClock, client, connect, eventually, instance, nowhere, server, server_on, soon,
 };
 
 /// A client whose instances give their callers so long to notice.
 async fn noticed(server: &Server, notice: Duration) -> Discovery {
-    Discovery::builder().servers(server.rpc_addr()).notice(notice).connect().await.unwrap()
+    Discovery::builder().servers(server.rpc_addr()).notice(notice).timeout(HANG).connect().await.unwrap()
 }
 
 /// Everything that the server knows.
@@ -244,7 +244,7 @@ async fn the_global_client_comes_from_the_environment() {
     let server = server().await;
     let environment = [("ROUNDSMAN_SERVER", server.rpc_addr().to_string()), ("ROUNDSMAN_NAMESPACE", "shop".to_owned())];
     elsewhere("serving::global_from_the_environment", &environment).await;
-    let shop = Discovery::builder().servers(server.rpc_addr()).namespace("shop").connect().await.unwrap();
+    let shop = Discovery::builder().servers(server.rpc_addr()).namespace("shop").timeout(HANG).connect().await.unwrap();
     assert_eq!(shop.get("product").await.unwrap().address.to_string(), "127.0.0.1:7070");
     server.stop().await;
 }
@@ -273,9 +273,9 @@ async fn global_by_hand() {
     let refused = Discovery::global().unwrap_err();
     assert!(matches!(&refused, Error::Invalid(invalid) if invalid.field == "server"), "{refused}");
     let server = std::env::var("SERVER").unwrap();
-    let first = Discovery::connect(server.as_str()).await.unwrap();
+    let first = connect(server.as_str()).await.unwrap();
     first.clone().set_global().unwrap();
-    assert!(Discovery::connect(server.as_str()).await.unwrap().set_global().is_err());
+    assert!(connect(server.as_str()).await.unwrap().set_global().is_err());
     let _kept = first.register(instance("product", 7070)).await.unwrap();
     assert!(Discovery::global().unwrap().get("product").await.is_ok());
 }

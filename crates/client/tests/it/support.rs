@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use roundsman::{Check, Discovery, NewInstance, Servers};
+use roundsman::{Check, Discovery, Error, NewInstance, Servers};
 use roundsman_discovery::{Config, Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -55,7 +55,12 @@ pub(crate) async fn server_on(rpc: SocketAddr) -> Server {
 }
 
 pub(crate) async fn client(server: &Server) -> Discovery {
-    Discovery::builder().servers(server.rpc_addr()).timeout(HANG).connect().await.unwrap()
+    connect(server.rpc_addr()).await.unwrap()
+}
+
+/// A client whose calls wait for their answers as long as it takes.
+pub(crate) async fn connect(servers: impl Into<Servers>) -> Result<Discovery, Error> {
+    Discovery::builder().servers(servers).timeout(HANG).connect().await
 }
 
 /// A client whose calls fail so soon, connected: however long that takes, with however many tries.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use roundsman::{Discovery, Error, Event, Query, Scope, Trouble};
 use roundsman_discovery::Server;
 
-use crate::support::{eventually, instance, server, soon};
+use crate::support::{HANG, eventually, instance, server, soon};
 
 async fn tenant(server: &Server, namespace: &str) -> Discovery {
-    Discovery::builder().servers(server.rpc_addr()).namespace(namespace).connect().await.unwrap()
+    Discovery::builder().servers(server.rpc_addr()).namespace(namespace).timeout(HANG).connect().await.unwrap()
 }
 
 /// The ports of what a tenant is told, by whichever way.

@@ -1,9 +1,9 @@
 //! Watches, through changes and restarts.
 
 use futures::StreamExt;
-use roundsman::{Discovery, Event, Query, Watch};
+use roundsman::{Event, Query, Watch};
 
-use crate::support::{Network, State, client, instance, server, server_on, soon};
+use crate::support::{Network, State, client, connect, instance, server, server_on, soon};
 
 async fn next(watch: &mut Watch) -> Event {
     soon(watch.next()).await.expect("the stream goes on")
@@ -64,7 +64,7 @@ async fn picks_up_where_it_was_after_a_lost_connection() {
     let server = server().await;
     let near = client(&server).await;
     let network = Network::to(server.rpc_addr()).await;
-    let far = Discovery::connect(network.addr).await.unwrap();
+    let far = connect(network.addr).await.unwrap();
     let mut changes = far.watch(product()).unwrap();
     assert_eq!(next(&mut changes).await, Event::Snapshot(Vec::new()));
     network.become_(State::Cut);
