@@ -1,5 +1,5 @@
-//! What is fed: everything that reads a stranger's bytes, and what must hold of it. The fuzzing targets and the test command
-//! both run these.
+//! What is fed: everything that reads a stranger's bytes, and what must hold of it. The fuzzing
+//! targets and the test command both run these.
 #![allow(dead_code, reason = "each target needs one of them")]
 
 use std::{fmt::Display, str::FromStr};
@@ -38,8 +38,8 @@ pub(crate) fn frame_postcard(frame: &[u8]) {
     }
 }
 
-/// Names, ids and addresses: what is accepted is written as something that is accepted as the same. Times and durations may
-/// be rounded.
+/// Names, ids and addresses: what is accepted is written as something that is accepted as the same.
+/// Times and durations may be rounded.
 pub(crate) fn names(text: &[u8]) {
     let Ok(text) = str::from_utf8(text) else { return };
     survives::<ServiceName>(text);

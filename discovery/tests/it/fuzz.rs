@@ -1,5 +1,5 @@
-//! The doors, fed with damaged sessions: no panic, no silence for others, and a sentence before every close. The same
-//! sessions at each run; for others there is `fuzz/`.
+//! The doors, fed with damaged sessions: no panic, no silence for others, and a sentence before
+//! every close. The same sessions at each run; for others there is `fuzz/`.
 
 mod http;
 mod sessions;
@@ -49,7 +49,8 @@ async fn assert_stands(server: &Server, bystander: &mut Raw) {
     assert_eq!(PANICS.load(Ordering::Relaxed), 0, "the server panicked");
 }
 
-/// Says everything, and returns everything that was answered until the server hung up. `done`: whether enough was answered.
+/// Says everything, and returns everything that was answered until the server hung up. `done`:
+/// whether enough was answered.
 async fn converse(addr: SocketAddr, said: &[u8], hang_up: bool, done: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let (mut reading, mut writing) = TcpStream::connect(addr).await.unwrap().into_split();
     let say = async {

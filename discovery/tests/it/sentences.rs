@@ -118,7 +118,8 @@ async fn an_oversized_frame_is_told_so_before_the_close() {
     server.stop().await;
 }
 
-/// Every method of postcard, with a body that is cut in its middle: told, and the connection goes on.
+/// Every method of postcard, with a body that is cut in its middle: told, and the connection goes
+/// on.
 #[tokio::test]
 async fn a_request_that_is_cut_is_told_so_and_the_connection_goes_on() {
     let server = server().await;

@@ -8,7 +8,10 @@ use crate::{
     readers,
 };
 
-const TARGETS: [(&str, fn(&[u8])); 4] = [
+/// Reads whatever is sent, and never panics.
+type Reader = fn(&[u8]);
+
+const TARGETS: [(&str, Reader); 4] = [
     ("handshake", readers::handshake),
     ("frame_json", readers::frame_json),
     ("frame_postcard", readers::frame_postcard),
