@@ -17,8 +17,8 @@ const META: usize = 16_000;
 const NAMESPACES: usize = 10;
 /// Instances that change, of each namespace.
 const CHANGING: usize = 10;
-/// Watches of one connection, and names of one watch.
-const WATCHES_EACH: usize = 10;
+/// Watches of one connection, which is what grows its buffers most, and names of one watch.
+const WATCHES_EACH: usize = 1;
 const NAMES: usize = 1_024;
 const DEADLINE: Duration = Duration::from_secs(250);
 
