@@ -63,6 +63,9 @@ enum Wake {
 const DYING: [Duration; 4] =
     [Duration::from_millis(5), Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
 
+/// Visits that could not be made are made again up to so much further apart.
+const APART: Duration = Duration::from_secs(2);
+
 /// Nobody takes observations any more.
 struct Deaf;
 
@@ -143,6 +146,10 @@ impl Visitor {
             due = now
                 + match step.next {
                     Next::Round => self.until_round(),
+                    // What kept this visit from being made kept many: together they would only do it again.
+                    Next::After(delay) if finding.class.is_none() => {
+                        delay + APART.min(self.interval).mul_f64(fastrand::f64())
+                    }
                     Next::After(delay) => delay,
                     Next::Forget => return,
                 };
