@@ -43,7 +43,7 @@ const FIRST_QUESTION: Duration = Duration::from_secs(1);
 /// The most questions at a time, of two packets each.
 const MOST_QUESTIONS: usize = 256;
 /// The most questions at a time about names whose last question was not answered.
-const MOST_REPEATED: usize = 32;
+const MOST_REPEATED: usize = 128;
 /// How long those wait for an unknown name who do not visit it.
 const ELSEWHERE: Duration = Duration::from_millis(500);
 

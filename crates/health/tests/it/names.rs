@@ -99,7 +99,8 @@ async fn what_is_wrong_with_a_name_is_told() {
 
 /// Rounds that passed `product` once, with each visit on a new connection.
 async fn passed(names: &NameServer, port: u16, check: Check, interval: Duration) -> Watched {
-    let mut watched = Watched::start(Settings { max_kept: 0, interval, ..asking(names, settings()) });
+    let timeout = Duration::from_secs(8);
+    let mut watched = Watched::start(Settings { max_kept: 0, interval, timeout, ..asking(names, settings()) });
     watched.rounds.track(&named("product", port, check, Health::Starting));
     assert_eq!(watched.flip().await.1, Class::Passed);
     watched
@@ -285,30 +286,27 @@ async fn an_unwell_answer_from_a_last_known_address_is_silence() {
     watched.stop().await;
 }
 
+/// Instances whose names nobody answers for.
+fn dead(count: usize, port: u16) -> impl Iterator<Item = Arc<Record>> {
+    (0..count).map(move |n| named(&format!("dead-{n}"), port, Check::default(), Health::Suspect))
+}
+
 #[tokio::test]
 async fn names_without_a_name_server_do_not_harm_those_with_one() {
     let names = NameServer::start().await;
     let server = Server::answering(OK).await;
-    let timeout = Duration::from_secs(2);
-    let probation = Duration::from_secs(60);
-    let settings = Settings { max_kept: 0, interval: Duration::from_millis(500), timeout, probation, ..settings() };
+    let port = server.addr.port();
+    let interval = Duration::from_millis(500);
+    let settings = Settings { max_kept: 0, interval, timeout: Duration::from_secs(4), ..settings() };
     let mut watched = Watched::start(asking(&names, settings));
-    let healthy: Vec<_> = (0..20)
-        .map(|n| {
-            let name = format!("healthy-{n}");
-            names.say(&name, Say::Address(HOME, 1));
-            named(&name, server.addr.port(), Check::default(), Health::Passing)
-        })
-        .collect();
-    let dead = (0..1_500).map(|n| {
-        let check = Check { interval: Some(Duration::from_secs(1)), ..Check::default() };
-        named(&format!("dead-{n}"), server.addr.port(), check, Health::Suspect)
-    });
-    // In front: the worst place for those who live.
-    let all: Vec<_> = dead.chain(healthy.iter().cloned()).collect();
-    watched.rounds.track_stored(&all);
-    until("every name was asked for", || watched.rounds.status().names.asked >= 1_520).await;
+    for n in 0..20 {
+        let name = format!("healthy-{n}");
+        names.say(&name, Say::Address(HOME, 1));
+        watched.rounds.track(&named(&name, port, Check::default(), Health::Passing));
+    }
     until("the healthy ones are known", || watched.rounds.status().names.known == 20).await;
+    dead(1_500, port).for_each(|dead| watched.rounds.track(&dead));
+    until("most of the others were asked for", || watched.rounds.status().names.asked >= 1_000).await;
     let before = server.seen.requests();
     until("the healthy ones are visited on", || server.seen.requests() > before + 60).await;
     for observation in watched.pending() {
@@ -317,6 +315,18 @@ async fn names_without_a_name_server_do_not_harm_those_with_one() {
             assert!(!harmed, "{key:?} {reason}");
         }
     }
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_with_a_name_server_is_found_behind_many_without() {
+    let names = NameServer::start().await;
+    let server = Server::answering(OK).await;
+    names.say("product", Say::Address(HOME, 1));
+    let watched = Watched::start(asking(&names, settings()));
+    dead(300, server.addr.port()).for_each(|dead| watched.rounds.track(&dead));
+    watched.rounds.track(&named("product", server.addr.port(), Check::default(), Health::Starting));
+    until("it passes", || watched.log.all().contains(&Class::Passed)).await;
     watched.stop().await;
 }
 
