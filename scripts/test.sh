@@ -26,6 +26,8 @@ install_missing() {
     apt_install redis-cli redis-tools
     apt_install python3 python3
     apt_install shellcheck shellcheck
+    apt_install iptables iptables
+    apt_install ip iproute2
     if ! has cargo-deny; then
         note "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
         "$CARGO" install --quiet --locked "cargo-deny@$CARGO_DENY_VERSION" ||

@@ -77,7 +77,10 @@ fn summary(screen: &Screen, status: &Status) -> Vec<(&'static str, String)> {
             ),
         ),
         ("", visits(status)),
+        ("names", names(screen, status)),
+        ("lag", lag(screen, status)),
         ("brake", brake(screen, status)),
+        ("memory", memory(status)),
         ("replicas", if status.replicas.is_empty() { "none".to_owned() } else { status.replicas.join(", ") }),
     ]
 }
@@ -97,7 +100,13 @@ fn store(screen: &Screen, status: &Status) -> String {
 fn commits(status: &Status) -> String {
     let store = &status.store;
     let mut text = plural(store.commits, "commit");
-    for (count, what) in [(store.unwritten, "unwritten change"), (store.refills, "refill")] {
+    let counts = [
+        (store.unwritten, "unwritten change"),
+        (store.refills, "refill"),
+        (store.repaired, "repaired record"),
+        (store.damaged, "damaged record"),
+    ];
+    for (count, what) in counts {
         if count > 0 {
             text.push_str(", ");
             text.push_str(&plural(count, what));
@@ -118,9 +127,43 @@ fn visits(status: &Status) -> String {
     if rounds.unvisited > 0 {
         text.push_str(&format!(", {} not visited yet since the start", rounds.unvisited));
     }
-    if rounds.lag.recent > rounds.timeout / 4 {
-        let late = time::display(rounds.lag.recent);
-        text.push_str(&format!(", this server was {late} late within the last minute ({} void)", rounds.lag.voided));
+    if rounds.queued > 0 {
+        text.push_str(&format!(", {} waiting for a turn", rounds.queued));
+    }
+    text
+}
+
+/// Host names; nothing when there are none.
+fn names(screen: &Screen, status: &Status) -> String {
+    let names = &status.rounds.names;
+    let text = plural(names.known, "name");
+    if names.stale == 0 {
+        return text;
+    }
+    let stale = format!("{} at the last known address: no name server answers", names.stale);
+    format!("{text}, {}", screen.paint(Style::Red, &stale))
+}
+
+/// How late the server itself was.
+fn lag(screen: &Screen, status: &Status) -> String {
+    let (lag, timeout) = (&status.rounds.lag, status.rounds.timeout);
+    let recent = format!("{} at most in the last minute", time::display(lag.recent));
+    let recent = if lag.recent > timeout / 4 { screen.paint(Style::Red, &recent) } else { recent };
+    let mut text = format!("{recent}, worst {}", time::display(lag.worst));
+    if let Some(last) = lag.last {
+        let timeouts = plural(lag.voided, "timeout");
+        text.push_str(&format!("; {timeouts} void, the last lag was {}", ago(last, status.now)));
+    }
+    text
+}
+
+/// What callers make the server keep.
+fn memory(status: &Status) -> String {
+    let memory = &status.memory;
+    let mib = |bytes: u64| bytes.div_ceil(1_024 * 1_024);
+    let mut text = format!("{} of {} MiB accounted for", mib(memory.used), mib(memory.limit));
+    if memory.refused > 0 {
+        text.push_str(&format!(", {} refused", plural(memory.refused, "request")));
     }
     text
 }
