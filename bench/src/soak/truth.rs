@@ -45,6 +45,8 @@ struct Case {
     trouble: Option<Trouble>,
     /// When it was well again.
     well_since: Instant,
+    /// What was done to it last.
+    last: Option<Kind>,
     blamed: Option<Instant>,
 }
 
@@ -102,7 +104,7 @@ impl Kind {
 impl Truth {
     /// Of instances that so many watchers each are to see.
     pub(super) fn new(audiences: impl IntoIterator<Item = u32>, now: Instant) -> Self {
-        let case = |audience| Case { audience, up: 0, trouble: None, well_since: now, blamed: None };
+        let case = |audience| Case { audience, up: 0, trouble: None, well_since: now, last: None, blamed: None };
         Self {
             cases: audiences.into_iter().map(case).collect(),
             done: BTreeMap::new(),
@@ -118,6 +120,7 @@ impl Truth {
     pub(super) fn begin(&mut self, instance: usize, kind: Kind, within: Option<Duration>, now: Instant) {
         *self.done.entry(kind).or_default() += 1;
         if let Some(case) = self.cases.get_mut(instance) {
+            case.last = Some(kind);
             case.trouble = Some(Trouble { kind, since: now, gone_by: within.map(|within| now + within), gone: false });
         }
     }
@@ -150,7 +153,8 @@ impl Truth {
         };
         if !guilty && case.blamed.is_none_or(|blamed| now.saturating_duration_since(blamed) > SAME) {
             case.blamed = Some(now);
-            let what = reason.to_owned();
+            let alone = now.saturating_duration_since(case.well_since).as_secs_f64();
+            let what = format!("{reason}; it had been left alone for {alone:.1} s, and before: {:?}", case.last);
             self.false_evictions.push(Finding {
                 instance,
                 what,
