@@ -17,7 +17,7 @@ use crate::{
     files, follower, loading,
     metrics::Meters,
     store_state::StoreState,
-    writer::{Inputs, Task, Writer},
+    writer::{Audit, Inputs, Task, Tombstones, Writer},
 };
 
 /// How many observations may wait for the writer before visits wait.
@@ -65,7 +65,7 @@ impl Server {
             "HTTP door"
         });
 
-        let snapshot = loading::load(store.as_ref(), &context.store_state).await?;
+        let snapshot = loading::load(store.as_ref(), &context.store_state, context.config.strict).await?;
         let position = take_in(&context, snapshot);
         let following =
             stops.followers.clone().run_until_cancelled_owned(follower::follow(Arc::clone(&store), position, foreign));
@@ -136,7 +136,7 @@ fn assemble(
     config: Config,
     server: String,
     store: &dyn Store,
-) -> (Arc<Context>, Inputs, mpsc::Sender<roundsman_store::Foreign>) {
+) -> (Arc<Context>, Inputs, mpsc::Sender<follower::Heard>) {
     let clock = Clock::system();
     let meters = Meters::new();
     let registry = Arc::new(Registry::new(fastrand::u64(1..1 << 53)));
@@ -195,6 +195,10 @@ fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
         limits: Limits { max_instances: context.config.max_instances, max_namespaces: context.config.max_namespaces },
         unwritten: std::collections::HashMap::new(),
         refuse_until: None,
+        full: false,
+        tombstones: Tombstones::default(),
+        audit: Audit::default(),
+        gap: None,
     }
 }
 
