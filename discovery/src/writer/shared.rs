@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roundsman_registry::{Change, Edit, Record};
 use roundsman_store::{Aside, Foreign, Position, Snapshot};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Task, tombstones::Verdict};
 
@@ -22,7 +22,7 @@ impl Task {
             }
             Change::Remove(record) => {
                 let key = record.key();
-                self.tombstones.committed(&[Change::Remove(record)], foreign.position);
+                self.tombstones.committed(&[Change::Remove(record)], foreign.position, Instant::now());
                 Edit::Remove { key, reason: "removed by another server".into() }
             }
         };

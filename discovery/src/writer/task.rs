@@ -258,7 +258,7 @@ impl Task {
 
     fn committed(&mut self, mut batch: Batch, done: Done, began: Instant) {
         if let Done::At(position) = done {
-            self.tombstones.committed(&batch.changes, position);
+            self.tombstones.committed(&batch.changes, position, Instant::now());
         }
         self.meters.commits.inc();
         #[allow(clippy::cast_precision_loss, reason = "a batch is short")]
