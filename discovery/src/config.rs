@@ -23,6 +23,8 @@ pub struct Config {
     pub http: SocketAddr,
     /// Where registrations last.
     pub store: StoreUrl,
+    /// Whether records that cannot be read refuse the start, instead of being set aside.
+    pub strict: bool,
     /// Time between two visits of an instance that names no other.
     pub interval: Duration,
     /// Time that a visit may take, unless the instance names another.
@@ -79,6 +81,7 @@ impl Default for Config {
             rpc: SocketAddr::from(([127, 0, 0, 1], 5555)),
             http: SocketAddr::from(([127, 0, 0, 1], 5556)),
             store: StoreUrl::sqlite("roundsman.db"),
+            strict: false,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
             failures: 2,
@@ -129,6 +132,7 @@ impl std::fmt::Display for Config {
         }
         let networks: Vec<String> = self.allow_targets.iter().map(ToString::to_string).collect();
         writeln!(f, "allow-targets = {networks:?}")?;
+        writeln!(f, "strict = {}", self.strict)?;
         writeln!(f, "failures = {}", self.failures)?;
         let numbers = [
             ("max-connections", self.max_connections),

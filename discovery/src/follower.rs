@@ -3,23 +3,33 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use roundsman_registry::Change;
 use roundsman_store::{Foreign, Position, Store};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 
 /// Before the store is read again after its stream of changes ended.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Hands what others commit to the writer, for ever. Where the stream ends, because changes were missed, the store is
-/// read again: records that are new or differ are taken over, and nothing is taken away, since what the store does not have may be what it lost.
-pub(crate) async fn follow(store: Arc<dyn Store>, mut position: Position, foreign: mpsc::Sender<Foreign>) {
+/// What the follower tells the writer.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Another server committed this.
+    Change(Foreign),
+    /// Changes were missed. The writer has to read the store again, between two commits, and says where that was.
+    Gap(oneshot::Sender<Position>),
+}
+
+/// Hands what others commit to the writer, for ever. Where the stream ends, because changes were missed, the writer
+/// reads the store again: it alone can do so while nothing of ours is on its way, and what was read is the truth.
+pub(crate) async fn follow(store: Arc<dyn Store>, mut position: Position, heard: mpsc::Sender<Heard>) {
     loop {
-        let mut changes = store.changes(position.clone());
+        let mut changes = store.changes(position);
         while let Some(change) = changes.next().await {
             match change {
                 Ok(change) => {
-                    position = change.position.clone();
-                    if foreign.send(change).await.is_err() {
+                    if heard.send(Heard::Change(change)).await.is_err() {
                         return;
                     }
                 }
@@ -30,14 +40,16 @@ pub(crate) async fn follow(store: Arc<dyn Store>, mut position: Position, foreig
             }
         }
         drop(changes);
-        sleep(PAUSE).await;
-        let Ok(snapshot) = store.load().await else { continue };
-        position = snapshot.position;
-        for record in snapshot.records {
-            let change = Change::Put(Arc::new(record));
-            if foreign.send(Foreign { change, position: position.clone() }).await.is_err() {
+        position = loop {
+            sleep(PAUSE).await;
+            let (answer, read) = oneshot::channel();
+            if heard.send(Heard::Gap(answer)).await.is_err() {
                 return;
             }
-        }
+            // Without an answer it could not be read; it is tried again.
+            if let Ok(position) = read.await {
+                break position;
+            }
+        };
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     metrics::Meters,
     offload::Offload,
     store_state::StoreState,
-    writer::{Inputs, Task, Writer},
+    writer::{Audit, Inputs, Task, Tombstones, Writer},
 };
 
 /// How many observations may wait for the writer before visits wait.
@@ -71,7 +71,7 @@ impl Server {
             "HTTP door"
         });
 
-        let snapshot = loading::load(store.as_ref(), &context.store_state).await?;
+        let snapshot = loading::load(store.as_ref(), &context.store_state, context.config.strict).await?;
         let position = take_in(&context, snapshot);
         let following =
             stops.followers.clone().run_until_cancelled_owned(follower::follow(Arc::clone(&store), position, foreign));
@@ -149,7 +149,7 @@ fn assemble(
     server: String,
     store: &dyn Store,
     offload: Offload,
-) -> (Arc<Context>, Inputs, mpsc::Sender<roundsman_store::Foreign>) {
+) -> (Arc<Context>, Inputs, mpsc::Sender<follower::Heard>) {
     let clock = Clock::system();
     let meters = Meters::new();
     let memory = Division::of(config.max_memory);
@@ -226,6 +226,10 @@ fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
         },
         unwritten: std::collections::HashMap::new(),
         refuse_until: None,
+        full: false,
+        tombstones: Tombstones::default(),
+        audit: Audit::default(),
+        gap: None,
     }
 }
 

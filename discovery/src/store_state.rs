@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roundsman_protocol::{Clock, status::StoreStatus};
-use roundsman_store::{Description, StoreError};
+use roundsman_store::{Aside, Damage, Description, StoreError};
 
 /// How the store is doing. Written by the writer, read by the doors.
 #[derive(Debug)]
@@ -69,11 +69,43 @@ impl StoreState {
         self.lock().refills += 1;
     }
 
+    /// Records were found that cannot be read. Says so, and what became of them.
+    pub(crate) fn damaged(&self, damaged: &[Damage], aside: &Aside) {
+        let Some(first) = damaged.first() else { return };
+        self.lock().damaged += count(damaged.len());
+        let (records, first) = (damaged.len(), format!("{}: {}", first.what, first.reason));
+        if let Some(left) = &aside.left {
+            tracing::error!(
+                records,
+                first,
+                left,
+                "left out records that cannot be read; they stay in the store, where they were: mend or delete them by hand"
+            );
+        } else {
+            tracing::error!(
+                records,
+                first,
+                moved = aside.moved,
+                kept = aside.place,
+                "left out records that cannot be read and moved them aside: look there for what they were, and register by hand what does not by itself"
+            );
+        }
+    }
+
+    /// Records were missing in the store, or there although they were removed.
+    pub(crate) fn repaired(&self, records: usize) {
+        self.lock().repaired += count(records);
+    }
+
     pub(crate) fn unwritten(&self, unwritten: usize) {
-        self.lock().unwritten = u64::try_from(unwritten).unwrap_or(u64::MAX);
+        self.lock().unwritten = count(unwritten);
     }
 
     fn lock(&self) -> MutexGuard<'_, StoreStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

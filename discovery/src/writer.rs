@@ -3,9 +3,12 @@
 //! What clients ask for is committed first and visible second; what the rounds observed is visible first and
 //! committed with the next batch. While a batch is on its way to the store, requests wait and become the next batch.
 
+mod audit;
 mod batch;
 mod operation;
+mod shared;
 mod task;
+mod tombstones;
 
 use std::sync::Arc;
 
@@ -13,7 +16,9 @@ use roundsman_protocol::{DiscoveryError, InstanceId, Registered, Registration};
 use roundsman_registry::Key;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use audit::Audit;
 pub(crate) use task::{Inputs, Task};
+pub(crate) use tombstones::Tombstones;
 
 /// Where changes are asked for. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -72,6 +77,11 @@ impl Writer {
 // === impl Request ===
 
 impl Request {
+    /// Whether it makes a store grow: then it waits for room on a full disk, and everything else does not.
+    pub(crate) fn grows(&self) -> bool {
+        matches!(self, Self::Register { .. })
+    }
+
     /// Answers with a refusal.
     pub(crate) fn refuse(self, error: DiscoveryError) {
         // Whoever asked may have hung up meanwhile; then nobody is left to be told.

@@ -128,13 +128,12 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Plans a drain, or its end.
+    /// Plans a drain, or its end. One that is on probation is drained once it is reinstated.
     ///
     /// # Errors
-    /// When there is no such instance, or it is evicted.
+    /// When there is no such instance.
     pub fn drain(&mut self, key: Key, on: bool, now: Timestamp) -> Result<(), DiscoveryError> {
-        let known = self.overlay.find(&key).filter(|record| record.health != Health::Evicted);
-        let Some(known) = known else {
+        let Some(known) = self.overlay.find(&key) else {
             return Err(DiscoveryError::NotRegistered { id: key.id });
         };
         if known.draining != on {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roundsman_protocol::{InstanceId, Namespace, Registration, Timestamp};
+use roundsman_protocol::{Instance, InstanceId, Namespace, Registration, Timestamp};
 
 use crate::record::{Health, Record};
 
@@ -39,7 +39,7 @@ pub enum Edit {
         /// Why: `deregistered`, `replaced by product-x`, `probation is over`.
         reason: Arc<str>,
     },
-    /// Stops or resumes handing out.
+    /// Stops or resumes handing out. For one that is evicted: from its reinstatement on.
     Drain {
         /// Which one.
         key: Key,
@@ -155,14 +155,7 @@ impl Edit {
                 Some(register(current, key, registration, *incarnation, *at))
             }
             Self::Remove { .. } => None,
-            Self::Drain { on, at, .. } => {
-                let current = current?;
-                if current.draining == *on || current.health == Health::Evicted {
-                    return Some(Arc::clone(current));
-                }
-                let reason = if *on { "drained by request" } else { "drain undone by request" };
-                Some(Arc::new(current.flipped(current.health, *on, reason.into(), *at)))
-            }
+            Self::Drain { on, at, .. } => Some(drain(current?, *on, *at)),
             Self::Observe { incarnation, health, reason, at, .. } => {
                 let current = current?;
                 // Of one that does not pass yet, the last reason why is worth knowing.
@@ -199,14 +192,33 @@ fn register(
     }
     let fresh = Record::registered(key, registration, incarnation, at);
     let reason = Arc::clone(&fresh.instance.reason);
-    let history = current.flipped(fresh.health, false, reason, at).history;
-    Arc::new(Record { history, ..fresh })
+    // A client registers by itself after an eviction: that takes back no drain which its owner asked for.
+    let draining = current.draining && same_process(current, registration);
+    let history = current.flipped(fresh.health, draining, reason, at).history;
+    Arc::new(Record::restored(Instance::clone(&fresh.instance), fresh.health, draining, incarnation, history))
+}
+
+/// A wish of the owner, which holds whatever is observed: one that is evicted stays so, and is drained once it is back.
+fn drain(current: &Arc<Record>, on: bool, at: Timestamp) -> Arc<Record> {
+    if current.draining == on {
+        return Arc::clone(current);
+    }
+    if current.health == Health::Evicted {
+        // Nothing that anybody sees has changed, the reason of the eviction least of all.
+        return Arc::new(Record { draining: on, ..Record::clone(current) });
+    }
+    let reason = if on { "drained by request" } else { "drain undone by request" };
+    Arc::new(current.flipped(current.health, on, reason.into(), at))
 }
 
 /// Whether the health that was observed so far says anything about what registers now.
 fn same_life(current: &Record, registration: &Registration) -> bool {
-    current.health != Health::Evicted
-        && current.instance.name == registration.name
+    current.health != Health::Evicted && same_process(current, registration)
+}
+
+/// Whether what registers now is visited where and how `current` was.
+fn same_process(current: &Record, registration: &Registration) -> bool {
+    current.instance.name == registration.name
         && current.instance.address == registration.address
         && current.instance.check == registration.check
 }

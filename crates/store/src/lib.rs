@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use roundsman_protocol::Namespace;
 use roundsman_registry::{Change, Record};
 
 mod memory;
@@ -32,9 +33,23 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// of an empty snapshot, so that nobody mistakes the loss for the truth.
     async fn load(&self) -> Result<Snapshot, StoreError>;
 
+    /// Moves what the last [`Store::load`] could not read to where it harms nobody and nobody overwrites it. What
+    /// cannot be kept safely stays where it is; [`Store::load`] leaves it out each time.
+    async fn set_aside(&self) -> Result<Aside, StoreError>;
+
     /// Makes a batch durable: all of it or nothing, per namespace for stores that spread namespaces over machines.
     /// The position is where the batch stands; [`Store::changes`] goes on from where it was, not from here.
     async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError>;
+
+    /// Like [`Store::commit`], for what must not wait until a full store has room again: removals and drains.
+    /// A store that keeps a reserve for this case uses it now.
+    async fn commit_from_reserve(&self, batch: &[Change]) -> Result<Position, StoreError> {
+        self.commit(batch).await
+    }
+
+    /// Those of these live records that should be in the store and are not, although nobody removed them
+    /// through a server: somebody deleted them by hand. Not to be called while a commit is under way.
+    async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError>;
 
     /// Asks whether the store is there and still carries the generation that [`Store::load`] or [`Store::refill`] saw.
     async fn probe(&self) -> Result<(), StoreError>;
@@ -69,8 +84,30 @@ pub struct Position(pub String);
 pub struct Snapshot {
     /// The records, those on probation included. Their incarnations are 0; the reader gives them out.
     pub records: Vec<Record>,
+    /// What is there and cannot be read. See [`Store::set_aside`].
+    pub damaged: Vec<Damage>,
     /// Where [`Store::changes`] goes on.
     pub position: Position,
+}
+
+/// A record in a store that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Which one: `row 7`, or a key.
+    pub what: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What became of damaged records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// Where they lie now: the path of a file, or a pattern of keys.
+    pub place: String,
+    /// How many were moved there.
+    pub moved: usize,
+    /// Why the rest of them, if any, stays where it was.
+    pub left: Option<String>,
 }
 
 /// A change that another server committed.
@@ -95,6 +132,15 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// There is no room left. Nothing was written; [`Store::commit_from_reserve`] may still work.
+    #[error("{reason}")]
+    Full {
+        /// In short, for clients.
+        reason: String,
+        /// The cause, for the log.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// It answers, but no longer has the generation that it had. Refill it.
     #[error("the store lost its contents")]
     GenerationLost,
@@ -103,8 +149,19 @@ pub enum StoreError {
     Unusable(String),
 }
 
-/// When a client may try again after [`StoreError::Unavailable`].
+/// When a client may try again after [`StoreError::Unavailable`] or [`StoreError::Full`].
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+// === impl Position ===
+
+impl Position {
+    /// Whether this point of a namespace's history lies before `other`. `None` when the two cannot be compared: the
+    /// store has no history, or lost its contents in between.
+    #[must_use]
+    pub fn is_before(&self, other: &Self, namespace: &Namespace) -> Option<bool> {
+        redis::is_before(self, other, namespace)
+    }
+}
 
 // === impl StoreError ===
 

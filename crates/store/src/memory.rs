@@ -12,7 +12,7 @@ use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::Clock;
 use roundsman_registry::{Change, Record};
 
-use crate::{Description, Foreign, Position, Snapshot, Store, StoreError, stored::evicted_until};
+use crate::{Aside, Description, Foreign, Position, Snapshot, Store, StoreError, stored::evicted_until};
 
 /// Keeps records in memory, for as long as the process lives.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Store for MemoryStore {
         let mut records = self.records();
         records.retain(|Slot(record)| evicted_until(record, self.retention).is_none_or(|until| until > now));
         let records = records.iter().map(|Slot(record)| Record { incarnation: 0, ..Record::clone(record) }).collect();
-        Ok(Snapshot { records, position: Position::default() })
+        Ok(Snapshot { records, ..Snapshot::default() })
     }
 
     async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
@@ -65,6 +65,15 @@ impl Store for MemoryStore {
             }
         }
         Ok(Position::default())
+    }
+
+    async fn set_aside(&self) -> Result<Aside, StoreError> {
+        Ok(Aside::default())
+    }
+
+    async fn missing(&self, _: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
+        // Nobody else reaches this memory.
+        Ok(Vec::new())
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -22,14 +22,18 @@ use redis::{AsyncTypedCommands, Script};
 use roundsman_protocol::{Clock, Namespace};
 use roundsman_registry::{Change, Record};
 
-use crate::{Description, Foreign, Position, Snapshot, Store, StoreError};
+use crate::{Aside, Description, Foreign, Position, Snapshot, Store, StoreError};
 
+mod aside;
+mod audit;
 mod changes;
 mod layout;
 mod link;
 mod load;
 mod script;
 
+use aside::Unreadable;
+pub(crate) use layout::is_before;
 use layout::{Mark, Marks, NAMESPACES, position};
 use link::{Link, PATIENCE};
 use script::{Answer, MAX_CHANGES, Mode, Write};
@@ -57,6 +61,9 @@ struct Shared {
     known: Mutex<Marks>,
     /// Generations that we gave to restored backups which are not filled up yet.
     restored: Mutex<BTreeMap<Namespace, String>>,
+    /// The script that moves what cannot be read, and what the last load found of that kind.
+    aside: Script,
+    unreadable: Mutex<Vec<Unreadable>>,
 }
 
 // === impl RedisStore ===
@@ -75,6 +82,8 @@ impl RedisStore {
             attempts: AtomicU64::new(1),
             known: Mutex::default(),
             restored: Mutex::default(),
+            aside: Script::new(aside::SOURCE),
+            unreadable: Mutex::default(),
         }))
     }
 }
@@ -87,6 +96,14 @@ impl Store for RedisStore {
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
         self.0.load().await
+    }
+
+    async fn set_aside(&self) -> Result<Aside, StoreError> {
+        self.0.set_aside().await
+    }
+
+    async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
+        self.0.missing(records).await
     }
 
     async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
@@ -132,6 +149,10 @@ impl Shared {
 
     fn restored(&self) -> MutexGuard<'_, BTreeMap<Namespace, String>> {
         self.restored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, Vec<Unreadable>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn mark(&self, namespace: &Namespace) -> Option<Mark> {

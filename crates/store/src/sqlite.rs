@@ -1,10 +1,10 @@
 //! The embedded store: one SQLite file, in which a commit is on the disk before it is acknowledged.
 //!
-//! SQLite blocks, so every call runs on a blocking thread; the mutex keeps them in order.
+//! SQLite blocks, so it has a thread of its own; see [`worker`].
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,14 +13,19 @@ use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::Clock;
 use roundsman_registry::{Change, Record};
 
-use crate::{Description, Foreign, Position, Snapshot, Store, StoreError};
+use crate::{Aside, Description, Foreign, Position, Snapshot, Store, StoreError};
 
+mod aside;
 mod error;
 mod file;
 mod places;
+mod reserve;
 mod table;
+mod worker;
 
+use aside::Unreadable;
 use file::{Db, Identity};
+use worker::Worker;
 
 /// Keeps records in a SQLite file of its own.
 #[derive(Debug)]
@@ -28,7 +33,7 @@ pub(crate) struct SqliteStore {
     path: PathBuf,
     retention: Duration,
     clock: Clock,
-    state: Arc<Mutex<State>>,
+    worker: Worker,
 }
 
 /// What is open, and which file it was.
@@ -37,6 +42,8 @@ struct State {
     db: Option<Db>,
     /// The file whose contents this server relies on. When the path leads to another one, it lost them.
     known: Option<Identity>,
+    /// What the last load could not read.
+    unreadable: Vec<Unreadable>,
 }
 
 // === impl SqliteStore ===
@@ -44,24 +51,23 @@ struct State {
 impl SqliteStore {
     /// A store in the file at `path` that drops evicted records after `retention`.
     pub(crate) fn new(path: PathBuf, retention: Duration) -> Self {
-        Self { path, retention, clock: Clock::system(), state: Arc::default() }
+        Self { path, retention, clock: Clock::system(), worker: Worker::default() }
     }
 
-    /// Runs `work` on a blocking thread. Dropping the future does not stop it: a commit happens or not, never half.
+    /// Runs `work` on the store's thread. Dropping the future does not stop it: a commit happens or not, never half.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut State, &Path) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (state, path) = (Arc::clone(&self.state), self.path.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let result = work(&mut state, &path);
+        let path = self.path.clone();
+        let work = move |state: &mut State| {
+            let result = work(state, &path);
             if matches!(&result, Err(error) if error::needs_reopening(error)) {
                 state.db = None;
             }
             result
-        });
-        done.await.unwrap_or_else(|error| Err(StoreError::unavailable("the store's thread was stopped", error)))
+        };
+        self.worker.run(work).await
     }
 }
 
@@ -73,18 +79,63 @@ impl Store for SqliteStore {
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let now = self.clock.now();
-        let records = self.run(move |state, path| table::load(state.open(path)?, path, now)).await?;
-        Ok(Snapshot { records, position: Position::default() })
+        self.run(move |state, path| {
+            let (records, unreadable) = table::load(state.open(path)?, path, now)?;
+            let damaged = unreadable.iter().map(Unreadable::damage).collect();
+            state.unreadable = unreadable;
+            Ok(Snapshot { records, damaged, position: Position::default() })
+        })
+        .await
+    }
+
+    async fn set_aside(&self) -> Result<Aside, StoreError> {
+        let now = self.clock.now();
+        self.run(move |state, path| {
+            let rows = std::mem::take(&mut state.unreadable);
+            aside::set_aside(&mut state.open(path)?.connection, path, &rows, now)
+        })
+        .await
     }
 
     async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
         let (batch, retention) = (batch.to_vec(), self.retention);
-        self.run(move |state, path| table::commit(state.open(path)?, path, &batch, retention)).await?;
+        self.run(move |state, path| {
+            let db = state.open(path)?;
+            db.keep_reserve()?;
+            table::commit(db, path, &batch, retention)
+        })
+        .await?;
         Ok(Position::default())
     }
 
+    async fn commit_from_reserve(&self, batch: &[Change]) -> Result<Position, StoreError> {
+        let (batch, retention) = (batch.to_vec(), self.retention);
+        self.run(move |state, path| {
+            let db = state.open(path)?;
+            match table::commit(db, path, &batch, retention) {
+                Err(StoreError::Full { .. }) => {
+                    db.use_reserve();
+                    table::commit(db, path, &batch, retention)
+                }
+                result => result,
+            }
+        })
+        .await?;
+        Ok(Position::default())
+    }
+
+    async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
+        let records = records.to_vec();
+        self.run(move |state, path| table::missing(state.open(path)?, path, &records)).await
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
-        self.run(|state, path| table::probe(state.open(path)?, path)).await
+        self.run(|state, path| {
+            let db = state.open(path)?;
+            table::probe(db, path)?;
+            db.tend_reserve()
+        })
+        .await
     }
 
     async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
@@ -148,9 +199,12 @@ mod tests {
         Change::Put(Arc::new(Record::registered(&key, &registration, 1, Timestamp::from_millis(1))))
     }
 
-    fn limit_pages(store: &SqliteStore, pages: u32) {
-        let state = store.state.lock().unwrap();
-        state.db.as_ref().unwrap().connection.pragma_update(None, "max_page_count", pages).unwrap();
+    async fn limit_pages(store: &SqliteStore, pages: u32) {
+        let limit = move |state: &mut State, _: &Path| {
+            state.db.as_ref().unwrap().connection.pragma_update(None, "max_page_count", pages).unwrap();
+            Ok(())
+        };
+        store.run(limit).await.unwrap();
     }
 
     /// The variant of the full disk that needs no mount: SQLite answers a reached page limit with the same error.
@@ -160,12 +214,17 @@ mod tests {
         let store = SqliteStore::new(dir.path().join("r.db"), Duration::from_secs(60));
         store.load().await.unwrap();
         store.commit(&[put(1)]).await.unwrap();
-        limit_pages(&store, 16);
+        limit_pages(&store, 16).await;
         let batch: Vec<_> = (2..1_000).map(put).collect();
         let error = store.commit(&batch).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Unavailable { reason, .. } if reason == "the disk is full"), "{error}");
+        assert!(matches!(&error, StoreError::Full { reason, .. } if reason == "the disk is full"), "{error}");
         assert_eq!(store.load().await.unwrap().records.len(), 1);
-        limit_pages(&store, 1_000_000);
+        // What takes something away is written all the same, and what grows waits until the reserve is whole again.
+        let Change::Put(record) = put(1) else { panic!("a put is a put") };
+        store.commit_from_reserve(&[Change::Remove(record)]).await.unwrap();
+        assert_eq!(store.load().await.unwrap().records.len(), 0);
+        store.commit(&[put(1)]).await.unwrap();
+        limit_pages(&store, 1_000_000).await;
         store.commit(&batch).await.unwrap();
         assert_eq!(store.load().await.unwrap().records.len(), 999);
     }

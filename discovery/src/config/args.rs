@@ -17,6 +17,9 @@ pub struct ServeArgs {
     /// Where registrations last: memory: | sqlite:PATH | redis://HOST:PORT/DB | rediss://… [default: sqlite:roundsman.db]
     #[arg(long, env = "ROUNDSMAN_STORE", value_name = "URL")]
     pub store: Option<String>,
+    /// Refuse to start when the store has records that cannot be read, instead of setting them aside [default: false]
+    #[arg(long, env = "ROUNDSMAN_STRICT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub strict: Option<String>,
     /// Time between two visits of an instance [default: 5s]
     #[arg(long, env = "ROUNDSMAN_INTERVAL", value_name = "TIME")]
     pub interval: Option<String>,
@@ -105,6 +108,7 @@ impl ServeArgs {
             ("rpc", &self.rpc),
             ("http", &self.http),
             ("store", &self.store),
+            ("strict", &self.strict),
             ("interval", &self.interval),
             ("timeout", &self.timeout),
             ("failures", &self.failures),

@@ -20,11 +20,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<Setting>, String> {
 fn as_text(value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
+        Value::Boolean(flag) => Ok(flag.to_string()),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Array(values) => {
             let texts: Result<Vec<String>, String> = values.into_iter().map(as_text).collect();
             Ok(texts?.join(","))
         }
-        other => Err(format!("must be a string, a whole number or a list of strings, not a {}", other.type_str())),
+        other => Err(format!(
+            "must be a string, a whole number, true, false or a list of strings, not a {}",
+            other.type_str()
+        )),
     }
 }

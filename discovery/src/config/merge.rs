@@ -82,6 +82,7 @@ impl Given {
         self.take("rpc", &mut c.rpc, socket_addr);
         self.take("http", &mut c.http, socket_addr);
         self.take("store", &mut c.store, |text| text.parse().map_err(|error| format!("{error}")));
+        self.take("strict", &mut c.strict, |text| text.parse().map_err(|_| "must be true or false".to_owned()));
         self.take_times(c);
         self.take("failures", &mut c.failures, number(1..=100));
         self.take("allow-targets", &mut c.allow_targets, |text| {
@@ -142,9 +143,9 @@ mod tests {
     #[test]
     fn flags_go_before_the_file_and_the_file_before_defaults() {
         let args = ServeArgs { interval: Some("2s".to_owned()), ..ServeArgs::default() };
-        let text = "interval = \"3s\"\nfailures = 4\nallow-targets = [\"10.0.0.0/8\", \"::1\"]\n";
+        let text = "interval = \"3s\"\nstrict = true\nfailures = 4\nallow-targets = [\"10.0.0.0/8\", \"::1\"]\n";
         let config = with_file(text, args).unwrap();
-        assert_eq!((config.interval, config.failures), (Duration::from_secs(2), 4));
+        assert_eq!((config.interval, config.failures, config.strict), (Duration::from_secs(2), 4, true));
         assert_eq!(config.allow_targets.len(), 2);
         assert_eq!(config.timeout, Config::default().timeout);
     }

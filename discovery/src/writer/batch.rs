@@ -24,7 +24,8 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 enum Answer {
     Registered(Reply<Registered>, Registered),
-    Done(Reply<()>),
+    Removed(Reply<()>, Key),
+    Drained(Reply<()>, Key, bool),
 }
 
 // === impl Batch ===
@@ -58,7 +59,7 @@ impl Batch {
             // Whoever asked may have hung up meanwhile; the change stands all the same.
             match answer {
                 Answer::Registered(reply, registered) => drop(reply.send(Ok(registered))),
-                Answer::Done(reply) => drop(reply.send(Ok(()))),
+                Answer::Removed(reply, _) | Answer::Drained(reply, ..) => drop(reply.send(Ok(()))),
             }
         }
     }
@@ -68,10 +69,24 @@ impl Batch {
         for answer in self.answers {
             match answer {
                 Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
-                Answer::Done(reply) => drop(reply.send(Err(error.clone()))),
+                Answer::Removed(reply, _) | Answer::Drained(reply, ..) => drop(reply.send(Err(error.clone()))),
             }
         }
         self.observed
+    }
+
+    /// The batch was not committed for want of room. Refuses what makes the store grow; gives back what does not,
+    /// to be planned anew, and what was observed.
+    pub(crate) fn split(self, error: &DiscoveryError) -> (Vec<Request>, Unwritten) {
+        let mut requests = Vec::new();
+        for answer in self.answers {
+            match answer {
+                Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Removed(reply, key) => requests.push(Request::Deregister { key, reply }),
+                Answer::Drained(reply, key, on) => requests.push(Request::Drain { key, on, reply }),
+            }
+        }
+        (requests, self.observed)
     }
 }
 
@@ -84,14 +99,22 @@ fn answer(draft: &mut Draft<'_>, request: Request, now: Timestamp) -> Option<Ans
                 None
             }
         },
-        Request::Deregister { key, reply } => done(draft.deregister(key), reply),
-        Request::Drain { key, on, reply } => done(draft.drain(key, on, now), reply),
+        Request::Deregister { key, reply } => {
+            done(draft.deregister(key.clone()), reply, |reply| Answer::Removed(reply, key))
+        }
+        Request::Drain { key, on, reply } => {
+            done(draft.drain(key.clone(), on, now), reply, |reply| Answer::Drained(reply, key, on))
+        }
     }
 }
 
-fn done(planned: Result<(), DiscoveryError>, reply: Reply<()>) -> Option<Answer> {
+fn done(
+    planned: Result<(), DiscoveryError>,
+    reply: Reply<()>,
+    answer: impl FnOnce(Reply<()>) -> Answer,
+) -> Option<Answer> {
     match planned {
-        Ok(()) => Some(Answer::Done(reply)),
+        Ok(()) => Some(answer(reply)),
         Err(error) => {
             drop(reply.send(Err(error)));
             None

@@ -5,19 +5,19 @@ use std::{sync::Arc, time::Duration};
 use roundsman_health::{Observation, Rounds};
 use roundsman_protocol::{Clock, DiscoveryError};
 use roundsman_registry::{Edit, Effect, Health, Limits, Registry};
-use roundsman_store::{Foreign, RETRY_AFTER, Store, StoreError};
+use roundsman_store::{Position, RETRY_AFTER, Store, StoreError};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Request,
+    Audit, Request, Tombstones,
     batch::{Batch, Unwritten},
-    operation::{Operation, What},
+    operation::{Done, Operation, What},
 };
-use crate::{metrics::Meters, store_state::StoreState};
+use crate::{follower::Heard, metrics::Meters, store_state::StoreState};
 
 /// Most requests in one batch.
 const MAX_BATCH: usize = 1_024;
@@ -29,7 +29,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Inputs {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) observations: mpsc::Receiver<Observation>,
-    pub(crate) foreign: mpsc::Receiver<Foreign>,
+    pub(crate) foreign: mpsc::Receiver<Heard>,
 }
 
 /// The writer.
@@ -45,6 +45,13 @@ pub(crate) struct Task {
     pub(crate) unwritten: Unwritten,
     /// Until when requests are refused without asking the store, which just failed.
     pub(crate) refuse_until: Option<Instant>,
+    /// Whether it failed for want of room: then what takes nothing is not refused.
+    pub(crate) full: bool,
+    /// What was removed lately.
+    pub(crate) tombstones: Tombstones,
+    pub(crate) audit: Audit,
+    /// Who waits until the store is read again.
+    pub(crate) gap: Option<oneshot::Sender<Position>>,
 }
 
 // === impl Task ===
@@ -58,6 +65,9 @@ impl Task {
         let mut probe = interval(PROBE_EVERY);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if operation.is_none() {
+                operation = self.gap.take().map(|reply| Operation::reload(&self.store, reply));
+            }
             let idle = operation.is_none();
             tokio::select! {
                 biased;
@@ -70,7 +80,10 @@ impl Task {
                         operation = self.finished(what, result, began);
                     }
                 }
-                Some(foreign) = inputs.foreign.recv() => self.adopt(foreign),
+                Some(heard) = inputs.foreign.recv() => match heard {
+                    Heard::Change(foreign) => self.adopt(foreign),
+                    Heard::Gap(reply) => self.gap = Some(reply),
+                },
                 count = inputs.requests.recv_many(&mut requests, MAX_BATCH), if idle => {
                     if count == 0 { break }
                     operation = self.begin(&mut requests);
@@ -130,22 +143,8 @@ impl Task {
         }
     }
 
-    /// Takes over what another server committed. It is in the store already.
-    fn adopt(&mut self, foreign: Foreign) {
-        let edit = match foreign.change {
-            roundsman_registry::Change::Put(record) => {
-                Edit::Adopt { record, incarnation: self.registry.next_incarnation() }
-            }
-            roundsman_registry::Change::Remove(record) => {
-                Edit::Remove { key: record.key(), reason: "removed by another server".into() }
-            }
-        };
-        let effects = self.registry.apply(&[edit]);
-        self.follow(&effects, true);
-    }
-
     /// Tells the rounds whom to visit. `all`: also those whose health changed, because the rounds do not know it.
-    fn follow(&self, effects: &[Effect], all: bool) {
+    pub(super) fn follow(&self, effects: &[Effect], all: bool) {
         for effect in effects {
             match (&effect.before, &effect.after) {
                 (_, Some(after)) if all => self.rounds.track(after),
@@ -159,19 +158,40 @@ impl Task {
     fn begin(&mut self, requests: &mut Vec<Request>) -> Option<Operation> {
         let now = Instant::now();
         if self.refuse_until.is_some_and(|until| now < until) {
-            let error = unavailable(self.state.status().last_error.unwrap_or_default());
+            return self.begin_with_the_rest(requests);
+        }
+        let observed = std::mem::take(&mut self.unwritten);
+        self.plan(requests, observed).map(|batch| self.commit(batch))
+    }
+
+    /// The store just failed: refuses requests without asking it, but for those that a full one takes.
+    fn begin_with_the_rest(&mut self, requests: &mut Vec<Request>) -> Option<Operation> {
+        let error = unavailable(self.state.status().last_error.unwrap_or_default());
+        let refused = requests.extract_if(.., |request| !self.full || request.grows()).collect::<Vec<_>>();
+        if !refused.is_empty() {
             self.meters.refused("store-unavailable");
-            requests.drain(..).for_each(|request| request.refuse(error.clone()));
+            refused.into_iter().for_each(|request| request.refuse(error.clone()));
+        }
+        self.begin_from_reserve(requests)
+    }
+
+    /// Writes removals and drains into a full store. What was observed stays in memory until there is room.
+    fn begin_from_reserve(&mut self, requests: &mut Vec<Request>) -> Option<Operation> {
+        if requests.is_empty() {
             return None;
         }
+        let batch = self.plan(requests, Unwritten::new())?;
+        Some(Operation::commit_from_reserve(&self.store, batch))
+    }
+
+    fn plan(&self, requests: &mut Vec<Request>, observed: Unwritten) -> Option<Batch> {
         let draft = self.registry.draft(self.limits);
-        let observed = std::mem::take(&mut self.unwritten);
         let batch = Batch::plan(&self.registry, draft, requests, observed, self.clock.now());
         if batch.changes.is_empty() {
             batch.answer();
             return None;
         }
-        Some(self.commit(batch))
+        Some(batch)
     }
 
     fn commit(&self, batch: Batch) -> Operation {
@@ -190,20 +210,29 @@ impl Task {
         if let Some(operation) = self.begin(requests) {
             return operation;
         }
-        Operation::probe(&self.store)
+        Operation::probe(&self.store, self.audit.next(&self.registry, &self.unwritten))
     }
 
-    fn finished(&mut self, what: What, result: Result<(), StoreError>, began: Instant) -> Option<Operation> {
+    fn finished(&mut self, what: What, result: Result<Done, StoreError>, began: Instant) -> Option<Operation> {
         match (what, result) {
-            (what, Ok(())) => {
-                self.refuse_until = None;
+            // A full store stays full for registrations, whatever the reserve lets through.
+            (What::FromReserve(batch), Ok(done)) => {
+                self.committed(batch, done, began);
+                None
+            }
+            (what, Ok(done)) => {
+                (self.refuse_until, self.full) = (None, false);
                 self.state.answered();
-                self.succeeded(what, began)
+                self.succeeded(what, done, began)
             }
-            (What::Commit(batch) | What::Refill(Some(batch)), Err(StoreError::GenerationLost)) => {
-                Some(self.refill(Some(batch)))
+            (
+                What::Commit(batch) | What::FromReserve(batch) | What::Refill(Some(batch)),
+                Err(StoreError::GenerationLost),
+            ) => Some(self.refill(Some(batch))),
+            (What::Probe | What::Refill(None) | What::Reload(_), Err(StoreError::GenerationLost)) => {
+                Some(self.refill(None))
             }
-            (What::Probe | What::Refill(None), Err(StoreError::GenerationLost)) => Some(self.refill(None)),
+            (What::Commit(batch), Err(error @ StoreError::Full { .. })) => self.split(batch, &error),
             (what, Err(error)) => {
                 self.failed(what, &error);
                 None
@@ -211,27 +240,35 @@ impl Task {
         }
     }
 
-    fn succeeded(&mut self, what: What, began: Instant) -> Option<Operation> {
-        match what {
-            What::Probe => None,
-            What::Refill(batch) => {
+    fn succeeded(&mut self, what: What, done: Done, began: Instant) -> Option<Operation> {
+        match (what, done) {
+            (What::Commit(batch) | What::FromReserve(batch), done) => self.committed(batch, done, began),
+            (What::Refill(batch), _) => {
                 self.meters.refills.inc();
                 self.state.refilled();
-                batch.map(|batch| self.commit(batch))
+                return batch.map(|batch| self.commit(batch));
             }
-            What::Commit(mut batch) => {
-                self.meters.commits.inc();
-                #[allow(clippy::cast_precision_loss, reason = "a batch is short")]
-                self.meters.batch.observe(batch.changes.len() as f64);
-                self.meters.commit_seconds.observe(began.elapsed().as_secs_f64());
-                self.state.committed(self.unwritten.len());
-                let effects = self.registry.apply(&std::mem::take(&mut batch.edits));
-                self.count_requests(&effects);
-                self.follow(&effects, true);
-                batch.answer();
-                None
-            }
+            (What::Probe, Done::Missing(missing)) => self.write_back(missing),
+            (What::Reload(reply), Done::Loaded(snapshot, aside)) => self.take_over(snapshot, &aside, reply),
+            // No operation ends with what another one does.
+            (What::Probe | What::Reload(_), _) => {}
         }
+        None
+    }
+
+    fn committed(&mut self, mut batch: Batch, done: Done, began: Instant) {
+        if let Done::At(position) = done {
+            self.tombstones.committed(&batch.changes, position, Instant::now());
+        }
+        self.meters.commits.inc();
+        #[allow(clippy::cast_precision_loss, reason = "a batch is short")]
+        self.meters.batch.observe(batch.changes.len() as f64);
+        self.meters.commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.state.committed(self.unwritten.len());
+        let effects = self.registry.apply(&std::mem::take(&mut batch.edits));
+        self.count_requests(&effects);
+        self.follow(&effects, true);
+        batch.answer();
     }
 
     fn count_requests(&self, effects: &[Effect]) {
@@ -247,12 +284,32 @@ impl Task {
         }
     }
 
+    /// There is no room for the batch. What takes none is written all the same.
+    fn split(&mut self, batch: Batch, error: &StoreError) -> Option<Operation> {
+        self.full = true;
+        self.failing(error);
+        let (mut requests, observed) = batch.split(&unavailable(error.to_string()));
+        self.keep(observed);
+        self.begin_from_reserve(&mut requests)
+    }
+
     fn failed(&mut self, what: What, error: &StoreError) {
+        self.full = matches!(error, StoreError::Full { .. });
+        self.failing(error);
+        let (What::Commit(batch) | What::FromReserve(batch) | What::Refill(Some(batch))) = what else { return };
+        let observed = batch.refuse(&unavailable(error.to_string()));
+        self.keep(observed);
+    }
+
+    fn failing(&mut self, error: &StoreError) {
         self.meters.store_errors.inc();
         self.state.failed(error);
         self.refuse_until = Some(Instant::now() + RETRY_AFTER);
-        let (What::Commit(batch) | What::Refill(Some(batch))) = what else { return };
-        for (key, last) in batch.refuse(&unavailable(error.to_string())) {
+    }
+
+    /// Keeps what was observed, to be written later.
+    fn keep(&mut self, observed: Unwritten) {
+        for (key, last) in observed {
             self.unwritten.entry(key).or_insert(last);
         }
         self.state.unwritten(self.unwritten.len());

@@ -242,3 +242,163 @@ async fn two_servers_on_one_redis_see_each_other() {
     one.stop().await;
     two.stop().await;
 }
+
+/// What a client was told, by id.
+#[derive(Debug, Default)]
+struct Told {
+    registered: BTreeSet<String>,
+    removed: BTreeSet<String>,
+}
+
+impl Told {
+    fn add(&mut self, other: Self) {
+        self.registered.extend(other.registered);
+        self.removed.extend(other.removed);
+    }
+}
+
+fn ids(listed: &Value) -> BTreeSet<String> {
+    listed["Ok"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Registers and deregisters without pause until `done`. No id is used twice.
+async fn churn(mut raw: Raw, first: u16, step: usize, done: tokio::sync::watch::Receiver<bool>) -> Told {
+    let (mut told, mut mine) = (Told::default(), std::collections::VecDeque::new());
+    for port in (first..60_000).step_by(step) {
+        if *done.borrow() {
+            break;
+        }
+        if raw.register(database(port)).await.get("Ok").is_some() {
+            mine.push_back(format!("db-{port}"));
+        }
+        if mine.len() > 20 {
+            let id = mine.pop_front().unwrap();
+            if raw.call(json!({"Deregister": {"id": id}})).await.get("Ok").is_some() {
+                told.removed.insert(id);
+            } else {
+                mine.push_back(id);
+            }
+        }
+    }
+    told.registered.extend(mine);
+    told
+}
+
+/// FLUSHALL again and again under churn: what was acknowledged holds, in memory and in Redis.
+#[tokio::test]
+async fn no_acknowledged_deregistration_comes_back_after_flushall() {
+    let redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    let mut all = Told::default();
+    // Many that stay, so that reading the store again takes its time.
+    for port in 63_000..=64_000 {
+        raw.register(database(port)).await;
+        all.registered.insert(format!("db-{port}"));
+    }
+    let (done, doing) = tokio::sync::watch::channel(false);
+    let mut clients = Vec::new();
+    for first in 1..=16 {
+        clients.push(churn(Raw::connect(&server).await, first, 16, doing.clone()));
+    }
+    let chaos = async {
+        for round in 1..=4 {
+            redis.cli(&["FLUSHALL"]);
+            metric_reaches(&server, "roundsman_store_refills_total", f64::from(round)).await;
+            // Long enough for the follower to have the store read again.
+            sleep(Duration::from_millis(1_500)).await;
+        }
+        done.send(true).unwrap();
+    };
+    let (told, ()) = tokio::join!(futures::future::join_all(clients), chaos);
+    told.into_iter().for_each(|told| all.add(told));
+    assert!(all.removed.len() > 100, "{}", all.removed.len());
+
+    let check = |what: &str, there: &BTreeSet<String>| {
+        let back: Vec<_> = all.removed.intersection(there).collect();
+        let lost: Vec<_> = all.registered.difference(there).collect();
+        assert!(
+            back.is_empty() && lost.is_empty(),
+            "{what}: {} back {back:?}, {} lost {lost:?}",
+            back.len(),
+            lost.len()
+        );
+    };
+    check("memory", &ids(&raw.call(Raw::list("db")).await));
+    server.stop().await;
+    let there = redis.cli(&["HKEYS", "roundsman:{default}:instances"]).lines().map(str::to_owned).collect();
+    check("redis", &there);
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    check("after a restart", &ids(&raw.call(Raw::list("db")).await));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_deleted_by_hand_is_written_back() {
+    let redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    for port in 1..=20 {
+        raw.register(database(port)).await;
+    }
+    redis.cli(&["DEL", "roundsman:{default}:instance:db:db-7"]);
+    redis.cli(&["HDEL", "roundsman:{default}:instances", "db-9"]);
+    redis.until(&["EXISTS", "roundsman:{default}:instance:db:db-7"], |answer| answer.trim() == "1").await;
+    redis.until(&["HEXISTS", "roundsman:{default}:instances", "db-9"], |answer| answer.trim() == "1").await;
+    raw.until(json!({"Status": {}}), |answer| answer["Ok"]["store"]["repaired"].as_u64() == Some(2)).await;
+    server.stop().await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    assert_eq!(ids(&raw.call(Raw::list("db")).await).len(), 20);
+    server.stop().await;
+}
+
+/// A backup from before a deregistration holds what was removed since. What the client was told wins.
+#[tokio::test]
+async fn a_restored_backup_brings_back_nobody_who_was_deregistered() {
+    let mut redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    for port in 1..=5 {
+        raw.register(database(port)).await;
+    }
+    redis.cli(&["SAVE"]);
+    assert_eq!(raw.call(json!({"Deregister": {"id": "db-3"}})).await["Ok"], Value::Null);
+    raw.register(database(6)).await;
+    redis.kill();
+    redis.run().await;
+    metric_reaches(&server, "roundsman_store_refills_total", 1.0).await;
+    redis.until(&["HEXISTS", "roundsman:{default}:instances", "db-6"], |answer| answer.trim() == "1").await;
+    redis.until(&["HEXISTS", "roundsman:{default}:instances", "db-3"], |answer| answer.trim() == "0").await;
+    raw.until(json!({"Status": {}}), |answer| answer["Ok"]["store"]["repaired"].as_u64() == Some(1)).await;
+    let expected: BTreeSet<String> = [1, 2, 4, 5, 6].map(|port| format!("db-{port}")).into();
+    assert_eq!(ids(&raw.call(Raw::list("db")).await), expected);
+    server.stop().await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    assert_eq!(ids(&raw.call(Raw::list("db")).await), expected);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_damaged_hash_does_not_keep_the_server_from_starting() {
+    let redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    raw.register(database(1)).await;
+    raw.register(database(2)).await;
+    server.stop().await;
+    redis.cli(&["HSET", "roundsman:{default}:instance:db:db-1", "weight", "heavy"]);
+
+    let url = format!("redis://127.0.0.1:{}/0", redis.port);
+    let refused = Server::start(roundsman_discovery::Config { strict: true, ..config(&url) }).await.unwrap_err();
+    assert!(refused.to_string().contains("--strict") && refused.to_string().contains("db:db-1"), "{refused}");
+    let server = redis.server().await;
+    let mut raw = Raw::connect(&server).await;
+    assert_eq!(ids(&raw.call(Raw::list("db")).await), ["db-2".to_owned()].into());
+    assert_eq!(raw.call(json!({"Status": {}})).await["Ok"]["store"]["damaged"], 1);
+    raw.register(database(1)).await;
+    assert_eq!(redis.hash("roundsman:{default}:damaged:instance:db:db-1")["weight"], "heavy");
+    server.stop().await;
+}

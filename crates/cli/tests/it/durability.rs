@@ -94,6 +94,17 @@ impl Session {
         self.call(&json!({"Register": {"registration": registration}}))
     }
 
+    fn leave(&mut self, id: &str) {
+        let answer = self.call(&json!({"Deregister": {"id": id}})).unwrap();
+        assert!(answer.get("Ok").is_some(), "{answer}");
+    }
+
+    fn status(&mut self, id: &str) -> String {
+        let listed = self.call(&json!({"List": {"query": {"services": ["db"], "scope": "all"}}})).unwrap();
+        let found = listed["Ok"].as_array().unwrap().iter().find(|i| i["id"] == id);
+        found.unwrap()["status"].as_str().unwrap().to_owned()
+    }
+
     fn ids(&mut self) -> BTreeSet<String> {
         let listed = self.call(&json!({"List": {"query": {"services": ["db"], "scope": "all"}}})).unwrap();
         listed["Ok"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect()
@@ -146,34 +157,137 @@ fn register_until_it_dies(rpc: &str, round: usize, client: usize, count: &Atomic
 
 /// Needs the right to mount; everywhere else the store's own tests show the same with SQLite's page limit.
 #[test]
-fn a_full_disk_refuses_changes_and_nothing_else() {
+fn a_full_disk_refuses_registrations_and_nothing_else() {
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("no right to mount a small disk: this test did nothing");
         return;
     };
     disk.take_room();
-    let serving = Serving::start(&disk.0.join("roundsman.db"));
+    let store = disk.0.join("roundsman.db");
+    let mut serving = Serving::start(&store);
     let mut session = Session::open(&serving.rpc);
-    let (mut acknowledged, blob) = (BTreeSet::new(), "x".repeat(8_000));
+    let (mut kept, blob) = (BTreeSet::new(), "x".repeat(8_000));
     let refusal = (0..10_000).find_map(|n| {
         let answer = session.register(&format!("db-{n}"), n, &blob).unwrap();
         if answer.get("Ok").is_some() {
-            acknowledged.insert(format!("db-{n}"));
+            kept.insert(format!("db-{n}"));
         }
         answer.get("Err").cloned()
     });
     let refusal = refusal.expect("ten thousand times 8 kB do not fit on 4 MB");
     assert!(refusal["StoreUnavailable"]["reason"].as_str().unwrap().contains("full"), "{refusal}");
-    assert_eq!(session.ids(), acknowledged, "reads go on");
+    assert_eq!(session.ids(), kept, "reads go on");
+
+    // Whoever leaves, leaves, and stays away: also when the server is killed now, and starts on the full disk.
+    let leaving: Vec<String> = kept.iter().take(60).cloned().collect();
+    for id in &leaving[..40] {
+        session.leave(id);
+        kept.remove(id);
+    }
+    let drained = kept.last().unwrap().clone();
+    assert!(session.call(&json!({"Drain": {"id": drained, "on": true}})).unwrap().get("Ok").is_some());
+    assert!(session.register("db-more", 64_000, &blob).unwrap()["Err"]["StoreUnavailable"]["retry_after"].is_string());
+    serving.child.kill().unwrap();
+    drop(serving);
+    disk.take_what_is_left();
+
+    let serving = Serving::start(&store);
+    let mut session = Session::open(&serving.rpc);
+    assert_eq!(session.ids(), kept);
+    assert_eq!(session.status(&drained), "draining");
+    assert!(session.register("db-more", 64_000, &blob).unwrap()["Err"]["StoreUnavailable"]["retry_after"].is_string());
+    for id in &leaving[40..] {
+        session.leave(id);
+        kept.remove(id);
+    }
     disk.make_room();
     until("it recovers without a restart", || session.register("db-new", 65_000, "").unwrap().get("Ok").map(drop));
-    acknowledged.insert("db-new".to_owned());
+    kept.insert("db-new".to_owned());
     drop(serving);
 
-    let serving = Serving::start(&disk.0.join("roundsman.db"));
-    let kept = Session::open(&serving.rpc).ids();
-    let lost: Vec<&String> = acknowledged.difference(&kept).collect();
-    assert!(lost.is_empty(), "{lost:?}");
+    let serving = Serving::start(&store);
+    assert_eq!(Session::open(&serving.rpc).ids(), kept);
+}
+
+/// Killed again and again while removals use up the reserve: what was acknowledged is gone, and nothing else is.
+#[test]
+fn kill_dash_nine_on_a_full_disk_undoes_no_deregistration() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("no right to mount a small disk: this test did nothing");
+        return;
+    };
+    disk.take_room();
+    let store = disk.0.join("roundsman.db");
+    let mut serving = Serving::start(&store);
+    let mut session = Session::open(&serving.rpc);
+    let (mut kept, blob) = (BTreeSet::new(), "x".repeat(2_000));
+    for n in 0..10_000 {
+        if session.register(&format!("db-{n}"), n, &blob).unwrap().get("Ok").is_none() {
+            break;
+        }
+        kept.insert(format!("db-{n}"));
+    }
+    for _ in 0..3 {
+        let ids: Vec<String> = kept.iter().take(60).cloned().collect();
+        let (rpc, count) = (serving.rpc.clone(), AtomicUsize::new(0));
+        let (gone, unsure) = thread::scope(|scope| {
+            let count = &count;
+            let leaving = scope.spawn(move || leave_until_it_dies(&rpc, ids, count));
+            until("some have left", || (count.load(Ordering::Relaxed) > 20).then_some(()));
+            serving.child.kill().unwrap();
+            leaving.join().unwrap()
+        });
+        kept.retain(|id| !gone.contains(id));
+        drop(serving);
+        serving = Serving::start(&store);
+        let there = Session::open(&serving.rpc).ids();
+        // The one whose answer did not arrive may be there or not.
+        kept.retain(|id| Some(id) != unsure.as_ref() || there.contains(id));
+        assert_eq!(there, kept);
+    }
+}
+
+/// Who has left, and for whom the answer did not arrive.
+fn leave_until_it_dies(rpc: &str, ids: Vec<String>, count: &AtomicUsize) -> (BTreeSet<String>, Option<String>) {
+    let mut session = Session::open(rpc);
+    let mut gone = BTreeSet::new();
+    for id in ids {
+        let Ok(answer) = session.call(&json!({"Deregister": {"id": id}})) else { return (gone, Some(id)) };
+        assert!(answer.get("Ok").is_some(), "{answer}");
+        gone.insert(id);
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    (gone, None)
+}
+
+#[test]
+fn a_damaged_record_is_moved_aside_at_the_start_and_strict_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("roundsman.db");
+    let serving = Serving::start(&store);
+    let mut session = Session::open(&serving.rpc);
+    for n in 1..=3 {
+        session.register(&format!("db-{n}"), n, "").unwrap();
+    }
+    drop(serving);
+    let damage = "UPDATE instances SET meta = CAST(x'ff' AS TEXT) WHERE id = 'db-2'";
+    rusqlite::Connection::open(&store).unwrap().execute_batch(damage).unwrap();
+
+    let serve = ["serve", "--rpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--strict", "--store"];
+    let mut strict = Command::new(env!("CARGO_BIN_EXE_roundsman"));
+    let strict = strict.args(serve).arg(format!("sqlite:{}", store.display())).output().unwrap();
+    let says = String::from_utf8(strict.stderr).unwrap();
+    assert_eq!(strict.status.code(), Some(1), "{says}");
+    assert!(says.contains("row 2") && says.contains("without --strict"), "{says}");
+    assert!(!folder.path().join("roundsman.db.damaged").exists());
+
+    let serving = Serving::start(&store);
+    let mut session = Session::open(&serving.rpc);
+    assert_eq!(session.ids(), ["db-1".to_owned(), "db-3".to_owned()].into());
+    let kept = std::fs::read_to_string(folder.path().join("roundsman.db.damaged")).unwrap();
+    assert!(kept.contains("db-2") && kept.contains("\"hex\":\"ff\""), "{kept}");
+    let status = session.call(&json!({"Status": {}})).unwrap();
+    assert_eq!(status["Ok"]["store"]["damaged"], 1);
 }
 
 /// A file system of 4 MB, half of which can be taken and given back. Unmounted when dropped.
@@ -189,6 +303,16 @@ impl SmallDisk {
 
     fn take_room(&self) {
         std::fs::write(self.0.join("ballast"), vec![0; 2 << 20]).unwrap();
+    }
+
+    fn take_what_is_left(&self) {
+        let mut ballast = std::fs::OpenOptions::new().append(true).open(self.0.join("ballast")).unwrap();
+        let mut chunk = 64 * 1_024;
+        while chunk > 0 {
+            if ballast.write_all(&vec![0; chunk]).is_err() {
+                chunk /= 2;
+            }
+        }
     }
 
     fn make_room(&self) {

@@ -108,15 +108,17 @@ fn step_model(model: &mut BTreeMap<u8, Known>, step: &Step) {
             }
             model.retain(|other, known| other == id || known.service != *service || known.port != *port);
             let known = model.entry(*id).or_insert(fresh.clone());
-            if known.health == Health::Evicted || known.port != *port {
+            if known.port != *port {
                 *known = fresh;
+            } else if known.health == Health::Evicted {
+                *known = Known { draining: known.draining, ..fresh };
             }
             known.tagged = *tagged;
         }
         Step::Register { id: None, .. } | Step::Look { .. } => {}
         Step::Deregister { id } => drop(model.remove(id)),
         Step::Drain { id, on } => {
-            if let Some(known) = model.get_mut(id).filter(|known| known.health != Health::Evicted) {
+            if let Some(known) = model.get_mut(id) {
                 known.draining = *on;
             }
         }
@@ -290,4 +292,91 @@ fn the_watchers_of_an_emptied_namespace_are_told_and_their_cursors_never_mistake
             assert!(watcher.copy.is_empty());
         }
     }
+}
+
+/// What an owner asks of its instance, and what is observed of it while that is on its way to the store.
+#[derive(Clone, Debug)]
+enum Wish {
+    Drain(bool),
+    Tag(bool),
+}
+
+fn wishes() -> impl Strategy<Value = (Wish, Vec<Health>, Vec<Health>)> {
+    let wish = prop_oneof![any::<bool>().prop_map(Wish::Drain), any::<bool>().prop_map(Wish::Tag)];
+    let health = prop_oneof![Just(Health::Passing), Just(Health::Suspect), Just(Health::Evicted)];
+    let seen = || proptest::collection::vec(health.clone(), 0..3);
+    (wish, seen(), seen())
+}
+
+fn observe(registry: &Registry, seen: &[Health]) {
+    for health in seen {
+        step_registry(registry, &Step::Observe { id: 1, health: *health, stale: false }, Timestamp::default());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_the_owner_asked_for_survives_what_is_observed(
+        wishes in proptest::collection::vec(wishes(), 1..12), last in proptest::bool::ANY,
+    ) {
+        let registry = Registry::new(1);
+        step_registry(&registry, &Step::Register { id: Some(1), service: 0, port: 1, tagged: false }, Timestamp::default());
+        let (mut draining, mut tagged) = (false, false);
+        for (wish, before, meanwhile) in &wishes {
+            observe(&registry, before);
+            let mut draft = registry.draft(LIMITS);
+            match wish {
+                Wish::Drain(on) => {
+                    draining = *on;
+                    draft.drain(key(1), *on, Timestamp::default()).unwrap();
+                }
+                Wish::Tag(on) => {
+                    tagged = *on;
+                    draft.register(&namespace(), Arc::new(registration(1, 0, 1, *on)), Timestamp::default()).unwrap();
+                }
+            }
+            let (edits, _) = draft.finish();
+            // The batch is on its way to the store; the rounds do not wait for it.
+            observe(&registry, meanwhile);
+            registry.apply(&edits);
+            let record = registry.find(&key(1)).unwrap();
+            prop_assert_eq!((record.draining, !record.instance.tags.is_empty()), (draining, tagged));
+            prop_assert_eq!(record.status() == InstanceStatus::Evicted, record.health == Health::Evicted);
+        }
+        observe(&registry, &[Health::Evicted]);
+        if last {
+            // What a client does by itself after an eviction.
+            let step = Step::Register { id: Some(1), service: 0, port: 1, tagged };
+            step_registry(&registry, &step, Timestamp::default());
+        }
+        observe(&registry, &[Health::Passing]);
+        let record = registry.find(&key(1)).unwrap();
+        let expected = if draining { InstanceStatus::Draining } else { InstanceStatus::Passing };
+        prop_assert_eq!((record.status(), !record.instance.tags.is_empty()), (expected, tagged));
+        prop_assert_eq!(registry.get(&namespace(), &service(0)).is_err(), draining);
+    }
+}
+
+#[test]
+fn a_drain_asked_for_while_an_eviction_is_on_its_way_holds_after_the_reinstatement() {
+    let registry = Registry::new(1);
+    let step = |step| step_registry(&registry, &step, Timestamp::default());
+    step(Step::Register { id: Some(1), service: 0, port: 1, tagged: false });
+    observe(&registry, &[Health::Passing]);
+    let mut draft = registry.draft(LIMITS);
+    draft.drain(key(1), true, Timestamp::default()).unwrap();
+    let (edits, _) = draft.finish();
+    observe(&registry, &[Health::Evicted]);
+    registry.apply(&edits);
+    let evicted = registry.find(&key(1)).unwrap();
+    assert_eq!((evicted.status(), &*evicted.instance.reason), (InstanceStatus::Evicted, "Evicted"));
+    observe(&registry, &[Health::Passing]);
+    assert_eq!(registry.find(&key(1)).unwrap().status(), InstanceStatus::Draining);
+    // And the other way round: undone while it is evicted.
+    observe(&registry, &[Health::Evicted]);
+    step(Step::Drain { id: 1, on: false });
+    observe(&registry, &[Health::Passing]);
+    assert_eq!(registry.find(&key(1)).unwrap().status(), InstanceStatus::Passing);
 }

@@ -11,7 +11,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use redis::{
-    AsyncTypedCommands, RedisResult, Value,
+    RedisResult, Value,
     aio::MultiplexedConnection,
     streams::{StreamId, StreamReadReply},
 };
@@ -21,8 +21,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Shared,
-    layout::{Mark, Marks, NAMESPACES, changes_key, marks, namespace_of, position, sequence},
+    layout::{Mark, Marks, changes_key, marks, namespace_of, position, sequence},
     link::{PATIENCE, failed},
+    load::namespaces,
     script::{Answer, read},
 };
 use crate::{
@@ -115,7 +116,8 @@ pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId)
     Entry::Next { by: field("by").unwrap_or_default().to_owned(), change }
 }
 
-fn text(value: &Value) -> Option<&str> {
+/// A field of an entry, if it is text.
+pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
@@ -168,8 +170,8 @@ impl Follower {
     /// Finds namespaces that are new, and those that are no longer what they were.
     async fn look_around(&mut self, connection: &MultiplexedConnection) -> Result<(), Stop> {
         let mut own = connection.clone();
-        for name in within(PATIENCE, own.smembers(NAMESPACES)).await? {
-            if let Ok(namespace) = name.parse() {
+        for name in within(PATIENCE, namespaces(&mut own)).await? {
+            if let Ok(namespace) = String::from_utf8_lossy(&name).parse() {
                 self.marks.entry(namespace).or_default();
             }
         }

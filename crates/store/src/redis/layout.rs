@@ -8,6 +8,8 @@
 //! | `roundsman:{NS}:instance:NAME:ID` | hash, a live record |
 //! | `roundsman:{NS}:evicted:NAME:ID` | hash, a record on probation; expires with it |
 //! | `roundsman:{NS}:instances` | hash, id → the rest of the record's key |
+//! | `roundsman:{NS}:damaged:…` | a record that could not be read, under what was the rest of its key |
+//! | `roundsman:{NS}:damaged:index` | hash, what was wrong in the index alone |
 //! | `roundsman:{NS}:changes` | stream of changes with ids `1-0`, `2-0`, … without gaps |
 //! | `roundsman:{NS}:generation` | random name of this store's contents |
 //! | `roundsman:{NS}:writer:…` | number of a server's last write; expires |
@@ -81,6 +83,14 @@ pub(super) fn marks(position: &Position) -> Option<Marks> {
     serde_json::from_str(&position.0).ok()
 }
 
+/// Whether `one` lies before `other` in a namespace; `None` when they are of different generations.
+pub(crate) fn is_before(one: &Position, other: &Position, namespace: &Namespace) -> Option<bool> {
+    let (one, other) = (marks(one)?, marks(other)?);
+    let (one, other) = (one.get(namespace)?, other.get(namespace)?);
+    let same = !one.generation.is_empty() && one.generation == other.generation;
+    same.then_some(one.sequence < other.sequence)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +102,14 @@ mod tests {
         assert_eq!(marks(&position(&marks_of_shop)), Some(marks_of_shop));
         assert_eq!(marks(&Position::default()), Some(Marks::new()));
         assert_eq!(marks(&Position("17-0".into())), None);
-        assert_eq!(namespace_of(&changes_key(&namespace)), Some(namespace));
+        assert_eq!(namespace_of(&changes_key(&namespace)).as_ref(), Some(&namespace));
+        let at = |generation: &str, sequence| {
+            position(&Marks::from([(namespace.clone(), Mark { generation: generation.into(), sequence })]))
+        };
+        assert_eq!(is_before(&at("abc", 1), &at("abc", 2), &namespace), Some(true));
+        assert_eq!(is_before(&at("abc", 2), &at("abc", 2), &namespace), Some(false));
+        assert_eq!(is_before(&at("abc", 1), &at("abd", 2), &namespace), None);
+        assert_eq!(is_before(&Position::default(), &at("abc", 2), &namespace), None);
         assert_eq!((sequence("17-0"), sequence("17-1"), sequence("x-0")), (Some(17), None, None));
     }
 }

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncTypedCommands, Pipeline, streams::StreamRangeReply};
+use redis::{AsyncTypedCommands, Pipeline, RedisResult, Value, aio::MultiplexedConnection, streams::StreamRangeReply};
 use roundsman_protocol::{InstanceId, Namespace};
 use roundsman_registry::{Change, Record};
 
 use super::{
     Mode, Shared,
+    aside::{Found, Index, References, Unreadable},
     changes::{Entry, read_entry},
     layout::{Mark, Marks, NAMESPACES, changes_key, index_key, position, prefix},
     link::PATIENCE,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     Snapshot, StoreError,
-    stored::{COUNT, FIELDS, Reader},
+    stored::{FIELDS, Reader},
 };
 
 /// Records read in one request.
@@ -32,8 +33,6 @@ const CHANGES: usize = 1_000;
 const LARGE: Duration = Duration::from_secs(10);
 
 type Records = HashMap<InstanceId, Record>;
-/// A record's fields as Redis returns them; all are absent when there is no record.
-type Row = Vec<Option<Vec<u8>>>;
 
 // === impl Shared ===
 
@@ -41,28 +40,33 @@ impl Shared {
     /// Everything. What was known before must still be there.
     pub(super) async fn load(&self) -> Result<Snapshot, StoreError> {
         let mut connection = self.link.connection().await.map_err(at_start)?;
-        let names = self.link.answer(PATIENCE, connection.smembers(NAMESPACES)).await.map_err(at_start)?;
+        let names = self.link.answer(PATIENCE, namespaces(&mut connection)).await.map_err(at_start)?;
         let mut namespaces: BTreeSet<Namespace> = self.known().keys().cloned().collect();
         for name in names {
-            match name.parse() {
+            match String::from_utf8_lossy(&name).parse() {
                 Ok(namespace) => drop(namespaces.insert(namespace)),
                 Err(error) => tracing::warn!(key = NAMESPACES, %error, "left out a namespace that is none"),
             }
         }
-        let (mut records, mut marks) = (Vec::new(), Marks::new());
+        let (mut records, mut marks, mut unreadable) = (Vec::new(), Marks::new(), Vec::new());
         for namespace in namespaces {
-            let (read, mark) = self.load_namespace(&namespace).await?;
+            let (read, mark, damaged) = self.load_namespace(&namespace).await?;
             records.extend(read.into_values());
+            unreadable.extend(damaged);
             marks.insert(namespace, mark);
         }
-        Ok(Snapshot { records, position: position(&marks) })
+        let damaged = unreadable.iter().map(Unreadable::damage).collect();
+        *self.unreadable() = unreadable;
+        Ok(Snapshot { records, damaged, position: position(&marks) })
     }
 
-    async fn load_namespace(&self, namespace: &Namespace) -> Result<(Records, Mark), StoreError> {
+    async fn load_namespace(&self, namespace: &Namespace) -> Result<(Records, Mark, Vec<Unreadable>), StoreError> {
         let is_new = self.mark(namespace).is_none();
         let start = self.write(namespace, &[]).await?;
-        let (mut records, expired) = self.read_records(namespace).await?;
+        let (mut records, expired, mut unreadable) = self.read_records(namespace).await?;
         let mark = self.catch_up(namespace, start, &mut records).await?;
+        // One that was written anew meanwhile is fine now.
+        unreadable.retain(|found| !records.keys().any(|id| id.as_str().as_bytes() == found.id));
         let still = self.call(Mode::Check, namespace, &mark, &[]).await?;
         if still == Answer::Lost {
             if is_new {
@@ -72,34 +76,39 @@ impl Shared {
         }
         self.tidy(namespace, &mark, &expired).await?;
         self.learn(namespace, &mark);
-        Ok((records, mark))
+        Ok((records, mark, unreadable))
     }
 
-    /// The records that the index names, and the ids of those that are no longer there.
-    async fn read_records(&self, namespace: &Namespace) -> Result<(Records, Vec<String>), StoreError> {
+    /// The records that the index names, the ids of those that are no longer there, and what cannot be read.
+    async fn read_records(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<(Records, Vec<Vec<u8>>, Vec<Unreadable>), StoreError> {
         let mut connection = self.link.connection().await?;
-        let index = self.link.answer(LARGE, connection.hgetall(index_key(namespace))).await?;
-        let index: Vec<_> = index.into_iter().collect();
-        let (mut records, mut expired, mut reader) = (Records::new(), Vec::new(), Reader::default());
-        let prefix = prefix(namespace);
+        let mut ask = redis::cmd("HGETALL");
+        let index = ask.arg(index_key(namespace)).query_async::<Index>(&mut connection);
+        let index = self.link.answer(LARGE, index).await?;
+        let references = References::of(&index);
+        let (mut records, mut expired, mut unreadable) = (Records::new(), Vec::new(), Vec::new());
+        let (mut reader, prefix) = (Reader::default(), prefix(namespace));
         for chunk in index.chunks(CHUNK) {
             let mut pipeline = Pipeline::with_capacity(chunk.len());
+            // A key that holds something else must not keep the others from being read.
+            pipeline.ignore_errors();
             for (_, rest) in chunk {
-                pipeline.cmd("HMGET").arg(format!("{prefix}{rest}")).arg(&FIELDS[..]);
+                pipeline.cmd("HMGET").arg([prefix.as_bytes(), rest].concat()).arg(&FIELDS[..]);
             }
-            let rows: Vec<Row> = self.link.answer(LARGE, pipeline.query_async(&mut connection)).await?;
-            for ((id, rest), row) in chunk.iter().zip(&rows) {
-                if row.iter().all(Option::is_none) {
-                    expired.push(id.clone());
-                    continue;
-                }
-                match read_row(&mut reader, row) {
-                    Ok(record) => drop(records.insert(record.instance.id.clone(), record)),
-                    Err(error) => tracing::warn!(key = format!("{prefix}{rest}"), %error, "left out a record"),
+            let rows = pipeline.query_async::<Vec<RedisResult<Value>>>(&mut connection);
+            let rows = self.link.answer(LARGE, rows).await?;
+            for (entry, row) in chunk.iter().zip(rows) {
+                match references.read(&mut reader, namespace, entry, row) {
+                    Found::Record(record) => drop(records.insert(record.instance.id.clone(), *record)),
+                    Found::Nothing => expired.push(entry.0.clone()),
+                    Found::Unreadable(found) => unreadable.push(found),
                 }
             }
         }
-        Ok((records, expired))
+        Ok((records, expired, unreadable))
     }
 
     /// Applies what was committed since `mark`.
@@ -129,12 +138,9 @@ impl Shared {
     }
 }
 
-fn read_row(reader: &mut Reader, row: &Row) -> Result<Record, Box<dyn std::error::Error + Send + Sync>> {
-    let mut texts = [""; COUNT];
-    for (text, value) in texts.iter_mut().zip(row) {
-        *text = str::from_utf8(value.as_deref().unwrap_or_default())?;
-    }
-    Ok(reader.record(texts)?)
+/// The names of all namespaces, as they are: another program may have put anything there.
+pub(super) async fn namespaces(connection: &mut MultiplexedConnection) -> RedisResult<Vec<Vec<u8>>> {
+    redis::cmd("SMEMBERS").arg(NAMESPACES).query_async(connection).await
 }
 
 /// At the start, wrong credentials are for the operator; later they may be a rotation that is under way.

@@ -144,7 +144,7 @@ impl Shared {
     }
 
     /// Takes ids out of the index whose records have expired.
-    pub(super) async fn tidy(&self, namespace: &Namespace, known: &Mark, ids: &[String]) -> Result<(), StoreError> {
+    pub(super) async fn tidy(&self, namespace: &Namespace, known: &Mark, ids: &[Vec<u8>]) -> Result<(), StoreError> {
         let mut connection = self.link.connection().await?;
         let mut call = self.head("tidy", namespace, known);
         call.arg(ids);

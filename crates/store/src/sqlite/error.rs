@@ -12,9 +12,9 @@ const IO_ERROR: &str = "the disk reports an I/O error";
 /// Sorts an error: try again later, or call an operator.
 pub(super) fn failed(path: &Path, error: rusqlite::Error) -> StoreError {
     let reason = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => FULL,
+        Some(ErrorCode::DiskFull) => return full(error),
         // No room for the few kilobytes through which processes share the log's index.
-        Some(_) if extended_code(&error) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => FULL,
+        Some(_) if extended_code(&error) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => return full(error),
         Some(ErrorCode::SystemIoFailure) => IO_ERROR,
         Some(ErrorCode::ReadOnly) => "the file is read-only",
         Some(ErrorCode::CannotOpen) => "the file cannot be opened",
@@ -25,6 +25,15 @@ pub(super) fn failed(path: &Path, error: rusqlite::Error) -> StoreError {
         _ => return StoreError::Unusable(format!("{}: {error}", path.display())),
     };
     StoreError::unavailable(reason, error)
+}
+
+fn full(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Full { reason: FULL.to_owned(), source: Some(error.into()) }
+}
+
+/// The disk is full, and what room there is belongs to removals.
+pub(super) fn reserved() -> StoreError {
+    StoreError::Full { reason: FULL.to_owned(), source: None }
 }
 
 fn extended_code(error: &rusqlite::Error) -> Option<i32> {
@@ -57,7 +66,7 @@ pub(super) fn io_failed(path: &Path, error: std::io::Error) -> StoreError {
     use std::io::ErrorKind;
     let path = path.display();
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::unavailable(FULL, error),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(error),
         ErrorKind::ReadOnlyFilesystem => StoreError::unavailable("the file system is read-only", error),
         ErrorKind::PermissionDenied => StoreError::Unusable(format!("no permission to open {path}")),
         ErrorKind::NotADirectory => StoreError::Unusable(format!("{path} leads through something that is no folder")),

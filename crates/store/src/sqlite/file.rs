@@ -14,8 +14,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
-    error::{damaged, failed, io_failed, not_sqlite},
+    error::{damaged, failed, io_failed, not_sqlite, reserved},
     places::Places,
+    reserve::{self, Reserve},
     table,
 };
 use crate::StoreError;
@@ -27,6 +28,11 @@ const SCHEMA: u32 = 1;
 /// How long a commit waits for somebody who looks into the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The size of a page of the database.
+const PAGE: u64 = 4_096;
+/// How many pages the log grows to before it is settled: SQLite's default.
+const MAX_LOG_PAGES: u32 = 1_000;
+
 /// An open file.
 #[derive(Debug)]
 pub(super) struct Db {
@@ -35,6 +41,11 @@ pub(super) struct Db {
     pub(super) connection: Connection,
     /// Where the records lie; read when it is first needed.
     pub(super) places: Option<Places>,
+    /// Room for the day on which the disk is full.
+    pub(super) reserve: Reserve,
+    /// What [`table::missing`] saw last, and how many records it has yet to look for since.
+    pub(super) version: Option<i64>,
+    pub(super) unchecked: usize,
     identity: Identity,
     _lock: Lock,
 }
@@ -62,6 +73,56 @@ impl Db {
     /// Which file this is.
     pub(super) fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Sees to it that what is written next leaves the reserve alone.
+    pub(super) fn keep_reserve(&mut self) -> Result<(), StoreError> {
+        if !self.reserve.is_given_up() {
+            return Ok(());
+        }
+        self.settle();
+        if !self.reserve.make() {
+            return Err(reserved());
+        }
+        self.limit_log();
+        tracing::info!("the disk has room again, and so has the store's reserve");
+        Ok(())
+    }
+
+    /// Gives the reserve's room to what must be written on a full disk.
+    pub(super) fn use_reserve(&mut self) {
+        if self.reserve.give_up() {
+            tracing::warn!(
+                "the disk is full: the store's reserve is used for removals and drains, nothing else is taken"
+            );
+        }
+        self.settle();
+    }
+
+    /// Looks after the reserve. The store counts as full until it is whole again.
+    pub(super) fn tend_reserve(&mut self) -> Result<(), StoreError> {
+        self.keep_reserve()?;
+        self.reserve.tend();
+        self.limit_log();
+        Ok(())
+    }
+
+    /// Moves what is in the log into the file, and gives the log's room back.
+    fn settle(&self) {
+        let settled = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = settled {
+            // The log stays as it is, and is settled another time.
+            tracing::debug!(%error, "could not settle the log");
+        }
+    }
+
+    /// The reserve must be able to take in what the log holds, or the log could never be settled on a full disk.
+    fn limit_log(&self) {
+        let fitting = self.reserve.size().and_then(|size| u32::try_from(size / PAGE).ok());
+        let pages = fitting.unwrap_or(MAX_LOG_PAGES).min(MAX_LOG_PAGES);
+        if let Err(error) = self.connection.pragma_update(None, "wal_autocheckpoint", pages) {
+            tracing::debug!(%error, "could not limit the log");
+        }
     }
 }
 
@@ -92,8 +153,15 @@ pub(super) fn identity(path: &Path) -> Result<Option<Identity>, StoreError> {
     }
 }
 
-/// Opens the file, and creates it when there is none.
+/// Opens the file, and creates it when there is none. What is left of a reserve is given up when it needs that.
 pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
+    match try_open(path) {
+        Err(StoreError::Full { .. }) if reserve::give_up_all(path) => try_open(path),
+        result => result,
+    }
+}
+
+fn try_open(path: &Path) -> Result<Db, StoreError> {
     let mut lock = lock(path)?;
     let header = header(path, &mut lock.0)?;
     // With a write-ahead log beside it, the file alone is not the whole truth.
@@ -108,7 +176,10 @@ pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
         Refusal::Store(error) => error,
     })?;
     let identity = lock.0.metadata().map_err(|error| io_failed(path, error))?.into();
-    Ok(Db { connection, places: None, identity, _lock: lock })
+    let reserve = Reserve::beside(path);
+    let db = Db { connection, places: None, reserve, version: None, unchecked: 0, identity, _lock: lock };
+    db.limit_log();
+    Ok(db)
 }
 
 /// Takes the file for this server alone. An advisory lock that SQLite does not know, so that people can still

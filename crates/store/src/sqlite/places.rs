@@ -1,6 +1,6 @@
 //! Where each record lies in the table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use roundsman_protocol::{InstanceId, Namespace};
 use roundsman_registry::Key;
@@ -38,18 +38,33 @@ impl Places {
             places.last = places.last.max(place);
             let namespace = row.get_ref(1)?.as_str().ok().and_then(|text| Namespace::try_new(text).ok());
             let id = row.get_ref(2)?.as_str().ok().and_then(|text| InstanceId::try_new(text).ok());
-            // A row that cannot be read is refused when records are loaded; here it only keeps its place.
+            // A row that cannot be read is set aside when records are loaded; here it only keeps its place.
             if let (Some(namespace), Some(id)) = (namespace, id) {
-                places.of.insert(Key { namespace, id }, place);
+                places.of.entry(Key { namespace, id }).or_insert(place);
             }
         }
         Ok(places)
     }
 
-    /// Takes in one that the table has.
-    pub(super) fn add(&mut self, key: Key, place: i64) {
-        self.of.insert(key, place);
+    /// Takes in one that the table has. The place of an earlier one with the same key, which stays the one we know.
+    pub(super) fn add(&mut self, key: Key, place: i64) -> Result<(), i64> {
         self.last = self.last.max(place);
+        match self.of.entry(key) {
+            Entry::Occupied(earlier) => Err(*earlier.get()),
+            Entry::Vacant(vacant) => {
+                vacant.insert(place);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where a record lies.
+    pub(super) fn get(&self, key: &Key) -> Option<i64> {
+        self.of.get(key).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
     }
 
     /// Leaves out the places up to this one, which may hold rows that nobody asked for.

@@ -1,16 +1,12 @@
 //! The table: one row per record, one column per field, `evicted_until` for those on probation.
 
-use std::{borrow::Cow, path::Path, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
 
 use roundsman_protocol::Timestamp;
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Change, Key, Record};
 use rusqlite::{Connection, Row, TransactionBehavior, types::ValueRef};
 
-use super::{
-    error::{damaged, failed},
-    file::Db,
-    places::Places,
-};
+use super::{aside::Unreadable, error::failed, file::Db, places::Places};
 use crate::{
     StoreError,
     stored::{COUNT, FIELDS, Reader, evicted_until, values},
@@ -37,62 +33,97 @@ fn columns() -> String {
 
 /// Whether the table has the columns that we read.
 pub(super) fn check(connection: &Connection) -> rusqlite::Result<()> {
-    connection.prepare(&format!("SELECT \"place\", {}, \"evicted_until\" FROM instances", columns())).map(drop)
+    // With the table's name before it: SQLite takes the name of a column that is not there, in quotes, for a text.
+    let columns: Vec<_> = FIELDS.iter().map(|field| format!("instances.\"{field}\"")).collect();
+    let (place, until) = ("instances.\"place\"", "instances.\"evicted_until\"");
+    connection.prepare(&format!("SELECT {place}, {}, {until} FROM instances", columns.join(", "))).map(drop)
 }
 
-/// All records but those whose probation is over, which are deleted on the occasion.
-pub(super) fn load(db: &mut Db, path: &Path, now: Timestamp) -> Result<Vec<Record>, StoreError> {
+/// Leaves out those whose probation is over. Whoever is not evicted has no business with it, whatever the column says.
+const LIVE: &str = "\"evicted_until\" IS NULL OR \"evicted_until\" > ?1 OR \"observed\" <> 'evicted'";
+
+/// All records but those whose probation is over, which are deleted on the occasion; and the rows that cannot be read.
+pub(super) fn load(db: &mut Db, path: &Path, now: Timestamp) -> Result<(Vec<Record>, Vec<Unreadable>), StoreError> {
     // RFC 3339 in UTC with three digits compares like the time it means.
     let now = now.to_string();
-    if let Err(error) = db.connection.execute("DELETE FROM instances WHERE evicted_until <= ?1", [&now]) {
+    if let Err(error) = db.connection.execute(&format!("DELETE FROM instances WHERE NOT ({LIVE})"), [&now]) {
         // A full disk must not keep a server from starting: they are left out below all the same.
         tracing::debug!(%error, "could not delete records whose probation is over");
     }
-    let sql =
-        format!("SELECT {}, \"place\" FROM instances WHERE evicted_until IS NULL OR evicted_until > ?1", columns());
-    let (records, places) = read_all(&db.connection, &sql, &now, path).map_err(|error| match error {
-        Unread::Sqlite(error) => failed(path, error),
-        Unread::Row(error) => error,
-    })?;
-    db.places = Some(places);
-    Ok(records)
+    read_all(db, &now).map_err(|error| failed(path, error))
 }
 
-enum Unread {
-    Sqlite(rusqlite::Error),
-    Row(StoreError),
-}
-
-impl From<rusqlite::Error> for Unread {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-fn read_all(connection: &Connection, sql: &str, now: &str, path: &Path) -> Result<(Vec<Record>, Places), Unread> {
-    let mut statement = connection.prepare_cached(sql)?;
+fn read_all(db: &mut Db, now: &str) -> rusqlite::Result<(Vec<Record>, Vec<Unreadable>)> {
+    let version = data_version(&db.connection)?;
+    let sql = format!("SELECT {}, \"place\" FROM instances WHERE {LIVE}", columns());
+    let mut statement = db.connection.prepare_cached(&sql)?;
     let mut rows = statement.query([now])?;
-    let (mut records, mut reader, mut places) = (Vec::new(), Reader::default(), Places::default());
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    let (mut reader, mut places) = (Reader::default(), Places::default());
     while let Some(row) = rows.next()? {
-        let texts = texts(row)?;
-        let record = reader.record(std::array::from_fn(|n| texts.get(n).map_or("", |text| text)));
-        let record = record.map_err(|error| Unread::Row(damaged(path, &error)))?;
-        places.add(record.key(), row.get(COUNT)?);
-        records.push(record);
+        let place = row.get(COUNT)?;
+        let record = read(&mut reader, row).and_then(|record| match places.add(record.key(), place) {
+            Ok(()) => Ok(record),
+            Err(other) => Err(format!("row {other} has the same namespace and id").into()),
+        });
+        match record {
+            Ok(record) => records.push(record),
+            Err(error) => unreadable.push(Unreadable { place, reason: error.to_string() }),
+        }
     }
-    places.skip_to(connection.query_row("SELECT max(\"place\") FROM instances", [], |row| row.get(0))?);
-    Ok((records, places))
+    places.skip_to(db.connection.query_row("SELECT max(\"place\") FROM instances", [], |row| row.get(0))?);
+    drop(rows);
+    drop(statement);
+    (db.places, db.version, db.unchecked) = (Some(places), Some(version), 0);
+    Ok((records, unreadable))
 }
 
-fn texts<'row>(row: &'row Row<'_>) -> rusqlite::Result<[Cow<'row, str>; COUNT]> {
+fn read(reader: &mut Reader, row: &Row<'_>) -> Result<Record, Box<dyn std::error::Error>> {
     let mut texts = [const { Cow::Borrowed("") }; COUNT];
     for (n, text) in texts.iter_mut().enumerate() {
+        let field = FIELDS.get(n).copied().unwrap_or_default();
         *text = match row.get_ref(n)? {
             ValueRef::Integer(number) => Cow::Owned(number.to_string()),
-            other => Cow::Borrowed(other.as_str()?),
+            other => Cow::Borrowed(other.as_str().map_err(|error| format!("field `{field}`: {error}"))?),
         };
     }
-    Ok(texts)
+    Ok(reader.record(std::array::from_fn(|n| texts.get(n).map_or("", |text| text)))?)
+}
+
+/// A number that changes when another program writes to the file.
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "data_version", |row| row.get(0))
+}
+
+/// Those of these records whose rows somebody else deleted. Looked for only where another program has written since.
+pub(super) fn missing(db: &mut Db, path: &Path, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
+    find_missing(db, records).map_err(|error| failed(path, error))
+}
+
+fn find_missing(db: &mut Db, records: &[Arc<Record>]) -> rusqlite::Result<Vec<Arc<Record>>> {
+    let version = Some(data_version(&db.connection)?);
+    let places = match &mut db.places {
+        Some(places) => places,
+        none => none.insert(Places::read(&db.connection)?),
+    };
+    if db.version != version {
+        (db.version, db.unchecked) = (version, places.len());
+    }
+    if db.unchecked == 0 {
+        return Ok(Vec::new());
+    }
+    db.unchecked = db.unchecked.saturating_sub(records.len());
+    let sql = "SELECT 1 FROM instances WHERE \"place\" = ?1 AND \"namespace\" = ?2 AND \"id\" = ?3";
+    let mut statement = db.connection.prepare_cached(sql)?;
+    let mut missing = Vec::new();
+    for record in records {
+        let Key { namespace, id } = record.key();
+        let place = places.get(&record.key());
+        if !statement.exists((place, namespace.as_str(), id.as_str()))? {
+            missing.push(Arc::clone(record));
+        }
+    }
+    Ok(missing)
 }
 
 /// Writes a batch in one transaction.

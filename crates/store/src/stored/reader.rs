@@ -1,15 +1,17 @@
 //! Restoring records from their fields.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName};
+use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName, limits};
 use roundsman_registry::{Health, Record};
 use serde::Deserialize;
 
-use super::{COUNT, observed_text};
+use super::{COUNT, FIELDS, observed_text};
 
 /// How many different reasons a [`Reader`] remembers.
 const MAX_REASONS: usize = 1_024;
+/// The longest field that is believed. What clients may say is far shorter.
+const MAX_FIELD_BYTES: usize = 1 << 20;
 
 /// Restores records from their fields.
 ///
@@ -70,6 +72,10 @@ impl Reader {
             observed,
             history,
         ] = values;
+        if let Some(n) = values.iter().position(|value| value.len() > MAX_FIELD_BYTES) {
+            let field = FIELDS.get(n).copied().unwrap_or_default();
+            return Err(Damaged { field, reason: format!("longer than {MAX_FIELD_BYTES} bytes") });
+        }
         let instance = Instance {
             id: parsed("id", id)?,
             name: self.name(name)?,
@@ -84,7 +90,7 @@ impl Reader {
             meta: if meta == "{}" { Meta::default() } else { from_json("meta", meta)? },
             zone: Some(zone).filter(|zone| !zone.is_empty()).map(Into::into),
             version: Some(version).filter(|version| !version.is_empty()).map(Into::into),
-            weight: parsed("weight", weight)?,
+            weight: weight_from(weight)?,
             history: Box::default(),
         };
         let history = self.history(history)?;
@@ -93,7 +99,8 @@ impl Reader {
 
     fn check(&mut self, text: &str) -> Result<Check, Damaged> {
         if text != self.check_text || text.is_empty() {
-            self.check = from_json("check", text)?;
+            self.check_text.clear();
+            self.check = check_from(text)?;
             text.clone_into(&mut self.check_text);
         }
         Ok(self.check.clone())
@@ -114,7 +121,8 @@ impl Reader {
     }
 
     fn history(&mut self, text: &str) -> Result<Arc<[Flip]>, Damaged> {
-        let flips: Vec<FlipText<'_>> = from_json("history", text)?;
+        let mut flips: Vec<FlipText<'_>> = from_json("history", text)?;
+        flips.drain(..flips.len().saturating_sub(limits::HISTORY));
         let flip = |flip: FlipText<'_>| {
             Ok(Flip { at: parsed("history", &flip.at)?, status: flip.status, reason: self.reason(&flip.reason) })
         };
@@ -131,6 +139,30 @@ impl Reader {
         }
         reason
     }
+}
+
+/// A check within what holds today: the rules may have been wider when it was stored.
+fn check_from(text: &str) -> Result<Check, Damaged> {
+    let mut check: Check = from_json("check", text)?;
+    let clamp = |value: &mut Option<Duration>, range: RangeInclusive<Duration>| {
+        *value = value.map(|value| value.clamp(*range.start(), *range.end()));
+    };
+    clamp(&mut check.interval, limits::INTERVAL);
+    clamp(&mut check.timeout, limits::TIMEOUT);
+    clamp(&mut check.ttl, limits::TTL);
+    if let (Some(timeout), Some(interval)) = (check.timeout, check.interval) {
+        check.timeout = Some(timeout.min(interval));
+    }
+    check.validate().map_err(|error| Damaged { field: "check", reason: error.to_string() })?;
+    Ok(check)
+}
+
+fn weight_from(text: &str) -> Result<u32, Damaged> {
+    let weight = parsed("weight", text)?;
+    if limits::WEIGHT.contains(&weight) {
+        return Ok(weight);
+    }
+    Err(Damaged { field: "weight", reason: format!("{weight} is no weight") })
 }
 
 fn from_json<'a, T: Deserialize<'a>>(field: &'static str, text: &'a str) -> Result<T, Damaged> {

@@ -37,8 +37,14 @@ impl SmallDisk {
 
     /// Takes all the room there is.
     pub(crate) fn fill(&self) {
+        fs::write(self.path.join("ballast"), []).unwrap();
+        self.fill_up();
+    }
+
+    /// Takes what room there is besides.
+    pub(crate) fn fill_up(&self) {
         let (mut chunk, ballast) = (64 * 1_024, self.path.join("ballast"));
-        let mut ballast = fs::File::create(ballast).unwrap();
+        let mut ballast = fs::OpenOptions::new().append(true).open(ballast).unwrap();
         while chunk > 0 {
             if std::io::Write::write_all(&mut ballast, &vec![0; chunk]).is_err() {
                 chunk /= 2;

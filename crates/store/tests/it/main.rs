@@ -8,11 +8,14 @@
     reason = "all of it is tests"
 )]
 
+mod audit;
 mod contract;
+mod damaged;
 mod disk;
 mod memory;
 mod records;
 mod redis;
+mod redis_damaged;
 mod redis_faults;
 mod redis_replicas;
 mod redis_server;

@@ -72,6 +72,7 @@ pub(crate) fn assert_holds(found: Vec<Record>, expected: &[&Record]) {
 pub(crate) fn unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {
         Err(StoreError::Unavailable { reason, .. }) => reason,
+        Err(StoreError::Full { reason, .. }) => reason,
         other => panic!("expected Unavailable, got {other:?}"),
     }
 }

@@ -215,18 +215,6 @@ async fn loaded_without_writing(redis: &RedisServer) -> Vec<roundsman_registry::
 }
 
 #[tokio::test]
-async fn records_that_somebody_damaged_are_left_out() {
-    let redis = RedisServer::start().await;
-    let (store, mut cli) = (redis.store(), redis.cli().await);
-    let (a, b) = (record("product", 1), record("product", 2));
-    store.commit(&[put(&a), put(&b)]).await.unwrap();
-    cli.hset("roundsman:{default}:instance:product:product-1", "address", "nowhere").await.unwrap();
-    assert_holds(loaded(&store).await, &[&b]);
-    cli.hset("roundsman:{default}:instance:product:product-1", "address", [0xff_u8, 0xfe].as_slice()).await.unwrap();
-    assert_holds(loaded(&store).await, &[&b]);
-}
-
-#[tokio::test]
 async fn credentials_are_used_and_never_shown() {
     let redis = RedisServer::start_with(&["--requirepass", "s3cret"]).await;
     let at = |credentials: &str| -> StoreUrl {

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use roundsman_registry::Change;
+use roundsman_registry::{Change, Health};
 use roundsman_store::{StoreError, StoreUrl};
 
 use crate::{
     disk::SmallDisk,
-    records::{assert_holds, loaded, open, put, record, shared, unavailable, unusable},
+    records::{assert_holds, eventually, loaded, now, open, put, record, remove, shared, unavailable, unusable},
     sqlite::Folder,
 };
 
@@ -34,7 +34,7 @@ async fn stored(records: u32) -> Folder {
     let folder = Folder::new();
     let batch: Vec<_> = (1..=records).map(|n| put(&record("product", n))).collect();
     folder.store().commit(&batch).await.unwrap();
-    assert_eq!(contents(folder.dir.path()).len(), 1, "closing leaves one file");
+    assert_eq!(contents(folder.dir.path()).len(), 2, "closing leaves the file and the reserve");
     folder
 }
 
@@ -97,7 +97,7 @@ async fn a_truncated_file_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_file_without_our_table_or_with_odd_rows_is_noticed() {
+async fn a_file_without_our_table_or_one_of_its_columns_is_noticed() {
     for sql in ["DROP TABLE instances", "ALTER TABLE instances DROP COLUMN meta"] {
         let folder = stored(1).await;
         let somebody = rusqlite::Connection::open(&folder.file).unwrap();
@@ -105,12 +105,6 @@ async fn a_file_without_our_table_or_with_odd_rows_is_noticed() {
         drop(somebody);
         assert!(refused(&folder).await.contains("damaged"), "{sql}");
     }
-    let folder = stored(1).await;
-    let somebody = rusqlite::Connection::open(&folder.file).unwrap();
-    somebody.execute_batch("UPDATE instances SET address = 'nowhere'").unwrap();
-    drop(somebody);
-    let message = unusable(folder.store().load().await);
-    assert!(message.contains("`address`"), "{message}");
 }
 
 #[tokio::test]
@@ -227,6 +221,40 @@ async fn a_disk_that_fills_up_loses_nothing_and_heals() {
     }
     disk.make_room();
     assert_holds(loaded(&store).await, &[&kept, &after]);
+}
+
+/// Registrations wait for room, removals do not: also for a server that starts anew on the full disk.
+#[tokio::test]
+async fn a_full_disk_takes_removals_and_drains() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let url = StoreUrl::sqlite(disk.path().join("r.db"));
+    let all: Vec<_> = (1..=300).map(|n| record("product", n)).collect();
+    let store = open(&url);
+    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    assert!(disk.path().join("r.db.reserve").exists());
+    disk.fill();
+    let (gone, kept) = all.split_at(200);
+    for (n, record) in gone.iter().enumerate() {
+        if n == 100 {
+            assert_eq!(unavailable(store.commit(&many()).await), "the disk is full");
+        }
+        store.commit_from_reserve(&[remove(record)]).await.unwrap();
+    }
+    let drained = kept[0].flipped(Health::Passing, true, "drained by request".into(), now());
+    store.commit_from_reserve(&[put(&drained)]).await.unwrap();
+    let mut expected = vec![&drained];
+    expected.extend(&kept[1..]);
+    assert_holds(loaded(&store).await, &expected);
+    drop(store);
+    disk.fill_up();
+    let store = open(&url);
+    assert_holds(loaded(&store).await, &expected);
+    store.commit_from_reserve(&[remove(expected.pop().unwrap())]).await.unwrap();
+    disk.make_room();
+    eventually("there is room for registrations", async || store.commit(&[put(&gone[0])]).await.ok()).await;
+    expected.push(&gone[0]);
+    assert_holds(loaded(&store).await, &expected);
+    assert!(fs::metadata(disk.path().join("r.db.reserve")).unwrap().len() >= 256 << 10, "made again");
 }
 
 #[tokio::test]

@@ -1,0 +1,31 @@
+//! A rolling look at whether the store has what memory holds.
+
+use std::sync::Arc;
+
+use roundsman_registry::{Health, Key, Record, Registry};
+
+use super::batch::Unwritten;
+
+/// How many records are looked for at a time.
+const AT_A_TIME: usize = 1_000;
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    left: Vec<Key>,
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// The next records to look for: live ones, since a store drops those on probation by itself, as the store should
+    /// have them.
+    pub(crate) fn next(&mut self, registry: &Registry, unwritten: &Unwritten) -> Vec<Arc<Record>> {
+        if self.left.is_empty() {
+            self.left = registry.records().iter().map(|record| record.key()).collect();
+        }
+        let turn = self.left.split_off(self.left.len().saturating_sub(AT_A_TIME));
+        let known = turn.iter().filter(|key| !unwritten.contains_key(key)).filter_map(|key| registry.find(key));
+        known.filter(|record| record.health != Health::Evicted).collect()
+    }
+}
