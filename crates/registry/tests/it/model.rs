@@ -326,7 +326,7 @@ proptest! {
         let (mut draining, mut tagged) = (false, false);
         for (wish, before, meanwhile) in &wishes {
             observe(&registry, before);
-            let mut draft = registry.draft(LIMITS);
+            let mut draft = registry.draft(Limits::default());
             match wish {
                 Wish::Drain(on) => {
                     draining = *on;
@@ -365,7 +365,7 @@ fn a_drain_asked_for_while_an_eviction_is_on_its_way_holds_after_the_reinstateme
     let step = |step| step_registry(&registry, &step, Timestamp::default());
     step(Step::Register { id: Some(1), service: 0, port: 1, tagged: false });
     observe(&registry, &[Health::Passing]);
-    let mut draft = registry.draft(LIMITS);
+    let mut draft = registry.draft(Limits::default());
     draft.drain(key(1), true, Timestamp::default()).unwrap();
     let (edits, _) = draft.finish();
     observe(&registry, &[Health::Evicted]);
