@@ -140,3 +140,27 @@ async fn a_frame_that_begins_and_is_large_is_accounted_for() {
     assert_eq!(Raw::connect_to(&server, "shop").await.call(json!({"Services": {}})).await, json!({"Ok": []}));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn queries_have_the_limits_of_registrations() {
+    let server = server_with(3, 10, config("memory:")).await;
+    let mut raw = Raw::connect(&server).await;
+    let many: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
+    let names: Vec<String> = (0..1_025).map(|n| format!("n{n}")).collect();
+    for (query, rule) in [
+        (json!({"tags": many}), "at most 64 tags"),
+        (json!({"tags": ["x".repeat(129)]}), "1 to 128 bytes"),
+        (json!({"zone": ""}), "1 to 128 bytes"),
+        (json!({"meta": {"k": "v".repeat(16_384)}}), "16384 bytes"),
+        (json!({"services": names}), "at most 1024"),
+        (json!({"tags": vec!["a"; 250_000]}), "at most 64 tags"),
+    ] {
+        for request in [json!({"List": {"query": query}}), json!({"Watch": {"query": query, "after": null, "wait": "1s"}})] {
+            let refusal = raw.call(request).await["Err"]["Invalid"].to_string();
+            assert!(refusal.contains(rule), "{refusal}");
+        }
+    }
+    let twice = json!({"List": {"query": {"services": ["db", "db"], "tags": []}}});
+    assert_eq!(raw.call(twice).await["Ok"].as_array().unwrap().len(), 3, "none is listed twice");
+    server.stop().await;
+}
