@@ -75,6 +75,12 @@ packages() {
     if grep '^warning' <<<"$log"; then return 1; fi
 }
 
+# Two minutes of scripts/soak.sh, with the build that the tests have made already.
+soak() {
+    "$CARGO" build --quiet --bins -p roundsman-cli -p roundsman-bench
+    "$TARGET_DIR/debug/roundsman-bench" soak --minutes 2
+}
+
 UNCHECKED=''
 check "install what is missing" install_missing
 check "rustfmt" "$CARGO" fmt --all --check
@@ -85,6 +91,7 @@ check "licences, bans and sources" cargo-deny --log-level error check licenses b
 check "advisories" advisories
 check "shellcheck" scripts
 check "all tests" "$CARGO" test --workspace --all-features
+check "a soak of two minutes" soak
 check "a new service" ./scripts/test-new-service.sh
 check "the crates to publish" packages
 check "the demo" ./scripts/demo.sh --once

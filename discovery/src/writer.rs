@@ -29,9 +29,22 @@ pub(crate) struct Writer {
 /// A change that a client asks for, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Register { namespace: roundsman_protocol::Namespace, registration: Arc<Registration>, reply: Reply<Registered> },
-    Deregister { key: Key, reply: Reply<()> },
-    Drain { key: Key, on: bool, reply: Reply<()> },
+    Register {
+        namespace: roundsman_protocol::Namespace,
+        registration: Arc<Registration>,
+        /// Who is registered at the same place under another name for it, and leaves.
+        twins: Vec<InstanceId>,
+        reply: Reply<Registered>,
+    },
+    Deregister {
+        key: Key,
+        reply: Reply<()>,
+    },
+    Drain {
+        key: Key,
+        on: bool,
+        reply: Reply<()>,
+    },
 }
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, DiscoveryError>>;
@@ -48,9 +61,10 @@ impl Writer {
         &self,
         namespace: roundsman_protocol::Namespace,
         registration: Registration,
+        twins: Vec<InstanceId>,
     ) -> Result<Registered, DiscoveryError> {
         let registration = Arc::new(registration);
-        self.ask(|reply| Request::Register { namespace, registration, reply }).await
+        self.ask(|reply| Request::Register { namespace, registration, twins, reply }).await
     }
 
     pub(crate) async fn deregister(&self, key: Key) -> Result<(), DiscoveryError> {

@@ -116,6 +116,14 @@ impl<'a> Draft<'a> {
         Ok(Registered { id, outcome })
     }
 
+    /// Plans that an instance leaves because another one registered at the place that it names in another way.
+    pub fn replace(&mut self, key: Key, by: &InstanceId) {
+        if key.id != *by && self.overlay.find(&key).is_some() {
+            let reason = format!("replaced by {by} at the same address").into();
+            self.plan(Edit::Remove { key, reason });
+        }
+    }
+
     /// Plans a deregistration. One that is on probation is forgotten.
     ///
     /// # Errors

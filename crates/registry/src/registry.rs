@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use roundsman_protocol::{
-    Address, DiscoveryError, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
+    Address, DiscoveryError, Host, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
     status::{NamespaceStatus, RecentFlip},
 };
 
@@ -48,6 +48,8 @@ pub struct Registry {
     len: AtomicUsize,
     /// What all records take in memory, about.
     bytes: AtomicUsize,
+    /// How many are registered by a host name.
+    named: AtomicUsize,
     recent: Recent,
 }
 
@@ -71,6 +73,7 @@ impl Registry {
             incarnations: AtomicU64::new(0),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            named: AtomicUsize::new(0),
             recent: Recent::default(),
         }
     }
@@ -170,6 +173,12 @@ impl Registry {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// How many instances are registered by a host name instead of an IP address.
+    #[must_use]
+    pub fn named(&self) -> usize {
+        self.named.load(Ordering::Relaxed)
+    }
+
     /// Whether there is no instance.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -254,9 +263,7 @@ impl Registry {
             let effects = table.apply(edits.into_iter(), logged);
             let added = effects.iter().filter(|effect| effect.before.is_none() && effect.after.is_some()).count();
             let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
-            let bytes = |records: Vec<&Arc<Record>>| records.into_iter().map(|record| record.bytes()).sum::<usize>();
-            self.bytes.fetch_add(bytes(effects.iter().filter_map(|e| e.after.as_ref()).collect()), Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes(effects.iter().filter_map(|e| e.before.as_ref()).collect()), Ordering::Relaxed);
+            self.account(&effects);
             self.len.fetch_add(added, Ordering::Relaxed);
             self.len.fetch_sub(removed, Ordering::Relaxed);
             let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
@@ -265,6 +272,19 @@ impl Registry {
             all.extend(effects);
         }
         all
+    }
+
+    /// Keeps the sums over all records.
+    fn account(&self, effects: &[Effect]) {
+        let is_named = |record: &Record| matches!(record.instance.address.host(), Host::Name(_));
+        for record in effects.iter().filter_map(|effect| effect.after.as_ref()) {
+            self.bytes.fetch_add(record.bytes(), Ordering::Relaxed);
+            self.named.fetch_add(usize::from(is_named(record)), Ordering::Relaxed);
+        }
+        for record in effects.iter().filter_map(|effect| effect.before.as_ref()) {
+            self.bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
+            self.named.fetch_sub(usize::from(is_named(record)), Ordering::Relaxed);
+        }
     }
 
     /// Adds a namespace, and drops those that are empty: not when they become so, since their watchers still want to

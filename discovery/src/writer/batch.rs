@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use roundsman_protocol::{DiscoveryError, Registered, Timestamp};
 use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
 
-use super::{Reply, Request};
+use super::{Reply, Request, key};
 
 /// Records whose observed state the store does not have yet, as last known.
 pub(crate) type Unwritten = HashMap<Key, Arc<Record>>;
@@ -92,13 +92,20 @@ impl Batch {
 
 fn answer(draft: &mut Draft<'_>, request: Request, now: Timestamp) -> Option<Answer> {
     match request {
-        Request::Register { namespace, registration, reply } => match draft.register(&namespace, registration, now) {
-            Ok(registered) => Some(Answer::Registered(reply, registered)),
-            Err(error) => {
-                drop(reply.send(Err(error)));
-                None
+        Request::Register { namespace, registration, twins, reply } => {
+            match draft.register(&namespace, registration, now) {
+                Ok(registered) => {
+                    for twin in twins {
+                        draft.replace(key(&namespace, twin), &registered.id);
+                    }
+                    Some(Answer::Registered(reply, registered))
+                }
+                Err(error) => {
+                    drop(reply.send(Err(error)));
+                    None
+                }
             }
-        },
+        }
         Request::Deregister { key, reply } => {
             done(draft.deregister(key.clone()), reply, |reply| Answer::Removed(reply, key))
         }

@@ -103,3 +103,19 @@ async fn the_script_in_the_guide_registers_and_gets() {
     assert!(printed.contains(&format!("\"address\":\"{}\"", product.addr)), "{printed}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_address_and_a_name_for_it_are_one_place() {
+    let server = server().await;
+    let mut raw = Raw::connect(&server).await;
+    let at = |id: &str, address: &str| json!({"name": "db", "id": id, "address": address, "check": {"kind": "none"}});
+    raw.register(at("one", "127.0.0.1:5432")).await;
+    raw.register(at("other-port", "127.0.0.1:5433")).await;
+    for (id, address) in [("two", "localhost:5432"), ("three", "[::ffff:127.0.0.1]:5432"), ("four", "localhost:5432")] {
+        raw.register(at(id, address)).await;
+        let listed = raw.call(Raw::list("db")).await;
+        let ids: Vec<&str> = listed["Ok"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+        assert!(ids.len() == 2 && ids.contains(&id) && ids.contains(&"other-port"), "{id}: {ids:?}");
+    }
+    server.stop().await;
+}

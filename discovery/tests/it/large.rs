@@ -155,7 +155,9 @@ async fn queries_have_the_limits_of_registrations() {
         (json!({"services": names}), "at most 1024"),
         (json!({"tags": vec!["a"; 250_000]}), "at most 64 tags"),
     ] {
-        for request in [json!({"List": {"query": query}}), json!({"Watch": {"query": query, "after": null, "wait": "1s"}})] {
+        for request in
+            [json!({"List": {"query": query}}), json!({"Watch": {"query": query, "after": null, "wait": "1s"}})]
+        {
             let refusal = raw.call(request).await["Err"]["Invalid"].to_string();
             assert!(refusal.contains(rule), "{refusal}");
         }

@@ -16,6 +16,7 @@ use super::{
     calls::{Done, Kind, Later},
     encoded::{Form, Question},
     frame::{Outgoing, frame, put},
+    twins,
 };
 use crate::{context::Context, edges::Tracker, status, writer::key};
 
@@ -219,7 +220,8 @@ impl Caller {
             Err(invalid) => return (DiscoveryResponse::Register(Err(invalid.into())), None),
         }
         registration.name = self.context.registry.shared_name(&self.namespace, registration.name);
-        let result = self.context.writer.register(self.namespace.clone(), registration).await;
+        let twins = twins::of(&self.context, &self.namespace, &registration).await;
+        let result = self.context.writer.register(self.namespace.clone(), registration, twins).await;
         let id = result.as_ref().ok().map(|registered| registered.id.clone());
         (DiscoveryResponse::Register(result), id)
     }
