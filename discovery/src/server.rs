@@ -43,6 +43,7 @@ pub struct Server {
 #[derive(Debug, Default)]
 struct Stops {
     rpc: CancellationToken,
+    upkeep: CancellationToken,
     followers: CancellationToken,
     writer: CancellationToken,
     http: CancellationToken,
@@ -89,7 +90,7 @@ impl Server {
             door.await;
             "RPC door"
         });
-        let upkeep = stops.followers.clone().run_until_cancelled_owned(upkeep(Arc::clone(&context)));
+        let upkeep = stops.upkeep.clone().run_until_cancelled_owned(upkeep(Arc::clone(&context)));
         parts.spawn(async move {
             upkeep.await;
             "upkeep"
@@ -123,9 +124,10 @@ impl Server {
         self.stops.rpc.cancel();
         self.ended("RPC door").await;
         self.context.rounds.clone().stop().await;
+        self.stops.upkeep.cancel();
+        self.ended("upkeep").await;
         self.stops.followers.cancel();
         self.ended("follower").await;
-        self.ended("upkeep").await;
         self.stops.writer.cancel();
         self.ended("writer").await;
         self.stops.http.cancel();

@@ -28,7 +28,7 @@ pub(crate) struct Visitor {
     name: Name,
     owner: Owner,
     address: Address,
-    check: Check,
+    check: Arc<Check>,
     interval: Duration,
     timeout: Duration,
     machine: Machine,
@@ -91,7 +91,7 @@ impl Visitor {
             // What a store holds was not always checked when it registered.
             timeout: instance.check.timeout.map_or(settings.timeout, |timeout| timeout.min(interval)),
             owner: Owner { namespace: name.key.namespace.clone(), service: instance.name.clone() },
-            check: instance.check.clone(),
+            check: Arc::clone(&instance.check),
             machine: machine(shared, record, now),
             probe,
             habit: Habit::default(),

@@ -85,8 +85,8 @@ pub struct Instance {
     pub since: Timestamp,
     /// When it registered.
     pub registered_at: Timestamp,
-    /// How it is visited.
-    pub check: Check,
+    /// How it is visited; shared, because a registry holds very many instances that are visited alike.
+    pub check: Arc<Check>,
     /// Words to filter by.
     pub tags: Box<[Box<str>]>,
     /// Keys and values.

@@ -220,7 +220,7 @@ fn same_life(current: &Record, registration: &Registration) -> bool {
 fn same_process(current: &Record, registration: &Registration) -> bool {
     current.instance.name == registration.name
         && current.instance.address == registration.address
-        && current.instance.check == registration.check
+        && *current.instance.check == registration.check
 }
 
 fn adopt(current: Option<&Arc<Record>>, record: &Arc<Record>, incarnation: u64) -> Arc<Record> {

@@ -1,8 +1,11 @@
 //! What the registry knows about one instance.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
+};
 
-use roundsman_protocol::{CheckKind, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
+use roundsman_protocol::{Check, CheckKind, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::edit::Key;
@@ -11,6 +14,11 @@ use crate::edit::Key;
 static REGISTERED: LazyLock<Arc<str>> = LazyLock::new(|| "registered".into());
 static CALLED_IN: LazyLock<Arc<str>> = LazyLock::new(|| "called in".into());
 static NOT_CHECKED: LazyLock<Arc<str>> = LazyLock::new(|| "not checked".into());
+
+/// The checks of the last registrations: nearly all are visited alike.
+static LATELY: Mutex<VecDeque<Arc<Check>>> = Mutex::new(VecDeque::new());
+/// How many different ones are remembered.
+const CHECKS: usize = 16;
 
 static NO_FLIPS: LazyLock<Arc<[Flip]>> = LazyLock::new(|| Arc::new([]));
 
@@ -72,7 +80,7 @@ impl Record {
             reason: Arc::clone(reason),
             since: now,
             registered_at: now,
-            check: registration.check.clone(),
+            check: shared(&registration.check),
             tags: registration.tags.clone().into(),
             meta: registration.meta.clone(),
             zone: registration.zone.clone(),
@@ -115,7 +123,7 @@ impl Record {
         self.health != Health::Evicted
             && known.name == registration.name
             && known.address == registration.address
-            && known.check == registration.check
+            && *known.check == registration.check
             && *known.tags == *registration.tags
             && known.meta == registration.meta
             && known.zone == registration.zone
@@ -187,6 +195,18 @@ impl PartialEq for Record {
     }
 }
 
+/// The check, as an instance that registered lately holds it.
+fn shared(check: &Check) -> Arc<Check> {
+    let mut lately = LATELY.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = lately.iter().find(|known| ***known == *check) {
+        return Arc::clone(known);
+    }
+    let check = Arc::new(check.clone());
+    lately.truncate(CHECKS - 1);
+    lately.push_front(Arc::clone(&check));
+    check
+}
+
 fn status(health: Health, draining: bool) -> InstanceStatus {
     match health {
         Health::Evicted => InstanceStatus::Evicted,
@@ -200,8 +220,6 @@ fn status(health: Health, draining: bool) -> InstanceStatus {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use roundsman_protocol::Check;
 
     use super::*;
 

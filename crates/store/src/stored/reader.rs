@@ -20,7 +20,7 @@ const MAX_FIELD_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     check_text: String,
-    check: Check,
+    check: Arc<Check>,
     namespace: Namespace,
     name: Option<ServiceName>,
     reasons: HashSet<Arc<str>>,
@@ -97,13 +97,13 @@ impl Reader {
         Ok(Record::restored(instance, observed_from(observed)?, parsed("draining", draining)?, 0, history))
     }
 
-    fn check(&mut self, text: &str) -> Result<Check, Damaged> {
+    fn check(&mut self, text: &str) -> Result<Arc<Check>, Damaged> {
         if text != self.check_text || text.is_empty() {
             self.check_text.clear();
-            self.check = check_from(text)?;
+            self.check = Arc::new(check_from(text)?);
             text.clone_into(&mut self.check_text);
         }
-        Ok(self.check.clone())
+        Ok(Arc::clone(&self.check))
     }
 
     fn namespace(&mut self, text: &str) -> Result<Namespace, Damaged> {
