@@ -33,8 +33,10 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
-    /// The client hung up, or the server stops and all is answered.
+    /// The server stops, and all is answered.
     Orderly,
+    /// The client sends no more.
+    HungUp,
     /// For the reason that metrics name; the client cannot be told.
     Closed(&'static str),
     /// For the reason that metrics name, after a last sentence to the client.

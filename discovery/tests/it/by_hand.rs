@@ -4,6 +4,7 @@ use std::process::Command;
 
 use roundsman_protocol::{Check, Registration};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{Healthy, Raw, server};
 
@@ -117,5 +118,33 @@ async fn an_address_and_a_name_for_it_are_one_place() {
         let ids: Vec<&str> = listed["Ok"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
         assert!(ids.len() == 2 && ids.contains(&id) && ids.contains(&"other-port"), "{id}: {ids:?}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_in_one_piece_is_answered_also_when_nothing_more_will_come() {
+    let server = server().await;
+    let mut raw = Raw::silent(&server).await;
+    let mut session = Vec::new();
+    let frames = [
+        json!({"roundsman": 2, "codec": "json"}),
+        json!({"Request": {"id": 1, "message": {"Services": {}}}}),
+        json!({"Request": {"id": 2, "message": {"Status": {}}}}),
+        json!({"Request": {"id": 3, "message": {"Get": {"service": "nobody"}}}}),
+    ];
+    for frame in frames {
+        let frame = frame.to_string();
+        session.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+        session.extend_from_slice(frame.as_bytes());
+    }
+    raw.stream.write_all(&session).await.unwrap();
+    raw.stream.shutdown().await.unwrap();
+    assert_eq!(raw.receive().await.unwrap()["ok"], true);
+    let mut answered = Vec::new();
+    while let Some(answer) = raw.receive().await {
+        answered.push(answer["request_id"].as_u64().unwrap());
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3], "and then the server hangs up, too");
     server.stop().await;
 }

@@ -3,11 +3,12 @@
 //! Not tarpc's own server channel, whose documented use spawns a task per call: lookups are answered inline, so that a
 //! burst of calls becomes a burst of answers in one write, and calls that wait are futures of this task.
 
-use std::{collections::HashSet, io, ops::Range, pin::Pin, sync::Arc};
+use std::{collections::HashSet, io, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use roundsman_health::Nudge;
 use roundsman_protocol::{DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
@@ -22,6 +23,8 @@ use crate::{context::Context, edges::Tracker, writer::key};
 
 /// Most frames that are answered before others get a turn.
 const BURST: usize = 256;
+/// How long the calls of a client that sends no more may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Frames longer than this are read where nobody else waits for it.
 const LONG: usize = 64 * 1_024;
 
@@ -54,11 +57,17 @@ impl Connection {
                 break end;
             }
         };
-        for id in &self.registered {
-            self.caller.context.rounds.nudge(&key(self.namespace(), id.clone()), Nudge::SessionClosed);
-        }
+        self.visit_registered();
         match end {
             End::Orderly => None,
+            End::HungUp => {
+                // It may have closed only its own half, and wait for what it asked for.
+                if timeout(LAST_ANSWERS, self.drain()).await.is_err() {
+                    tracing::debug!("a client that hung up had calls in flight for long");
+                }
+                self.visit_registered();
+                None
+            }
             End::Closed(reason) => Some(reason),
             End::Farewell(reason, sentence) => {
                 let last = Outgoing::refusal(NO_ID, io::ErrorKind::InvalidData, sentence);
@@ -68,23 +77,37 @@ impl Connection {
         }
     }
 
-    /// Waits for something to do, does what is there, and writes.
+    /// Has everything visited that was registered here: whoever registered it may be dead.
+    fn visit_registered(&mut self) {
+        let registered = std::mem::take(&mut self.registered);
+        for id in registered {
+            self.caller.context.rounds.nudge(&key(self.namespace(), id), Nudge::SessionClosed);
+        }
+    }
+
+    /// Does what is there to do, and then waits for more.
     async fn turn(
         &mut self,
         stopped: Pin<&mut WaitForCancellationFuture<'_>>,
         stop: &CancellationToken,
     ) -> Result<(), End> {
+        // First: calls may have come in together with the greeting.
+        self.work(stop).await?;
         let Self { wire, calls, .. } = self;
         let room = wire.has_room();
         tokio::select! {
             biased;
-            answered = calls.next(), if room && !calls.is_empty() => self.answer(answered)?,
-            event = wire.event(room) => if event? == Event::Ended {
-                self.wire.flush().await?;
-                return Err(End::Orderly);
+            answered = calls.next(), if room && !calls.is_empty() => self.answer(answered),
+            event = wire.event(room) => match event? {
+                Event::Read | Event::Written => Ok(()),
+                Event::Ended => Err(End::HungUp),
             },
-            () = stopped => return Err(self.drain().await),
+            () = stopped => Err(self.drain().await),
         }
+    }
+
+    /// Does all that can be done without waiting, and writes as much as the socket takes.
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), End> {
         while self.burst().await? {
             self.wire.flush_now().await?;
             if !self.wire.has_room() {

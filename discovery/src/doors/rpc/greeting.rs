@@ -76,7 +76,7 @@ async fn read_hello(wire: &mut Wire) -> Result<Result<Hello, String>, End> {
             return Ok(hello);
         }
         if wire.event(true).await? == Event::Ended {
-            return Err(End::Orderly);
+            return Err(End::HungUp);
         }
     }
 }
