@@ -1,6 +1,7 @@
 //! Instances that are visited for their own id, and programs that take over their addresses.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
@@ -42,7 +43,16 @@ struct Program {
 
 impl Program {
     async fn start(address: SocketAddr, who: Who) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        // Whoever listened there before is about to be gone, and may not quite be yet.
+        let listener = soon(async {
+            loop {
+                match TcpListener::bind(address).await {
+                    Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::task::yield_now().await,
+                    bound => return bound.unwrap(),
+                }
+            }
+        })
+        .await;
         let (who, answers) = watch::channel(who);
         let visits = Arc::new(AtomicUsize::new(0));
         let (counter, mut tasks) = (Arc::clone(&visits), JoinSet::new());
