@@ -61,7 +61,7 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
         let new = Grace { renewal, from: line.at(renewal), stops: 0 };
         let mut current = grace.filter(|grace| grace.renewal == renewal).unwrap_or(new);
         let now = Instant::now();
-        if now >= current.from + ttl && current.forgive(shared.lag.thaw(now)) {
+        if now >= current.from + ttl && current.forgive(shared.lag.thaw(current.from, now)) {
             shared.void();
         }
         grace = Some(current);
