@@ -16,7 +16,7 @@ use crate::{
 const GATE_DELAY: Duration = Duration::from_millis(200);
 /// So many of our stops in a row are forgiven to one that does not call in; otherwise it would never end on a server that lags
 /// time and again.
-const FORGIVEN_STOPS: u8 = 3;
+pub(super) const FORGIVEN_STOPS: u8 = 3;
 
 /// How long an instance may still take to call in.
 #[derive(Clone, Copy, Debug)]
