@@ -14,8 +14,9 @@ const SHORTEST_DENIAL: Duration = Duration::from_secs(1);
 const LONGEST_DENIAL: Duration = Duration::from_secs(5);
 /// How long nobody asks again after a question without an answer; doubled with each, up to the longest denial.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Names that nobody asked for this long are forgotten.
-const UNUSED: Duration = Duration::from_secs(600);
+/// Names that nobody asked for this long are forgotten: longer than any interval, or the last known address of who is visited
+/// that seldom would be forgotten between two visits.
+const UNUSED: Duration = Duration::from_secs(2 * 3_600);
 /// How often those are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 /// The most names that are remembered.

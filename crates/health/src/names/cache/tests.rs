@@ -1,5 +1,7 @@
 //! The cache against a clock that is a parameter.
 
+use roundsman_protocol::limits;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -85,6 +87,15 @@ fn unused_names_go_and_there_are_never_too_many() {
         assert!(cache.entries.len() <= MOST_NAMES);
     }
     assert!(cache.entries.len() > MOST_NAMES / 2);
+}
+
+#[test]
+fn the_last_address_is_known_from_one_round_to_the_next() {
+    let (mut cache, start) = (Cache::default(), Instant::now());
+    told(&mut cache, "a", addresses(&["10.0.0.7"], 1), start);
+    let round = start + *limits::INTERVAL.end() + *limits::TIMEOUT.end();
+    told(&mut cache, "another", addresses(&["10.0.0.8"], 1), round);
+    assert_eq!(*cache.look("a", round).addrs, ips(&["10.0.0.7"]));
 }
 
 #[test]
