@@ -29,6 +29,8 @@ const MOST_ADDRESSES: usize = 16;
 pub(super) enum Answer {
     /// The name has these addresses, for this long.
     Addresses(Vec<IpAddr>, Duration),
+    /// The name has these addresses of one family, for this long; about those of the other one nobody answered.
+    Half(Vec<IpAddr>, Duration),
     /// There is no such name, or it has no address: for this long, if the answer says that.
     Denied(Cow<'static, str>, Option<Duration>),
     /// No name server answered, or none could.
@@ -107,6 +109,12 @@ impl Cache {
         let silences = std::mem::take(&mut entry.silences);
         let (addrs, last, ttl) = match answer {
             Answer::Addresses(addrs, ttl) => (sorted(addrs), Last::Answered, ttl.clamp(SHORTEST_TTL, LONGEST_TTL)),
+            Answer::Half(mut addrs, ttl) => {
+                let is_answered = |ip: &IpAddr| addrs.iter().any(|new| new.is_ipv4() == ip.is_ipv4());
+                let kept: Vec<IpAddr> = entry.view.addrs.iter().copied().filter(|ip| !is_answered(ip)).collect();
+                addrs.extend(kept);
+                (sorted(addrs), Last::Answered, ttl.clamp(SHORTEST_TTL, LONGEST_TTL))
+            }
             Answer::Denied(why, ttl) => {
                 let ttl = ttl.unwrap_or(SHORTEST_DENIAL).clamp(SHORTEST_DENIAL, LONGEST_DENIAL);
                 (Arc::default(), Last::Denied(why), ttl)

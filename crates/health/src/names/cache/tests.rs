@@ -62,6 +62,18 @@ fn silence_keeps_the_last_address_and_a_denial_forgets_it() {
 }
 
 #[test]
+fn half_an_answer_replaces_half_of_what_is_known() {
+    let (mut cache, start) = (Cache::default(), Instant::now());
+    told(&mut cache, "a", addresses(&["10.0.0.7", "fd00::7"], 1), start);
+    told(&mut cache, "a", Answer::Half(ips(&["fd00::8"]), SECOND), start);
+    assert_eq!(*cache.look("a", start).addrs, ips(&["10.0.0.7", "fd00::8"]));
+    told(&mut cache, "a", Answer::Half(ips(&["10.0.0.9", "10.0.0.8"]), SECOND), start);
+    assert_eq!(*cache.look("a", start).addrs, ips(&["10.0.0.8", "10.0.0.9", "fd00::8"]));
+    told(&mut cache, "a", addresses(&["10.0.0.9"], 1), start);
+    assert_eq!(*cache.look("a", start).addrs, ips(&["10.0.0.9"]));
+}
+
+#[test]
 fn addresses_are_comparable_and_few() {
     let (mut cache, start) = (Cache::default(), Instant::now());
     told(&mut cache, "a", addresses(&["::1", "10.0.0.8", "::ffff:10.0.0.7", "10.0.0.8"], 1), start);
