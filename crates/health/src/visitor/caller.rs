@@ -22,7 +22,7 @@ pub(super) const FORGIVEN_STOPS: u8 = 3;
 #[derive(Clone, Copy, Debug)]
 struct Grace {
     renewal: Renewal,
-    /// It has a full ttl from here on: its renewal, or the end of a stop of ours.
+    /// It has a full ttl from here on: its renewal, the end of a stop of ours, or while evictions were held back.
     from: Instant,
     stops: u8,
 }
@@ -68,6 +68,9 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
         let end = current.from + ttl;
         if now < end {
             sleep_until(end).await;
+        } else if shared.brakes(now) {
+            // Who hears hardly anybody is cut off from those who call in, too. Once that is over they need time to come back.
+            grace = Some(Grace { from: now, ..current });
         } else if !shared.gate_is_open() {
             sleep(GATE_DELAY).await;
         } else if line.expire(renewal) {
