@@ -38,6 +38,8 @@ pub(crate) struct Brake {
     fallen: u32,
     /// When others were asked last.
     sampled: Option<Instant>,
+    /// When it last went off because the share fell.
+    let_go: Option<Instant>,
     state: State,
 }
 
@@ -124,6 +126,7 @@ impl Brake {
             answered: 0,
             fallen: 0,
             sampled: None,
+            let_go: None,
             state: State::Off,
         }
     }
@@ -161,12 +164,18 @@ impl Brake {
     pub(crate) fn judge(&mut self, fall: Fall, now: Instant) -> Verdict {
         let turn = self.assess(now);
         let doubts = self.state == State::Off && self.doubts(fall, now);
-        let holds = doubts || matches!(self.state, State::On(_));
+        let holds = doubts || matches!(self.state, State::On(_)) || self.just_let_go(now);
         let ask = doubts && self.sampled.is_none_or(|at| now.saturating_duration_since(at) >= self.pause);
         if ask {
             self.sampled = Some(now);
         }
         Verdict { holds, ask, turn }
+    }
+
+    /// Whether a visit that ends in silence now may have begun while the brake was on. One that is later by more than a quarter
+    /// of its time counts for nothing anyway.
+    fn just_let_go(&self, now: Instant) -> bool {
+        self.let_go.is_some_and(|at| now.saturating_duration_since(at) <= self.pause.saturating_add(self.pause / 4))
     }
 
     fn doubts(&self, fall: Fall, now: Instant) -> bool {
@@ -194,6 +203,9 @@ impl Brake {
             State::Off | State::On(_) | State::Spent => return None,
         };
         self.state = state;
+        if turn == Turn::Off {
+            self.let_go = Some(now);
+        }
         Some(turn)
     }
 

@@ -44,8 +44,8 @@ struct Beats {
     due: Instant,
     late: VecDeque<Late>,
     worst: Duration,
-    /// The end of the last stop.
-    thaw: Option<Instant>,
+    /// The last stop.
+    stopped: Option<Late>,
     warned: Option<Instant>,
 }
 
@@ -85,9 +85,9 @@ impl Lag {
         self.beats().since(from, now)
     }
 
-    /// When the last stop ended that was longer than a quarter of the timeout; `now` when it is just ending.
-    pub(crate) fn thaw(&self, now: Instant) -> Option<Instant> {
-        self.beats().thaw(now)
+    /// When the last stop ended of which more than a quarter of the timeout lies after `since`; `now` when it is just ending.
+    pub(crate) fn thaw(&self, since: Instant, now: Instant) -> Option<Instant> {
+        self.beats().thaw(since, now)
     }
 
     /// Counts something that was to happen and does not, because of a lag.
@@ -102,7 +102,7 @@ impl Lag {
         LagStatus {
             recent: beats.recent(now),
             worst: beats.worst,
-            last: beats.thaw.map(|at| Timestamp::from_millis(wall.as_millis().saturating_sub(before(at)))),
+            last: beats.stopped.map(|stop| Timestamp::from_millis(wall.as_millis().saturating_sub(before(stop.to)))),
             voided: self.voided.load(Ordering::Relaxed),
         }
     }
@@ -127,7 +127,7 @@ impl Beats {
             due: now + period,
             late: VecDeque::new(),
             worst: Duration::ZERO,
-            thaw: None,
+            stopped: None,
             warned: None,
         }
     }
@@ -153,7 +153,7 @@ impl Beats {
         if !stopped {
             return None;
         }
-        self.thaw = Some(now);
+        self.stopped = Some(late);
         let warn = self.warned.is_none_or(|at| now.saturating_duration_since(at) >= WARN_EVERY);
         if warn {
             self.warned = Some(now);
@@ -173,9 +173,11 @@ impl Beats {
         known.chain(self.late_now(now)).map(within).sum()
     }
 
-    fn thaw(&self, now: Instant) -> Option<Instant> {
-        let stopped = self.late_now(now).is_some_and(|late| late.total > self.stop);
-        if stopped { Some(now) } else { self.thaw }
+    /// Who asks before the beat of a stop and once more after it must not take it for two: the beat comes a little later.
+    fn thaw(&self, since: Instant, now: Instant) -> Option<Instant> {
+        let stops = self.late_now(now).into_iter().chain(self.stopped);
+        let mut after = stops.filter(|late| late.to.saturating_duration_since(since.max(late.from)) > self.stop);
+        after.next().map(|late| late.to)
     }
 
     fn recent(&self, now: Instant) -> Duration {
@@ -204,7 +206,7 @@ mod tests {
             assert_eq!(beats.beat(now), None);
         }
         assert_eq!(
-            (beats.since(start, now), beats.recent(now), beats.thaw(now)),
+            (beats.since(start, now), beats.recent(now), beats.thaw(start, now)),
             (Duration::ZERO, Duration::ZERO, None)
         );
     }
@@ -218,7 +220,7 @@ mod tests {
             assert_eq!(beats.since(start, thaw), ms(3_000));
             assert_eq!(beats.since(start + ms(1_050), thaw), ms(2_000), "as far as it lies in that time");
             assert_eq!(beats.since(thaw, thaw), Duration::ZERO);
-            assert_eq!(beats.thaw(thaw), Some(thaw));
+            assert_eq!(beats.thaw(start, thaw), Some(thaw));
             assert_eq!(beats.recent(thaw), ms(3_000));
             let warned = beats.beat(thaw);
             assert!(warned == Some(ms(3_000)) || beats.warned.is_some());
@@ -226,7 +228,17 @@ mod tests {
         assert_eq!(beats.worst, ms(3_000));
         let later = thaw + RECENT;
         beats.due = later;
-        assert_eq!((beats.recent(later), beats.thaw(later)), (Duration::ZERO, Some(thaw)));
+        assert_eq!((beats.recent(later), beats.thaw(start, later)), (Duration::ZERO, Some(thaw)));
+    }
+
+    #[test]
+    fn a_stop_that_was_forgiven_before_its_beat_is_not_forgiven_again() {
+        let start = Instant::now();
+        let mut beats = Beats::new(TIMEOUT, start);
+        let forgiven = beats.thaw(start, beats.due + ms(3_000)).unwrap();
+        beats.beat(forgiven + ms(5));
+        assert_eq!(beats.thaw(forgiven, forgiven + ms(10)), None);
+        assert_eq!(beats.thaw(start, forgiven + ms(10)), Some(forgiven + ms(5)), "whoever was not asked about yet");
     }
 
     #[test]
@@ -239,7 +251,7 @@ mod tests {
             beats.beat(now);
         }
         assert!(beats.late.len() <= MOST);
-        assert_eq!(beats.thaw, None, "each of them is short");
+        assert_eq!(beats.thaw(start, now), None, "each of them is short");
         let second = beats.since(now - TIMEOUT, now);
         assert!(second > TIMEOUT / 2, "{second:?}");
         assert!(beats.since(start, now) <= now - start);

@@ -16,6 +16,10 @@ use crate::shares::{Owner, Shares};
 /// A visit that is not over after this gives its permit back.
 pub(crate) const ASKING: Duration = Duration::from_millis(25);
 
+/// What is urgent comes first, but no more often than this in a row while the rounds wait: whoever registers or reports
+/// without end must not stop them for everybody.
+const URGENT_IN_A_ROW: u8 = 3;
+
 /// How soon a visit must be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -53,6 +57,8 @@ struct Turns<T> {
     free_for_routine: usize,
     urgent: Shares<T>,
     routine: Shares<T>,
+    /// How often what is urgent was preferred since the rounds had their turn.
+    preferred: u8,
 }
 
 // === impl Lanes ===
@@ -139,7 +145,7 @@ impl<T> Turns<T> {
         let free = permits.max(1);
         // A quarter is kept for what is urgent, where there is more than one.
         let free_for_routine = (free - free / 4).min(free.max(2) - 1);
-        Self { free, free_for_routine, urgent: Shares::default(), routine: Shares::default() }
+        Self { free, free_for_routine, urgent: Shares::default(), routine: Shares::default(), preferred: 0 }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut Shares<T> {
@@ -160,10 +166,14 @@ impl<T> Turns<T> {
 
     /// Takes a permit on behalf of whose turn it is.
     fn next(&mut self) -> Option<(Lane, T)> {
-        let lane = [Lane::Urgent, Lane::Routine]
-            .into_iter()
-            .find(|lane| self.has_room(*lane) && !self.lane(*lane).is_empty())?;
+        let mut order = [Lane::Urgent, Lane::Routine];
+        if self.preferred >= URGENT_IN_A_ROW {
+            order.reverse();
+        }
+        let lane = order.into_iter().find(|lane| self.has_room(*lane) && !self.lane(*lane).is_empty())?;
         let waiter = self.lane(lane).take_next()?;
+        let preferred = lane == Lane::Urgent && !self.routine.is_empty();
+        self.preferred = if preferred { self.preferred.saturating_add(1) } else { 0 };
         self.hand_out(lane);
         Some((lane, waiter))
     }

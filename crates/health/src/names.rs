@@ -44,6 +44,8 @@ const FIRST_QUESTION: Duration = Duration::from_secs(1);
 const MOST_QUESTIONS: usize = 256;
 /// The most questions at a time about names whose last question was not answered.
 const MOST_REPEATED: usize = 128;
+/// The most questions that are under way or wait for their turn, and the most repeated ones.
+const MOST_UNDER_WAY: usize = 4_096;
 /// How long those wait for an unknown name who do not visit it.
 const ELSEWHERE: Duration = Duration::from_millis(500);
 
@@ -76,12 +78,18 @@ pub(crate) enum Certainty {
 struct Inner {
     source: Source,
     cache: Mutex<Cache>,
-    questions: Semaphore,
-    repeated: Semaphore,
-    tasks: TaskTracker,
+    questions: Questions,
+    repeated: Questions,
     stop: CancellationToken,
     asked: AtomicU64,
     unanswered: AtomicU64,
+}
+
+/// The questions of a kind.
+#[derive(Debug)]
+struct Questions {
+    turns: Semaphore,
+    tasks: TaskTracker,
 }
 
 // === impl Names ===
@@ -93,9 +101,8 @@ impl Names {
         let inner = Inner {
             source: Source::new(servers),
             cache: Mutex::default(),
-            questions: Semaphore::new(MOST_QUESTIONS),
-            repeated: Semaphore::new(MOST_REPEATED),
-            tasks: TaskTracker::new(),
+            questions: Questions::new(MOST_QUESTIONS),
+            repeated: Questions::new(MOST_REPEATED),
             stop: stop.clone(),
             asked: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
@@ -120,8 +127,11 @@ impl Names {
             Last::Silence(_) => Duration::ZERO,
             Last::Never | Last::Answered | Last::Denied(_) => rest / 8,
         };
-        let stage = self.question(name, matches!(view.last, Last::Silence(_)));
-        let stage = answered(stage, start + patience).await;
+        let stage = match self.question(name, matches!(view.last, Last::Silence(_))) {
+            Some(stage) => answered(stage, start + patience).await,
+            None if view.addrs.is_empty() => return Err(busy(name)),
+            None => None,
+        };
         let view = self.inner.cache().look(name, Instant::now());
         Self::remembered(name, view, start, stage)
     }
@@ -136,8 +146,9 @@ impl Names {
         // While questions pause because none was answered, that is known already.
         let told = view.at >= since && view.last != Last::Never;
         let silent = matches!(view.last, Last::Silence(_));
-        if !(told || view.fresh && silent) {
-            let stage = self.question(name, silent);
+        if !(told || view.fresh && silent)
+            && let Some(stage) = self.question(name, silent)
+        {
             answered(stage, deadline).await;
         }
         let view = self.inner.cache().look(name, Instant::now());
@@ -162,8 +173,10 @@ impl Names {
     /// Gives all questions up, and waits until their tasks have ended. Names are not resolved from then on.
     pub(crate) async fn stop(&self) {
         self.inner.stop.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        for questions in [&self.inner.questions, &self.inner.repeated] {
+            questions.tasks.close();
+            questions.tasks.wait().await;
+        }
     }
 
     fn at_home(&self, name: &str) -> Option<Known> {
@@ -180,29 +193,36 @@ impl Names {
         }
         match (view.last, stage) {
             (Last::Denied(why) | Last::Silence(why), _) if view.fresh => Err(unresolved(name, &why)),
-            (_, Some(stage)) if !*stage.borrow() => Err(NoAddress::Busy(format!(
-                "{name} could not be resolved, because this server asks for too many names at a time"
-            ))),
+            (_, Some(stage)) if !*stage.borrow() => Err(busy(name)),
             _ => Err(unresolved(name, "no name server has answered yet")),
         }
     }
 
-    /// The question about a name that is under way, or a new one. `again`: the last one was not answered.
-    fn question(&self, name: &str, again: bool) -> Stage {
+    /// The question about a name that is under way, or a new one. `again`: the last one was not answered. `None`: too many are
+    /// under way, be it about names that are forgotten already.
+    fn question(&self, name: &str, again: bool) -> Option<Stage> {
         let name: Arc<str> = Arc::from(name);
+        let questions = if again { &self.inner.repeated } else { &self.inner.questions };
         let (sender, stage) = watch::channel(false);
         {
             let mut cache = self.inner.cache();
             if let Some(stage) = cache.asking(&name) {
-                return stage;
+                return Some(stage);
+            }
+            if questions.tasks.len() >= MOST_UNDER_WAY {
+                return None;
             }
             cache.asked(&name, stage.clone(), Instant::now());
         }
-        if !self.inner.tasks.is_closed() {
-            self.inner.tasks.spawn(ask(Arc::clone(&self.inner), name, again, sender));
+        if !questions.tasks.is_closed() {
+            questions.tasks.spawn(ask(Arc::clone(&self.inner), name, again, sender));
         }
-        stage
+        Some(stage)
     }
+}
+
+fn busy(name: &str) -> NoAddress {
+    NoAddress::Busy(format!("{name} could not be resolved, because this server asks for too many names at a time"))
 }
 
 fn unresolved(name: &str, why: &str) -> NoAddress {
@@ -216,6 +236,14 @@ impl Shared {
     pub(crate) async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, NoAddress> {
         let known = self.names.find(name, Instant::now() + 2 * ELSEWHERE).await?;
         self.settings.targets.choose(name, &known.addrs, port)
+    }
+}
+
+// === impl Questions ===
+
+impl Questions {
+    fn new(most_at_a_time: usize) -> Self {
+        Self { turns: Semaphore::new(most_at_a_time), tasks: TaskTracker::new() }
     }
 }
 

@@ -190,7 +190,7 @@ impl Shared {
     }
 
     /// Whether evictions for silence are held back, for one that does not count because it is not handed out.
-    fn brakes(&self, now: Instant) -> bool {
+    pub(crate) fn brakes(&self, now: Instant) -> bool {
         let (turn, on) = {
             let mut brake = self.brake();
             (brake.assess(now), brake.counts().on_since.is_some())

@@ -3,6 +3,7 @@
 //! Pure. Taken in turns, a namespace or a service with ten thousand entries does not delay another one's only entry.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     ops::Bound::{Excluded, Unbounded},
 };
@@ -80,12 +81,19 @@ impl<T> Shares<T> {
         self.remove(&Owner { namespace, service }, number)
     }
 
-    /// Takes out what came first of the service that has the most, in the namespace that has the most.
+    /// Takes out what came first of the service that has the most, in the namespace that has the most. Of several that have
+    /// as many, what came first: no name is worse than another.
     pub(crate) fn take_of_most(&mut self) -> Option<T> {
-        let (namespace, services) = self.namespaces.members.iter().max_by_key(|(_, services)| services.entries)?;
-        let (service, entries) = services.members.iter().max_by_key(|(_, entries)| entries.len())?;
-        let number = *entries.first_key_value()?.0;
-        let owner = Owner { namespace: namespace.clone(), service: service.clone() };
+        let namespaces = &self.namespaces.members;
+        let most = namespaces.values().map(|services| services.entries).max()?;
+        let first_of_most = |(namespace, services): (&Namespace, &Ring<_, BTreeMap<u64, T>>)| {
+            let first = |entries: &BTreeMap<u64, T>| entries.first_key_value().map(|(number, _)| *number);
+            let most = services.members.iter().max_by_key(|(_, entries)| (entries.len(), Reverse(first(entries))));
+            let (service, entries): (&ServiceName, _) = most?;
+            Some((first(entries)?, Owner { namespace: namespace.clone(), service: service.clone() }))
+        };
+        let candidates = namespaces.iter().filter(|(_, services)| services.entries == most).filter_map(first_of_most);
+        let (number, owner) = candidates.min_by_key(|(number, _)| *number)?;
         self.remove(&owner, number)
     }
 }
@@ -162,6 +170,19 @@ pub(crate) mod tests {
         let rest: Vec<_> = std::iter::from_fn(|| shares.take_of_most()).collect();
         assert_eq!(rest.len(), 8);
         assert!(rest[..4].contains(&20), "{rest:?}");
+    }
+
+    #[test]
+    fn of_those_who_have_as_many_the_oldest_gives_way() {
+        let mut shares = Shares::default();
+        for (n, service) in ["order", "product", "basket"].into_iter().enumerate() {
+            shares.insert(&owner("shop", service), n);
+        }
+        assert_eq!(std::iter::from_fn(|| shares.take_of_most()).collect::<Vec<_>>(), [0, 1, 2]);
+        for (n, namespace) in ["b", "c", "a"].into_iter().enumerate() {
+            shares.insert(&owner(namespace, "order"), n);
+        }
+        assert_eq!(std::iter::from_fn(|| shares.take_of_most()).collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     proptest! {

@@ -40,6 +40,8 @@ pub(crate) struct Visitor {
     unvisited: Option<Unvisited>,
     /// What was said last of why it does not pass yet.
     told: Option<Class>,
+    /// Visits in a row that were void.
+    voided: u8,
 }
 
 /// Which life of which instance is visited.
@@ -100,6 +102,7 @@ impl Visitor {
             name,
             unvisited,
             told: None,
+            voided: 0,
             shared: Arc::clone(shared),
         })
     }
@@ -210,7 +213,8 @@ impl Visitor {
         }
         let now = Instant::now();
         let took = now.saturating_duration_since(start);
-        let finding = self.unless_void(found.unwrap_or_else(|| self.cut_short(took)), start, now);
+        let found = found.unwrap_or_else(|| self.cut_short(took));
+        let finding = self.unless_void(found, start, now);
         if let Some(class) = finding.class {
             self.unvisited = None;
             self.shared.counters.visits.fetch_add(1, Ordering::Relaxed);

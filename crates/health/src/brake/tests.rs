@@ -76,7 +76,8 @@ fn it_lets_go_when_the_share_falls_and_not_when_time_passes() {
     now += ms(100);
     brake.answered();
     assert_eq!(brake.moved(silent(start), WELL, now), Some(Turn::Off));
-    assert_eq!(holds(&mut brake, start, now), (false, None));
+    assert_eq!(holds(&mut brake, start, now + TIMEOUT), (true, None), "that visit may have begun before");
+    assert_eq!(holds(&mut brake, start, now + TIMEOUT * 3 / 2), (false, None));
 }
 
 #[test]

@@ -35,6 +35,21 @@ fn what_is_urgent_comes_first_and_each_lane_takes_turns() {
     assert_eq!(order, [("urgent", 0), ("a", 0), ("b", 0), ("a", 1), ("a", 2)]);
 }
 
+#[test]
+fn what_is_urgent_without_end_does_not_stop_the_rounds() {
+    let mut turns = Turns::new(1);
+    assert!(turns.take(Lane::Urgent));
+    turns.routine.insert(&owner("a", "order"), ());
+    let mut lane = Lane::Urgent;
+    let routine = (0..100).find(|_| {
+        turns.urgent.insert(&owner("b", "order"), ());
+        turns.give_back(lane);
+        lane = turns.next().unwrap().0;
+        lane == Lane::Routine
+    });
+    assert_eq!(routine, Some(3), "one in four");
+}
+
 #[tokio::test]
 async fn who_no_longer_waits_leaves_the_queue_and_its_permit_is_passed_on() {
     let (lanes, owner) = (Arc::new(Lanes::new(1)), owner("a", "order"));

@@ -14,8 +14,9 @@ const SHORTEST_DENIAL: Duration = Duration::from_secs(1);
 const LONGEST_DENIAL: Duration = Duration::from_secs(5);
 /// How long nobody asks again after a question without an answer; doubled with each, up to the longest denial.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Names that nobody asked for this long are forgotten.
-const UNUSED: Duration = Duration::from_secs(600);
+/// Names that nobody asked for this long are forgotten: longer than any interval, or the last known address of who is visited
+/// that seldom would be forgotten between two visits.
+const UNUSED: Duration = Duration::from_secs(2 * 3_600);
 /// How often those are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 /// The most names that are remembered.
@@ -28,6 +29,8 @@ const MOST_ADDRESSES: usize = 16;
 pub(super) enum Answer {
     /// The name has these addresses, for this long.
     Addresses(Vec<IpAddr>, Duration),
+    /// The name has these addresses of one family, for this long; about those of the other one nobody answered.
+    Half(Vec<IpAddr>, Duration),
     /// There is no such name, or it has no address: for this long, if the answer says that.
     Denied(Cow<'static, str>, Option<Duration>),
     /// No name server answered, or none could.
@@ -106,6 +109,12 @@ impl Cache {
         let silences = std::mem::take(&mut entry.silences);
         let (addrs, last, ttl) = match answer {
             Answer::Addresses(addrs, ttl) => (sorted(addrs), Last::Answered, ttl.clamp(SHORTEST_TTL, LONGEST_TTL)),
+            Answer::Half(mut addrs, ttl) => {
+                let is_answered = |ip: &IpAddr| addrs.iter().any(|new| new.is_ipv4() == ip.is_ipv4());
+                let kept: Vec<IpAddr> = entry.view.addrs.iter().copied().filter(|ip| !is_answered(ip)).collect();
+                addrs.extend(kept);
+                (sorted(addrs), Last::Answered, ttl.clamp(SHORTEST_TTL, LONGEST_TTL))
+            }
             Answer::Denied(why, ttl) => {
                 let ttl = ttl.unwrap_or(SHORTEST_DENIAL).clamp(SHORTEST_DENIAL, LONGEST_DENIAL);
                 (Arc::default(), Last::Denied(why), ttl)

@@ -15,12 +15,12 @@ use super::{
 
 /// Asks one question, when it is its turn.
 pub(super) async fn ask(inner: Arc<Inner>, name: Arc<str>, again: bool, stage: watch::Sender<bool>) {
-    let (turns, patience) = match again {
+    let (questions, patience) = match again {
         false => (&inner.questions, FIRST_QUESTION),
         true => (&inner.repeated, QUESTION),
     };
     let asked = async {
-        let _turn = turns.acquire().await;
+        let _turn = questions.turns.acquire().await;
         stage.send_replace(true);
         inner.asked.fetch_add(1, Ordering::Relaxed);
         timeout(patience, inner.source.ask(&name)).await.unwrap_or_else(|_| source::nobody())

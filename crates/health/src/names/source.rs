@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
     time::Duration,
 };
 
@@ -17,10 +18,13 @@ use hickory_resolver::{
     },
     system_conf::read_system_conf,
 };
+use tokio::time::timeout;
 
 use super::{QUESTION, cache::Answer};
 
 const NOBODY: &str = "no name server answers";
+/// How long the addresses of one family wait for those of the other one.
+const SECOND_HALF: Duration = Duration::from_millis(100);
 /// As many search domains as resolv.conf(5) ever allowed.
 const MOST_SEARCHED: usize = 6;
 
@@ -81,9 +85,9 @@ impl Source {
         };
         let mut denied = Answer::Denied("it is not a DNS name".into(), None);
         for name in candidates(name, &self.search, self.ndots) {
-            let (v4, v6) =
-                tokio::join!(resolver.lookup(name.clone(), RecordType::A), resolver.lookup(name, RecordType::AAAA));
-            match merged(v4, v6) {
+            let v4 = async { one(resolver.lookup(name.clone(), RecordType::A).await) };
+            let v6 = async { one(resolver.lookup(name.clone(), RecordType::AAAA).await) };
+            match both(v4, v6).await {
                 // The next candidate may be another machine.
                 none @ Answer::Denied(..) => denied = none,
                 decided => return decided,
@@ -141,11 +145,32 @@ fn candidates(name: &str, search: &[Name], ndots: usize) -> Vec<Name> {
     candidates
 }
 
-fn merged(v4: Result<Lookup, NetError>, v6: Result<Lookup, NetError>) -> Answer {
-    match (one(v4), one(v6)) {
+/// Puts the halves of an answer together. Some name servers drop every question about IPv6: where one half has addresses, the
+/// other one is not waited for much longer.
+async fn both(v4: impl Future<Output = Answer>, v6: impl Future<Output = Answer>) -> Answer {
+    let (mut v4, mut v6) = (pin!(v4), pin!(v6));
+    let (first, second) = tokio::select! {
+        v4 = &mut v4 => { let v6 = second(&v4, v6).await; (v4, v6) }
+        v6 = &mut v6 => { let v4 = second(&v6, v4).await; (v6, v4) }
+    };
+    merged(first, second)
+}
+
+async fn second(first: &Answer, second: impl Future<Output = Answer>) -> Answer {
+    match first {
+        Answer::Addresses(..) => timeout(SECOND_HALF, second).await.unwrap_or_else(|_| nobody()),
+        _ => second.await,
+    }
+}
+
+fn merged(first: Answer, second: Answer) -> Answer {
+    match (first, second) {
         (Answer::Addresses(mut both, ttl), Answer::Addresses(more, other)) => {
             both.extend(more);
             Answer::Addresses(both, ttl.min(other))
+        }
+        (Answer::Addresses(found, ttl), Answer::Silence(_)) | (Answer::Silence(_), Answer::Addresses(found, ttl)) => {
+            Answer::Half(found, ttl)
         }
         (found @ Answer::Addresses(..), _) | (_, found @ Answer::Addresses(..)) => found,
         // One half of an answer that there is nothing is none.

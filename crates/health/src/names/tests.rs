@@ -29,6 +29,21 @@ async fn a_name_that_was_not_asked_for_yet_is_our_own_trouble() {
     names.stop().await;
 }
 
+/// More names than are remembered: questions about those that were forgotten meanwhile are still under way.
+#[tokio::test]
+async fn questions_under_way_are_bounded() {
+    let (_socket, names) = unanswered().await;
+    let ask = |again| (0..10 * MOST_UNDER_WAY).for_each(|n| drop(names.question(&format!("{again}-{n}"), again)));
+    ask(true);
+    assert!(names.inner.repeated.tasks.len() <= MOST_UNDER_WAY, "{:?}", names.inner.repeated.tasks);
+    assert!(names.question("product", false).is_some(), "a name that is asked for the first time stands apart");
+    ask(false);
+    assert!(names.inner.questions.tasks.len() <= MOST_UNDER_WAY, "{:?}", names.inner.questions.tasks);
+    let busy = names.find("order", Instant::now() + PATIENCE).await.unwrap_err();
+    assert!(matches!(&busy, NoAddress::Busy(why) if why.starts_with("order could not")), "{busy:?}");
+    names.stop().await;
+}
+
 #[tokio::test]
 async fn nobody_waits_longer_than_asked_and_silence_is_remembered() {
     let (_socket, names) = unanswered().await;

@@ -16,13 +16,13 @@ use crate::{
 const GATE_DELAY: Duration = Duration::from_millis(200);
 /// So many of our stops in a row are forgiven to one that does not call in; otherwise it would never end on a server that lags
 /// time and again.
-const FORGIVEN_STOPS: u8 = 3;
+pub(super) const FORGIVEN_STOPS: u8 = 3;
 
 /// How long an instance may still take to call in.
 #[derive(Clone, Copy, Debug)]
 struct Grace {
     renewal: Renewal,
-    /// It has a full ttl from here on: its renewal, or the end of a stop of ours.
+    /// It has a full ttl from here on: its renewal, the end of a stop of ours, or while evictions were held back.
     from: Instant,
     stops: u8,
 }
@@ -61,13 +61,16 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
         let new = Grace { renewal, from: line.at(renewal), stops: 0 };
         let mut current = grace.filter(|grace| grace.renewal == renewal).unwrap_or(new);
         let now = Instant::now();
-        if now >= current.from + ttl && current.forgive(shared.lag.thaw(now)) {
+        if now >= current.from + ttl && current.forgive(shared.lag.thaw(current.from, now)) {
             shared.void();
         }
         grace = Some(current);
         let end = current.from + ttl;
         if now < end {
             sleep_until(end).await;
+        } else if shared.brakes(now) {
+            // Who hears hardly anybody is cut off from those who call in, too. Once that is over they need time to come back.
+            grace = Some(Grace { from: now, ..current });
         } else if !shared.gate_is_open() {
             sleep(GATE_DELAY).await;
         } else if line.expire(renewal) {

@@ -6,7 +6,7 @@ use roundsman_protocol::time::display;
 use roundsman_registry::Health;
 use tokio::time::Instant;
 
-use super::{Visitor, is_handed_out};
+use super::{Visitor, caller::FORGIVEN_STOPS, is_handed_out};
 use crate::{
     machine::{Evidence, Step},
     observation::Class,
@@ -39,20 +39,27 @@ impl Visitor {
         Finding { class: patient.then_some(Class::Silence), detail: Detail::Text(text.into()) }
     }
 
-    /// The finding, unless it only shows that we were not there to listen; then nothing.
-    pub(super) fn unless_void(&self, finding: Finding, start: Instant, now: Instant) -> Finding {
+    /// The finding, unless it only shows that we were not there to listen; then nothing. On a server that lags all the time
+    /// that holds for a few visits in a row: otherwise nobody who hangs would ever be found out.
+    pub(super) fn unless_void(&mut self, finding: Finding, start: Instant, now: Instant) -> Finding {
         let due = start + self.timeout;
         let patience = match finding.class {
-            Some(Class::Silence | Class::Unresolved) => self.timeout,
+            Some(Class::Silence | Class::Unresolved) => Some(self.timeout),
             // Who waits for us in vain hangs up after a time of its own.
-            Some(Class::Reset) => self.timeout.min(self.shared.settings.timeout),
-            _ => return finding,
+            Some(Class::Reset) => Some(self.timeout.min(self.shared.settings.timeout)),
+            None => return finding,
+            Some(_) => None,
         };
         // The end of this visit may be late where the heartbeat is not: there are several threads.
         let late = self.shared.lag.since(start, now).max(now.saturating_duration_since(due));
-        if late <= patience / 4 {
+        if patience.is_none_or(|patience| late <= patience / 4) {
+            self.voided = 0;
             return finding;
         }
+        if self.voided >= FORGIVEN_STOPS {
+            return finding;
+        }
+        self.voided += 1;
         self.shared.void();
         let late = display(late);
         let void = format!("void, because this server was {late} late");

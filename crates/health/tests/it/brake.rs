@@ -73,6 +73,28 @@ async fn a_blackout_evicts_nobody() {
     assert_eq!(observed, [Health::Passing; 6], "nobody was evicted");
 }
 
+/// A cut that keeps us from hearing those we visit keeps us from hearing those who call in.
+#[tokio::test]
+async fn a_blackout_evicts_nobody_who_calls_in() {
+    const TTL: Duration = Duration::from_millis(200);
+    let up = Arc::new(AtomicBool::new(false));
+    let server = switched(&up).await;
+    let mut watched = Watched::start(settings_for_silence());
+    watched.rounds.track_stored(&six(&server));
+    until("all evictions are held", || watched.rounds.brake().held == 6).await;
+    watched.rounds.track(&record("order-1", "10.0.0.7:6060", Check::ttl(TTL), Health::Passing));
+    tokio::time::sleep(5 * TTL).await;
+    assert_eq!(healths(watched.pending()), [Health::Suspect; 6]);
+    up.store(true, Ordering::SeqCst);
+    let mut flips = Vec::new();
+    while flips.len() < 7 {
+        flips.push(watched.flip().await);
+    }
+    let evicted: Vec<_> = flips.iter().filter(|(health, ..)| *health == Health::Evicted).collect();
+    assert!(matches!(evicted[..], [(_, Class::Ttl, _)]), "it never called in: {flips:?}");
+    watched.stop().await;
+}
+
 /// Eight instances after their first visit, the next of which no test lives to see; the last one on a server of its own.
 async fn eight_visited(all: &Server, last: &Server) -> (Watched, Arc<Record>) {
     let mut records: Vec<_> = (0..7).map(|n| http(&format!("product-{n}"), all.addr, Health::Passing)).collect();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_health::{Class, Nudge, Settings};
+use roundsman_health::{Class, Nudge, Observation, Settings};
 use roundsman_protocol::Check;
 use roundsman_registry::{Health, Record};
 use tokio::{
@@ -85,6 +85,27 @@ async fn a_visit_that_we_were_too_late_for_is_void_and_made_again() {
     let thaw = Instant::now();
     assert_eq!(watched.flip().await, (Health::Suspect, Class::Silence, "GET /health: no answer in 1s".into()));
     assert!(thaw.elapsed() < STOP, "visited again soon");
+    watched.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stops_without_end_do_not_keep_one_that_never_answers() {
+    let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut watched = Watched::start(Settings { interval: Duration::from_secs(5), ..short() });
+    watched.rounds.track(&http("product-1", hung.local_addr().unwrap(), Health::Passing));
+    watched.rounds.nudge(&key("product-1"), Nudge::SessionClosed);
+    let mut flips = Vec::new();
+    for _ in 0..10 {
+        until("a visit is under way", || watched.rounds.status().in_flight == 1).await;
+        advance(STOP).await;
+        settle().await;
+        flips.extend(watched.pending());
+        if flips.len() == 2 {
+            break;
+        }
+    }
+    assert!(matches!(flips[..], [_, Observation::Health { health: Health::Evicted, .. }]), "{flips:?}");
+    assert_eq!(watched.rounds.status().lag.voided, 3, "as often as one that does not call in is forgiven");
     watched.stop().await;
 }
 

@@ -67,6 +67,15 @@ async fn an_instance_is_visited_where_its_name_says() {
 }
 
 #[tokio::test]
+async fn a_name_server_that_answers_half_of_a_question_is_enough() {
+    let server = Server::answering(OK).await;
+    for check in [Check::default(), Check::tcp()] {
+        let (class, reason) = verdict(Say::HalfAddress(HOME, 60), server.addr.port(), check).await;
+        assert_eq!(class, Class::Passed, "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn a_confirmed_address_that_is_refused_is_proof() {
     let port = nowhere().await.port();
     for check in checks() {

@@ -16,6 +16,8 @@ use tokio::{net::UdpSocket, task::JoinSet};
 pub(crate) enum Say {
     /// It has this address, for so many seconds.
     Address(Ipv4Addr, u32),
+    /// The same, and nothing to who asks for an address of IPv6.
+    HalfAddress(Ipv4Addr, u32),
     /// There is no such name.
     NoName,
     /// It has no address.
@@ -92,6 +94,8 @@ fn answer(question: &[u8], say: &Say) -> Option<Vec<u8>> {
     let is_a = question[end - 3] == 1;
     let (code, address) = match say {
         Say::Address(ip, ttl) => (0, is_a.then_some((*ip, *ttl))),
+        Say::HalfAddress(ip, ttl) if is_a => (0, Some((*ip, *ttl))),
+        Say::HalfAddress(..) => return None,
         Say::NoAddress => (0, None),
         Say::Failure => (2, None),
         Say::NoName => (3, None),

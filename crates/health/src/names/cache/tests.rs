@@ -1,5 +1,7 @@
 //! The cache against a clock that is a parameter.
 
+use roundsman_protocol::limits;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,6 +62,18 @@ fn silence_keeps_the_last_address_and_a_denial_forgets_it() {
 }
 
 #[test]
+fn half_an_answer_replaces_half_of_what_is_known() {
+    let (mut cache, start) = (Cache::default(), Instant::now());
+    told(&mut cache, "a", addresses(&["10.0.0.7", "fd00::7"], 1), start);
+    told(&mut cache, "a", Answer::Half(ips(&["fd00::8"]), SECOND), start);
+    assert_eq!(*cache.look("a", start).addrs, ips(&["10.0.0.7", "fd00::8"]));
+    told(&mut cache, "a", Answer::Half(ips(&["10.0.0.9", "10.0.0.8"]), SECOND), start);
+    assert_eq!(*cache.look("a", start).addrs, ips(&["10.0.0.8", "10.0.0.9", "fd00::8"]));
+    told(&mut cache, "a", addresses(&["10.0.0.9"], 1), start);
+    assert_eq!(*cache.look("a", start).addrs, ips(&["10.0.0.9"]));
+}
+
+#[test]
 fn addresses_are_comparable_and_few() {
     let (mut cache, start) = (Cache::default(), Instant::now());
     told(&mut cache, "a", addresses(&["::1", "10.0.0.8", "::ffff:10.0.0.7", "10.0.0.8"], 1), start);
@@ -85,6 +99,15 @@ fn unused_names_go_and_there_are_never_too_many() {
         assert!(cache.entries.len() <= MOST_NAMES);
     }
     assert!(cache.entries.len() > MOST_NAMES / 2);
+}
+
+#[test]
+fn the_last_address_is_known_from_one_round_to_the_next() {
+    let (mut cache, start) = (Cache::default(), Instant::now());
+    told(&mut cache, "a", addresses(&["10.0.0.7"], 1), start);
+    let round = start + *limits::INTERVAL.end() + *limits::TIMEOUT.end();
+    told(&mut cache, "another", addresses(&["10.0.0.8"], 1), round);
+    assert_eq!(*cache.look("a", round).addrs, ips(&["10.0.0.7"]));
 }
 
 #[test]
