@@ -146,6 +146,11 @@ impl Used {
 // === impl Reservation ===
 
 impl Reservation {
+    /// How many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// It turned out to be so many bytes.
     pub(crate) fn settle(&mut self, bytes: usize) {
         let mut used = self.budget.used();
