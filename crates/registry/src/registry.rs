@@ -192,6 +192,11 @@ impl Registry {
         self.table(namespace).map_or(0, |table| table.len())
     }
 
+    /// What the instances of a namespace take in memory, about.
+    pub(crate) fn bytes_of(&self, namespace: &Namespace) -> usize {
+        self.table(namespace).map_or(0, |table| table.bytes())
+    }
+
     pub(crate) fn has_namespace(&self, namespace: &Namespace) -> bool {
         self.table(namespace).is_some_and(|table| !table.is_empty())
     }
@@ -255,8 +260,11 @@ impl Registry {
             let added = effects.iter().filter(|effect| effect.before.is_none() && effect.after.is_some()).count();
             let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
             let bytes = |records: Vec<&Arc<Record>>| records.into_iter().map(|record| record.bytes()).sum::<usize>();
-            self.bytes.fetch_add(bytes(effects.iter().filter_map(|e| e.after.as_ref()).collect()), Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes(effects.iter().filter_map(|e| e.before.as_ref()).collect()), Ordering::Relaxed);
+            let more = bytes(effects.iter().filter_map(|e| e.after.as_ref()).collect());
+            let less = bytes(effects.iter().filter_map(|e| e.before.as_ref()).collect());
+            self.bytes.fetch_add(more, Ordering::Relaxed);
+            self.bytes.fetch_sub(less, Ordering::Relaxed);
+            table.weigh(more, less);
             self.len.fetch_add(added, Ordering::Relaxed);
             self.len.fetch_sub(removed, Ordering::Relaxed);
             let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
