@@ -282,7 +282,7 @@ impl Caller {
             }
             .boxed()
         };
-        Answered::Later(Later { kind: Kind::Work, call: Box::new(call) })
+        Answered::Later(Later { kind: Kind::Change, call: Box::new(call) })
     }
 
     fn count_refusal(&self, response: &DiscoveryResponse) {
@@ -313,7 +313,7 @@ pub(super) fn is_small(snapshot: &Snapshot) -> bool {
 }
 
 pub(super) fn done(outgoing: Outgoing) -> Done {
-    Done { outgoing, registered: None, deregistered: None }
+    Done { outgoing: Some(outgoing), registered: None, deregistered: None }
 }
 
 #[cfg(test)]

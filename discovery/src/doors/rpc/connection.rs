@@ -209,7 +209,7 @@ impl Connection {
         if let Some(id) = done.deregistered {
             self.registered.remove(&id);
         }
-        self.wire.put(&done.outgoing)
+        done.outgoing.map_or(Ok(()), |outgoing| self.wire.put(&outgoing))
     }
 
     fn namespace(&self) -> &Namespace {
