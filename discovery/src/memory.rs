@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use roundsman_protocol::{DiscoveryError, Namespace, status::MemoryStatus};
 
 /// Callers' buffers never need more than this, however large the machine is.
@@ -146,6 +147,11 @@ impl Used {
 // === impl Reservation ===
 
 impl Reservation {
+    /// How many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// It turned out to be so many bytes.
     pub(crate) fn settle(&mut self, bytes: usize) {
         let mut used = self.budget.used();
@@ -153,6 +159,23 @@ impl Reservation {
         used.add(&self.namespace, bytes);
         drop(used);
         self.bytes = bytes;
+    }
+}
+
+/// Bytes that are accounted for until the last one who has them lets go of them.
+struct Kept {
+    bytes: Vec<u8>,
+    _reservation: Arc<Reservation>,
+}
+
+/// Bytes to share, accounted for until the last one who has them lets go of them.
+pub(crate) fn kept(bytes: Vec<u8>, reservation: &Arc<Reservation>) -> Bytes {
+    Bytes::from_owner(Kept { bytes, _reservation: Arc::clone(reservation) })
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -225,6 +225,7 @@ fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
             max_instances_per_namespace: context.config.max_instances_per_namespace,
             max_namespaces: context.config.max_namespaces,
             max_bytes: context.memory.instances,
+            max_bytes_per_namespace: context.memory.instances / 4 * 3,
         },
         unwritten: std::collections::HashMap::new(),
         refuse_until: None,

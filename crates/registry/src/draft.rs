@@ -25,13 +25,21 @@ pub struct Limits {
     pub max_namespaces: usize,
     /// Bytes that all instances may take in memory, about.
     pub max_bytes: usize,
+    /// Bytes that those of one namespace may take, so that no tenant takes all.
+    pub max_bytes_per_namespace: usize,
 }
 
 impl Default for Limits {
     /// None.
     fn default() -> Self {
         let none = usize::MAX;
-        Self { max_instances: none, max_instances_per_namespace: none, max_namespaces: none, max_bytes: none }
+        Self {
+            max_instances: none,
+            max_instances_per_namespace: none,
+            max_namespaces: none,
+            max_bytes: none,
+            max_bytes_per_namespace: none,
+        }
     }
 }
 
@@ -50,7 +58,14 @@ pub struct Draft<'a> {
 #[derive(Debug, Default)]
 struct Added {
     instances: usize,
-    by_namespace: HashMap<Namespace, usize>,
+    bytes: usize,
+    by_namespace: HashMap<Namespace, Share>,
+}
+
+/// What a batch adds to a namespace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    instances: usize,
     bytes: usize,
 }
 
@@ -103,13 +118,16 @@ impl<'a> Draft<'a> {
         let id = key.id.clone();
         if outcome != Outcome::Unchanged {
             let bytes = registration.bytes();
-            self.check_bytes(bytes)?;
+            self.check_bytes(namespace, bytes)?;
+            let new = usize::from(known.is_none());
             if known.is_none() {
                 self.check_limits(namespace)?;
-                self.added.instances += 1;
-                *self.added.by_namespace.entry(namespace.clone()).or_default() += 1;
             }
+            self.added.instances += new;
             self.added.bytes += bytes;
+            let share = self.added.by_namespace.entry(namespace.clone()).or_default();
+            share.instances += new;
+            share.bytes += bytes;
             let incarnation = self.overlay.registry.next_incarnation();
             self.plan(Edit::Register { key, registration, incarnation, at: now });
         }
@@ -167,7 +185,7 @@ impl<'a> Draft<'a> {
             return reached("--max-instances", self.limits.max_instances);
         }
         let added = self.added.by_namespace.get(namespace).copied().unwrap_or_default();
-        if registry.len_of(namespace) + added >= self.limits.max_instances_per_namespace {
+        if registry.len_of(namespace) + added.instances >= self.limits.max_instances_per_namespace {
             return reached("--max-instances-per-namespace", self.limits.max_instances_per_namespace);
         }
         // The namespaces that this very batch adds are not counted: a batch is short, and the limit is no fine line.
@@ -177,9 +195,14 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn check_bytes(&self, more: usize) -> Result<(), DiscoveryError> {
-        if self.overlay.registry.bytes().saturating_add(self.added.bytes + more) > self.limits.max_bytes {
+    fn check_bytes(&self, namespace: &Namespace, more: usize) -> Result<(), DiscoveryError> {
+        let registry = self.overlay.registry;
+        if registry.bytes().saturating_add(self.added.bytes + more) > self.limits.max_bytes {
             return reached("--max-memory", self.limits.max_bytes);
+        }
+        let added = self.added.by_namespace.get(namespace).copied().unwrap_or_default();
+        if registry.bytes_of(namespace).saturating_add(added.bytes + more) > self.limits.max_bytes_per_namespace {
+            return reached("--max-memory", self.limits.max_bytes_per_namespace);
         }
         Ok(())
     }

@@ -201,6 +201,11 @@ impl Registry {
         self.table(namespace).map_or(0, |table| table.len())
     }
 
+    /// What the instances of a namespace take in memory, about.
+    pub(crate) fn bytes_of(&self, namespace: &Namespace) -> usize {
+        self.table(namespace).map_or(0, |table| table.bytes())
+    }
+
     pub(crate) fn has_namespace(&self, namespace: &Namespace) -> bool {
         self.table(namespace).is_some_and(|table| !table.is_empty())
     }
@@ -263,7 +268,7 @@ impl Registry {
             let effects = table.apply(edits.into_iter(), logged);
             let added = effects.iter().filter(|effect| effect.before.is_none() && effect.after.is_some()).count();
             let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
-            self.account(&effects);
+            self.account(&table, &effects);
             self.len.fetch_add(added, Ordering::Relaxed);
             self.len.fetch_sub(removed, Ordering::Relaxed);
             let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
@@ -274,17 +279,19 @@ impl Registry {
         all
     }
 
-    /// Keeps the sums over all records.
-    fn account(&self, effects: &[Effect]) {
-        let is_named = |record: &Record| matches!(record.instance.address.host(), Host::Name(_));
-        for record in effects.iter().filter_map(|effect| effect.after.as_ref()) {
-            self.bytes.fetch_add(record.bytes(), Ordering::Relaxed);
-            self.named.fetch_add(usize::from(is_named(record)), Ordering::Relaxed);
-        }
-        for record in effects.iter().filter_map(|effect| effect.before.as_ref()) {
-            self.bytes.fetch_sub(record.bytes(), Ordering::Relaxed);
-            self.named.fetch_sub(usize::from(is_named(record)), Ordering::Relaxed);
-        }
+    /// Keeps the sums over all records, and over those of a namespace.
+    fn account(&self, table: &Table, effects: &[Effect]) {
+        let sums = |records: Vec<&Arc<Record>>| {
+            let named = records.iter().filter(|record| matches!(record.instance.address.host(), Host::Name(_))).count();
+            (records.iter().map(|record| record.bytes()).sum::<usize>(), named)
+        };
+        let (more, named_more) = sums(effects.iter().filter_map(|effect| effect.after.as_ref()).collect());
+        let (less, named_less) = sums(effects.iter().filter_map(|effect| effect.before.as_ref()).collect());
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes.fetch_sub(less, Ordering::Relaxed);
+        self.named.fetch_add(named_more, Ordering::Relaxed);
+        self.named.fetch_sub(named_less, Ordering::Relaxed);
+        table.weigh(more, less);
     }
 
     /// Adds a namespace, and drops those that are empty: not when they become so, since their watchers still want to

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -23,6 +26,8 @@ use crate::{
 pub(crate) struct Table {
     services: ArcSwap<HashMap<ServiceName, Arc<Cell>>>,
     books: Mutex<Books>,
+    /// What its records take in memory, about.
+    bytes: AtomicUsize,
 }
 
 /// What only the writer changes. Watches lock it for as long as it takes to read the log.
@@ -39,7 +44,7 @@ impl Table {
     pub(crate) fn new(revision: u64, log_capacity: usize, budget: Arc<LogBudget>) -> Self {
         let log = Log::new(revision, log_capacity, budget);
         let books = Books { by_id: Index::default(), by_place: Index::default(), log };
-        Self { services: ArcSwap::default(), books: Mutex::new(books) }
+        Self { services: ArcSwap::default(), books: Mutex::new(books), bytes: AtomicUsize::new(0) }
     }
 
     pub(crate) fn cell(&self, service: &ServiceName) -> Option<Arc<Cell>> {
@@ -83,6 +88,17 @@ impl Table {
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.lock().by_id.len()
+    }
+
+    /// How many bytes they take in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts what came and what went.
+    pub(crate) fn weigh(&self, more: usize, less: usize) {
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+        self.bytes.fetch_sub(less, Ordering::Relaxed);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

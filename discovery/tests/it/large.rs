@@ -166,3 +166,62 @@ async fn queries_have_the_limits_of_registrations() {
     assert_eq!(raw.call(twice).await["Ok"].as_array().unwrap().len(), 3, "none is listed twice");
     server.stop().await;
 }
+
+/// Waits for the beginning of the next answer, and tells how long it is.
+async fn length_of_next(raw: &mut Raw) -> u32 {
+    let mut length = [0; 4];
+    timeout(SOON, raw.stream.read_exact(&mut length)).await.unwrap().unwrap();
+    u32::from_be_bytes(length)
+}
+
+#[tokio::test]
+async fn unread_answers_of_every_kind_are_bounded() {
+    let limits = Config { max_memory: Some(64 << 20), max_instances_per_connection: 10_000, ..config("memory:") };
+    let server = Server::start(limits).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    for port in 1..=3_000 {
+        let address = format!("10.0.0.7:{port}");
+        let name = format!("a-service-with-a-long-name-so-that-much-has-to-be-written-{port}");
+        raw.begin(json!({"Register": {"registration": {"name": name, "address": address, "check": {"kind": "none"}}}}))
+            .await;
+        assert!(raw.receive().await.unwrap()["message"]["Ok"]["Register"]["Ok"].is_object());
+    }
+    // Half a megabyte each, of which a namespace may have six.
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let mut raw = Raw::connect(&server).await;
+        raw.begin(json!({"Services": {}})).await;
+        unread.push(raw);
+    }
+    let mut told = 0;
+    for raw in &mut unread {
+        told += usize::from(length_of_next(raw).await < 1_000);
+    }
+    assert!(told > 0, "over budget the caller is told");
+    drop(unread);
+    raw.until(json!({"Services": {}}), |answer| answer["Ok"].as_array().is_some_and(|all| all.len() == 3_000)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_few_connections_do_not_take_every_turn() {
+    let server = server_with(1_000, 10, config("memory:")).await;
+    let mut tenant = Raw::connect_to(&server, "shop").await;
+    for port in 1..=100 {
+        tenant.register(json!({"name": "db", "address": format!("10.0.0.8:{port}"), "check": {"kind": "none"}})).await;
+    }
+    let mut greedy = Vec::new();
+    for n in 0..6 {
+        let mut raw = Raw::connect(&server).await;
+        for m in 0..1_000 {
+            let services = ["db".to_owned(), format!("other-{n}-{m}")];
+            raw.begin(json!({"List": {"query": {"services": services}}})).await;
+        }
+        greedy.push(raw);
+    }
+    for _ in 0..3 {
+        assert_eq!(tenant.call(list()).await["Ok"].as_array().map(Vec::len), Some(100));
+    }
+    drop(greedy);
+    server.stop().await;
+}

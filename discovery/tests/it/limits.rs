@@ -119,6 +119,26 @@ async fn no_namespace_and_no_connection_takes_every_instance() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_wait_for_the_answer_has_registered_all_the_same() {
+    let server = Server::start(Config { max_instances_per_connection: 1, ..config("memory:") }).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    // In one piece, so that it is cancelled before it is done.
+    let request = json!({"Request": {"id": 7, "message": {"Register": {"registration": database(1)}}}}).to_string();
+    let cancel = json!({"Cancel": {"request_id": 7}}).to_string();
+    let mut frames = Vec::new();
+    for message in [request, cancel] {
+        frames.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+        frames.extend_from_slice(message.as_bytes());
+    }
+    raw.stream.write_all(&frames).await.unwrap();
+    let mut other = Raw::connect(&server).await;
+    other.until(json!({"Get": {"service": "db"}}), |answer| answer["Ok"]["id"] == "db-1").await;
+    let refusal = raw.register(database(2)).await;
+    assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-instances-per-connection");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_registered_takes_no_more_memory_than_it_may() {
     let server = Server::start(Config { max_memory: Some(32 << 20), ..config("memory:") }).await.unwrap();
     let mut raw = Raw::connect(&server).await;
@@ -133,6 +153,10 @@ async fn what_is_registered_takes_no_more_memory_than_it_may() {
         }
     }
     assert_eq!(refusal["Err"]["LimitReached"]["limit"], "--max-memory");
+    let mut tenant = Raw::connect_to(&server, "shop").await;
+    let mut large = database(1);
+    large["meta"] = json!({"filling": "x".repeat(16_000)});
+    assert_eq!(tenant.register(large).await["Ok"]["outcome"], "created", "another tenant has its own share");
     assert_eq!(raw.get("db").await["Ok"]["name"], "db", "reads go on");
     assert_eq!(raw.call(json!({"Deregister": {"id": "db-1"}})).await, json!({"Ok": null}), "and so does leaving");
     server.stop().await;

@@ -6,6 +6,9 @@ use roundsman_protocol::{InstanceId, Namespace};
 use roundsman_registry::Key;
 use rusqlite::Connection;
 
+/// No server gives out so many.
+pub(super) const REACH: i64 = i64::MAX / 2;
+
 /// The place of each record, and the last one given out.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -35,7 +38,7 @@ impl Places {
         let mut places = Self::default();
         while let Some(row) = rows.next()? {
             let place: i64 = row.get(0)?;
-            places.last = places.last.max(place);
+            places.skip_to(Some(place));
             let namespace = row.get_ref(1)?.as_str().ok().and_then(|text| Namespace::try_new(text).ok());
             let id = row.get_ref(2)?.as_str().ok().and_then(|text| InstanceId::try_new(text).ok());
             // A row that cannot be read is set aside when records are loaded; here it only keeps its place.
@@ -48,7 +51,7 @@ impl Places {
 
     /// Takes in one that the table has. The place of an earlier one with the same key, which stays the one we know.
     pub(super) fn add(&mut self, key: Key, place: i64) -> Result<(), i64> {
-        self.last = self.last.max(place);
+        self.skip_to(Some(place));
         match self.of.entry(key) {
             Entry::Occupied(earlier) => Err(*earlier.get()),
             Entry::Vacant(vacant) => {
@@ -69,7 +72,9 @@ impl Places {
 
     /// Leaves out the places up to this one, which may hold rows that nobody asked for.
     pub(super) fn skip_to(&mut self, place: Option<i64>) {
-        self.last = self.last.max(place.unwrap_or_default());
+        // Beyond the reach of ours lies only what somebody else numbered; behind it there may be no number left.
+        let place = place.filter(|place| *place <= REACH).unwrap_or_default();
+        self.last = self.last.max(place);
     }
 
     pub(super) fn plan(&self) -> Plan<'_> {

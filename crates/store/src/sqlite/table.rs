@@ -6,7 +6,12 @@ use roundsman_protocol::Timestamp;
 use roundsman_registry::{Change, Key, Record};
 use rusqlite::{Connection, Row, TransactionBehavior, types::ValueRef};
 
-use super::{aside::Unreadable, error::failed, file::Db, places::Places};
+use super::{
+    aside::Unreadable,
+    error::failed,
+    file::Db,
+    places::{Places, REACH},
+};
 use crate::{
     StoreError,
     stored::{COUNT, FIELDS, Reader, evicted_until, values},
@@ -71,7 +76,8 @@ fn read_all(db: &mut Db, now: &str) -> rusqlite::Result<(Vec<Record>, Vec<Unread
             Err(error) => unreadable.push(Unreadable { place, reason: error.to_string() }),
         }
     }
-    places.skip_to(db.connection.query_row("SELECT max(\"place\") FROM instances", [], |row| row.get(0))?);
+    let sql = "SELECT max(\"place\") FROM instances WHERE \"place\" <= ?1";
+    places.skip_to(db.connection.query_row(sql, [REACH], |row| row.get(0))?);
     drop(rows);
     drop(statement);
     (db.places, db.version, db.unchecked) = (Some(places), Some(version), 0);

@@ -233,3 +233,20 @@ async fn flipped_bits_anywhere_in_the_file_end_in_a_sentence_or_in_records() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_row_with_the_last_number_of_all_leaves_numbers_for_others() {
+    let (folder, mut all) = stored(2).await;
+    sql(&folder, &format!("UPDATE instances SET place = {} WHERE id = 'product-2'", i64::MAX));
+    // Two starts: what the first one wrote must not lie where the second one writes.
+    for n in [3, 4] {
+        let store = folder.store();
+        assert_holds(loaded(&store).await, &all.iter().collect::<Vec<_>>());
+        all.push(record("product", n));
+        store.commit(&[put(all.last().unwrap())]).await.unwrap();
+    }
+    // Without a load before it the places are read for themselves.
+    all.push(record("product", 5));
+    folder.store().commit(&[put(all.last().unwrap())]).await.unwrap();
+    assert_holds(loaded(&folder.store()).await, &all.iter().collect::<Vec<_>>());
+}

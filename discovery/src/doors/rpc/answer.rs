@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::FutureExt;
 use roundsman_health::Nudge;
 use roundsman_protocol::{
@@ -9,7 +10,7 @@ use roundsman_protocol::{
     Trouble,
 };
 use roundsman_registry::{Health, Snapshot};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,11 +19,14 @@ use super::{
     frame::{Outgoing, frame, put},
     twins,
 };
-use crate::{context::Context, edges::Tracker, status, writer::key};
+use crate::{context::Context, edges::Tracker, memory::kept, status, writer::key};
 
 /// Answers of no more instances, and about no more bytes, are put together at once.
 const FEW: usize = 64;
 const SHORT: usize = 32 * 1_024;
+/// How many long answers of a connection are in the making at a time: the others wait for their turn here, where they
+/// are in nobody's way.
+const AT_A_TIME: usize = 4;
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub(super) struct Caller {
     pub(super) context: Arc<Context>,
     pub(super) namespace: Namespace,
     pub(super) codec: Codec,
+    /// One permit for each long answer in the making.
+    turns: Arc<Semaphore>,
 }
 
 /// An answer, or a call that has to wait for one.
@@ -39,6 +45,10 @@ pub(super) enum Answered {
 }
 
 impl Caller {
+    pub(super) fn new(context: Arc<Context>, namespace: Namespace, codec: Codec) -> Self {
+        Self { context, namespace, codec, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
+    }
+
     /// Answers what needs no waiting and little work; everything else becomes a future. `tracker` counts it, when the
     /// caller has a name.
     pub(super) fn call(&self, id: u64, request: DiscoveryRequest, tracker: Option<&mut Tracker>) -> Answered {
@@ -158,6 +168,8 @@ impl Caller {
     /// A long answer, encoded once for all who ask for it now.
     pub(super) async fn encoded(&self, id: u64, form: Form, query: Query, snapshot: Snapshot) -> Outgoing {
         let question = Question { namespace: self.namespace.clone(), query, codec: self.codec, form };
+        // It is never closed.
+        let _turn = self.turns.acquire().await;
         match self.context.encodings.answer(question, snapshot).await {
             Ok(encoded) => Outgoing::Shared { id, encoded },
             Err(error) => self.answer(
@@ -198,17 +210,31 @@ impl Caller {
         make: impl FnOnce(&Self) -> DiscoveryResponse + Send + 'static,
     ) -> Outgoing {
         let caller = self.clone();
+        let _turn = self.turns.acquire().await;
         let made = self.context.encodings.offload().run(move || {
             let response = make(&caller);
             caller.count_refusal(&response);
-            let (mut out, response) = (Vec::new(), tarpc::Response { request_id: id, message: Ok(response) });
-            frame(&mut out, |out| put(caller.codec, out, &response)).map(|()| out)
+            caller.accounted(&tarpc::Response { request_id: id, message: Ok(response) })
         });
-        match made.await.map(|frame| frame.map_err(|error| error.to_string())) {
-            Ok(Ok(frame)) => Outgoing::Framed(frame.into()),
-            Ok(Err(error)) => Outgoing::refusal(id, std::io::ErrorKind::Other, error),
+        match made.await.and_then(|frame| frame) {
+            Ok(frame) => Outgoing::Framed(frame),
             Err(error) => Outgoing::refusal(id, std::io::ErrorKind::ResourceBusy, error.to_string()),
         }
+    }
+
+    /// The frame of an answer; a long one is accounted for until it is read.
+    fn accounted(&self, response: &tarpc::Response<DiscoveryResponse>) -> Result<Bytes, DiscoveryError> {
+        let mut out = Vec::new();
+        if let Err(error) = frame(&mut out, |out| put(self.codec, out, response)) {
+            tracing::error!(%error, "an answer could not be written");
+            return Err(DiscoveryError::ShuttingDown);
+        }
+        if out.len() <= SHORT {
+            return Ok(out.into());
+        }
+        out.shrink_to_fit();
+        let reservation = self.context.budget.reserve(&self.namespace, out.len())?;
+        Ok(kept(out, &Arc::new(reservation)))
     }
 
     async fn register(self, mut registration: Registration) -> (DiscoveryResponse, Option<InstanceId>) {
@@ -258,7 +284,7 @@ impl Caller {
             }
             .boxed()
         };
-        Answered::Later(Later { kind: Kind::Work, call: Box::new(call) })
+        Answered::Later(Later { kind: Kind::Change, call: Box::new(call) })
     }
 
     fn count_refusal(&self, response: &DiscoveryResponse) {
@@ -289,7 +315,7 @@ pub(super) fn is_small(snapshot: &Snapshot) -> bool {
 }
 
 pub(super) fn done(outgoing: Outgoing) -> Done {
-    Done { outgoing, registered: None, deregistered: None }
+    Done { outgoing: Some(outgoing), registered: None, deregistered: None }
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub(super) struct Calls {
 pub(super) enum Kind {
     /// Somebody is at work on it.
     Work,
+    /// The same, and it is done whether or not the caller waits for the answer.
+    Change,
     /// It waits for something to happen.
     Watch,
 }
@@ -38,7 +40,8 @@ pub(super) enum Kind {
 /// A call that is done.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) outgoing: Outgoing,
+    /// The answer, unless the caller no longer waits for it.
+    pub(super) outgoing: Option<Outgoing>,
     /// The instance that it registered.
     pub(super) registered: Option<InstanceId>,
     /// The instance that it deregistered.
@@ -72,7 +75,7 @@ impl Calls {
     pub(super) fn count(&self, kind: Kind) -> usize {
         let [work, watches] = self.counts;
         match kind {
-            Kind::Work => work,
+            Kind::Work | Kind::Change => work,
             Kind::Watch => watches,
         }
     }
@@ -85,9 +88,19 @@ impl Calls {
     /// Begins a call. After its deadline nobody waits for an answer any more and none is sent, as tarpc has it.
     pub(super) fn add(&mut self, id: u64, deadline: Duration, Later { kind, call }: Later) {
         let (cancel, registration) = AbortHandle::new_pair();
-        let call = Abortable::new(call(self.stop.clone()), registration);
-        let call = tokio::time::timeout(deadline.min(MAX_DEADLINE), call);
-        self.waiting.push(call.map(move |result| (id, kind, result.ok().and_then(Result::ok))).boxed());
+        let mut call = call(self.stop.clone());
+        let call = async move {
+            let waited =
+                tokio::time::timeout(deadline.min(MAX_DEADLINE), Abortable::new(&mut call, registration)).await;
+            let done = match (waited.ok().and_then(Result::ok), kind) {
+                (Some(done), _) => Some(done),
+                // What it registers belongs to this connection all the same.
+                (None, Kind::Change) => Some(Done { outgoing: None, ..call.await }),
+                (None, Kind::Work | Kind::Watch) => None,
+            };
+            (id, kind, done)
+        };
+        self.waiting.push(call.boxed());
         self.cancels.insert(id, cancel);
         *self.counter(kind) += 1;
     }
@@ -115,7 +128,7 @@ impl Calls {
     fn counter(&mut self, kind: Kind) -> &mut usize {
         let [work, watches] = &mut self.counts;
         match kind {
-            Kind::Work => work,
+            Kind::Work | Kind::Change => work,
             Kind::Watch => watches,
         }
     }

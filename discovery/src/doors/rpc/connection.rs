@@ -44,7 +44,7 @@ impl Connection {
         let Greeted { wire, namespace, service } = greeted;
         let tracker = service.map(|service| context.edges.track(namespace.clone(), service));
         let calls = Calls::new(context.config.max_in_flight);
-        let caller = Caller { context, namespace, codec: wire.codec() };
+        let caller = Caller::new(context, namespace, wire.codec());
         Self { wire, caller, tracker, calls, registered: HashSet::new() }
     }
 
@@ -232,7 +232,7 @@ impl Connection {
         if let Some(id) = done.deregistered {
             self.registered.remove(&id);
         }
-        self.wire.put(&done.outgoing)
+        done.outgoing.map_or(Ok(()), |outgoing| self.wire.put(&outgoing))
     }
 
     fn namespace(&self) -> &Namespace {

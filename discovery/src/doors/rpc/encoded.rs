@@ -11,16 +11,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use roundsman_protocol::{Codec, Cursor, DiscoveryError, Instance, Namespace, Query};
 use roundsman_registry::Snapshot;
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     frame::{HEADER, put, put_number},
     outbox::Outbox,
 };
 use crate::{
-    memory::{Budget, Reservation},
+    memory::{Budget, Reservation, kept},
     offload::Offload,
 };
 
@@ -43,10 +47,13 @@ pub(super) enum Form {
 #[derive(Debug)]
 pub(super) struct Encoded {
     form: Form,
+    /// Each is accounted for until every client has read it.
     chunks: Vec<Bytes>,
     len: usize,
-    _reservation: Reservation,
 }
+
+/// An answer that is driven on by whoever waits for it: a connection that stands still holds up nobody else.
+type Answer = Shared<BoxFuture<'static, Result<Arc<Encoded>, DiscoveryError>>>;
 
 /// The long answers of this moment.
 #[derive(Debug)]
@@ -69,7 +76,7 @@ pub(super) struct Question {
 #[derive(Debug)]
 struct Slot {
     cursor: Cursor,
-    answer: Arc<OnceCell<Arc<Encoded>>>,
+    answer: Answer,
     used: Instant,
 }
 
@@ -85,30 +92,27 @@ impl Encodings {
     /// # Errors
     /// When callers keep too much in memory already.
     pub(super) async fn answer(&self, question: Question, snapshot: Snapshot) -> Result<Arc<Encoded>, DiscoveryError> {
-        let answer = self.slot(&question, snapshot.cursor());
-        let encoded = answer.get_or_try_init(|| self.encode(question, snapshot)).await?;
-        Ok(Arc::clone(encoded))
+        self.slot(question, snapshot).await
     }
 
     /// The slot of a question at a moment: an answer of another moment is not the answer.
-    fn slot(&self, question: &Question, cursor: Cursor) -> Arc<OnceCell<Arc<Encoded>>> {
-        let now = Instant::now();
+    fn slot(&self, question: Question, snapshot: Snapshot) -> Answer {
+        let (now, cursor) = (Instant::now(), snapshot.cursor());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, slot| now.saturating_duration_since(slot.used) < KEPT_FOR);
-        if let Some(slot) = kept.get_mut(question).filter(|slot| slot.cursor == cursor) {
+        if let Some(slot) = kept.get_mut(&question).filter(|slot| slot.is_about(cursor)) {
             slot.used = now;
-            return Arc::clone(&slot.answer);
+            return slot.answer.clone();
         }
-        let answer = Arc::default();
-        if kept.len() < KEPT || kept.contains_key(question) {
-            let slot = Slot { cursor, answer: Arc::clone(&answer), used: now };
-            kept.insert(question.clone(), slot);
+        let answer = self.encode(question.clone(), snapshot);
+        if kept.len() < KEPT || kept.contains_key(&question) {
+            kept.insert(question, Slot { cursor, answer: answer.clone(), used: now });
         }
         answer
     }
 
-    async fn encode(&self, question: Question, snapshot: Snapshot) -> Result<Arc<Encoded>, DiscoveryError> {
-        let budget = Arc::clone(&self.budget);
+    fn encode(&self, question: Question, snapshot: Snapshot) -> Answer {
+        let (offload, budget) = (self.offload.clone(), Arc::clone(&self.budget));
         let work = move || {
             let instances: Vec<_> = snapshot.matching(&question.query).collect();
             let estimate = instances.iter().map(|instance| instance.bytes()).sum();
@@ -120,7 +124,7 @@ impl Encodings {
             })?;
             Ok(Arc::new(Encoded::new(question.form, chunks, reservation)))
         };
-        self.offload.run(work).await?
+        async move { offload.run(work).await? }.boxed().shared()
     }
 
     /// Does other work that takes longer than a moment.
@@ -139,13 +143,23 @@ impl Encodings {
     }
 }
 
+// === impl Slot ===
+
+impl Slot {
+    /// Whether it is an answer of this moment. One that could not be made is none.
+    fn is_about(&self, cursor: Cursor) -> bool {
+        self.cursor == cursor && !matches!(self.answer.peek(), Some(Err(_)))
+    }
+}
+
 // === impl Encoded ===
 
 impl Encoded {
-    fn new(form: Form, chunks: Vec<Bytes>, mut reservation: Reservation) -> Self {
-        let len = chunks.iter().map(Bytes::len).sum();
+    fn new(form: Form, chunks: Vec<Vec<u8>>, mut reservation: Reservation) -> Self {
+        let len = chunks.iter().map(Vec::len).sum();
         reservation.settle(len);
-        Self { form, chunks, len, _reservation: reservation }
+        let reservation = Arc::new(reservation);
+        Self { form, chunks: chunks.into_iter().map(|chunk| kept(chunk, &reservation)).collect(), len }
     }
 
     /// Puts a frame into the outbox: what belongs to this one call, and around it what all share.
@@ -178,7 +192,7 @@ impl Encoded {
 }
 
 /// Writes the value that a successful `list` or `watch` returns.
-fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>]) -> io::Result<Vec<Bytes>> {
+fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>]) -> io::Result<Vec<Vec<u8>>> {
     let (mut chunks, mut out) = (Vec::new(), Vec::with_capacity(CHUNK + CHUNK / 8));
     match (codec, form) {
         (Codec::Postcard, Form::List) => {}
@@ -199,7 +213,7 @@ fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>])
         }
         put(codec, &mut out, instance)?;
         if out.len() >= CHUNK {
-            chunks.push(Bytes::from(std::mem::replace(&mut out, Vec::with_capacity(CHUNK + CHUNK / 8))));
+            chunks.push(std::mem::replace(&mut out, Vec::with_capacity(CHUNK + CHUNK / 8)));
         }
     }
     match (codec, form) {
@@ -208,8 +222,10 @@ fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>])
         (Codec::Json, Form::List) => out.push(b']'),
         (Codec::Json, Form::Watch) => out.extend_from_slice(b"],\"removed\":[]}"),
     }
-    out.shrink_to_fit();
-    chunks.push(Bytes::from(out));
+    if !out.is_empty() {
+        out.shrink_to_fit();
+        chunks.push(out);
+    }
     Ok(chunks)
 }
 
@@ -304,5 +320,56 @@ mod tests {
         drop(held);
         encodings.kept.lock().unwrap().clear();
         assert_eq!(budget.status(0, 0).used, 0);
+    }
+
+    #[test]
+    fn no_chunk_is_empty() {
+        let registry = registry(2_000);
+        let snapshot = registry.snapshot(&Namespace::default(), &Query::default());
+        let (query, cursor) = (Query::default(), snapshot.cursor());
+        let instances: Vec<_> = snapshot.matching(&query).collect();
+        let chunks = |count| chunks(Codec::Postcard, Form::List, cursor, &instances[..count]).unwrap();
+        // The first chunk is full when the last instance ends it.
+        let (mut fits, mut full) = (0, instances.len());
+        while full - fits > 1 {
+            let count = usize::midpoint(fits, full);
+            if chunks(count)[0].len() < CHUNK { fits = count } else { full = count }
+        }
+        assert_eq!((chunks(fits).len(), chunks(full).len(), chunks(full + 1).len()), (1, 1, 2));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_accounted_for_until_it_is_read() {
+        let registry = registry(2_000);
+        let budget = Budget::new(1 << 30);
+        let encodings = Encodings::new(Offload::start().unwrap(), Arc::clone(&budget));
+        let query = Query::default();
+        let snapshot = registry.snapshot(&Namespace::default(), &query);
+        let question = Question { namespace: Namespace::default(), query, codec: Codec::Json, form: Form::List };
+        let encoded = encodings.answer(question, snapshot).await.unwrap();
+        let (len, mut outbox) = (encoded.len as u64, Outbox::default());
+        encoded.put(Codec::Json, 1, &mut outbox).unwrap();
+        drop(encoded);
+        encodings.kept.lock().unwrap().clear();
+        assert_eq!(budget.status(0, 0).used, len, "the client has not read it yet");
+        drop(outbox);
+        assert_eq!(budget.status(0, 0).used, 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_one_who_asked_the_same_and_stands_still() {
+        let registry = registry(500);
+        let encodings = Encodings::new(Offload::start().unwrap(), Budget::new(1 << 30));
+        let ask = || {
+            let query = Query::default();
+            let snapshot = registry.snapshot(&Namespace::default(), &query);
+            let question = Question { namespace: Namespace::default(), query, codec: Codec::Json, form: Form::List };
+            encodings.answer(question, snapshot)
+        };
+        // A connection whose client does not read lets none of its calls go on.
+        let mut first = Box::pin(ask());
+        assert!(futures::poll!(&mut first).is_pending());
+        let second = tokio::time::timeout(Duration::from_secs(20), ask()).await.expect("an answer");
+        assert!(Arc::ptr_eq(&second.unwrap(), &first.await.unwrap()));
     }
 }

@@ -57,7 +57,8 @@ impl Outbox {
         }
         self.tail.clear();
         self.written = 0;
-        for chunk in chunks {
+        // An empty one would be written for ever.
+        for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
             self.len += chunk.len();
             self.chunks.push_back(chunk);
         }
@@ -145,5 +146,20 @@ mod tests {
         result.unwrap();
         assert!(outbox.is_empty());
         assert!(read == expected);
+    }
+
+    #[tokio::test]
+    async fn an_empty_chunk_is_nothing_to_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut outbox = Outbox::default();
+        outbox.share([Bytes::new(), Bytes::from_static(b"ab"), Bytes::new()]);
+        std::future::poll_fn(|cx| outbox.poll_write(&mut server, cx, &mut false)).await.unwrap();
+        outbox.append(|tail| io::Write::write_all(tail, b"c")).unwrap();
+        std::future::poll_fn(|cx| outbox.poll_write(&mut server, cx, &mut false)).await.unwrap();
+        let mut read = [0; 3];
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"abc");
     }
 }

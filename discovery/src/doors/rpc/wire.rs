@@ -132,7 +132,12 @@ impl Wire {
     pub(super) fn next_frame(&mut self) -> Result<Option<Range<usize>>, End> {
         let waiting = self.inbox.get(self.start..).unwrap_or_default();
         let Some(header) = waiting.first_chunk::<HEADER>() else {
-            self.wait_for(!waiting.is_empty());
+            let begun = !waiting.is_empty();
+            if begun {
+                // Otherwise what was dealt with before it would stay, and pile up.
+                self.make_room(HEADER)?;
+            }
+            self.wait_for(begun);
             return Ok(None);
         };
         let length = usize::try_from(u32::from_be_bytes(*header)).unwrap_or(usize::MAX);
@@ -172,15 +177,21 @@ impl Wire {
 
     /// Makes room for the rest of a frame of so many bytes.
     fn make_room(&mut self, length: usize) -> Result<(), End> {
-        if let Some((budget, namespace)) = self.accounts.as_ref().filter(|_| length > LONG)
+        if self.start > 0 {
+            self.inbox.drain(..self.start);
+            self.start = 0;
+            self.inbox.shrink_to(length.max(READ));
+        }
+        // There may be one still, for the frame before this one.
+        let wanted = if length > LONG { length } else { 0 };
+        if self.reservation.as_ref().map_or(0, Reservation::bytes) != wanted {
+            self.reservation = None;
+        }
+        if let Some((budget, namespace)) = self.accounts.as_ref().filter(|_| wanted > 0)
             && self.reservation.is_none()
         {
             let reserved = budget.reserve(namespace, length);
             self.reservation = Some(reserved.map_err(|error| End::Farewell("max-memory", error.to_string()))?);
-        }
-        if self.start > 0 {
-            self.inbox.drain(..self.start);
-            self.start = 0;
         }
         self.inbox.reserve_exact(length.saturating_sub(self.inbox.len()));
         Ok(())
@@ -335,5 +346,77 @@ impl Unfinished {
     fn deadline(self) -> Instant {
         let bytes = u32::try_from(self.bytes).unwrap_or(u32::MAX);
         (self.progress + STALL).min(self.since + STALL + PER_BYTE * bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const MOST: usize = 1_024 * 1_024;
+
+    /// The server's end of a connection, the client's end, and the budget.
+    async fn pair() -> (Wire, TcpStream, Arc<Budget>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let budget = Budget::new(64 << 20);
+        let mut wire = Wire::new(listener.accept().await.unwrap().0, MOST);
+        wire.switch(MOST, Codec::Json, Arc::clone(&budget), Namespace::default());
+        (wire, client, budget)
+    }
+
+    /// Reads until there were so many frames, and so many bytes of the next one.
+    async fn read_until(wire: &mut Wire, mut frames: usize, rest: usize) {
+        loop {
+            while let Some(frame) = wire.next_frame().unwrap() {
+                wire.frame_done(frame.end);
+                frames -= 1;
+            }
+            if frames == 0 && wire.inbox.len() - wire.start == rest {
+                return;
+            }
+            assert_eq!(wire.event(true).await.unwrap(), Event::Read);
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_whose_end_comes_with_the_next_ones_beginning_leave_nothing_behind() {
+        let (mut wire, mut client, _) = pair().await;
+        // Half a header, time and again, and that just where the buffer ends.
+        client.write_all(&[0, 0]).await.unwrap();
+        read_until(&mut wire, 0, 2).await;
+        for _ in 0..100 {
+            let room = wire.inbox.capacity() - wire.inbox.len();
+            let body = if room < HEADER { room + READ } else { room } - 6;
+            let length = u16::try_from(body).unwrap().to_be_bytes();
+            client.write_all(&[&length[..], &vec![b' '; body], &[0, 0]].concat()).await.unwrap();
+            read_until(&mut wire, 1, 2).await;
+        }
+        let kept = wire.inbox.capacity();
+        assert!(kept <= 4 * READ, "{kept} bytes are kept for two");
+    }
+
+    #[tokio::test]
+    async fn each_long_frame_is_accounted_for_and_given_back() {
+        let (mut wire, mut client, budget) = pair().await;
+        let length = |length: usize| u32::try_from(length).unwrap().to_be_bytes();
+        let used = || budget.status(0, 0).used;
+        // One that ends just before the end of the buffer, so that the next buffer is larger than it need be.
+        client.write_all(&[&length(READ - 5)[..], &vec![b' '; READ - 6]].concat()).await.unwrap();
+        read_until(&mut wire, 0, READ - 2).await;
+        client.write_all(&[b" ", &length(LONG + 8)[..], &[b' '; 8]].concat()).await.unwrap();
+        read_until(&mut wire, 1, HEADER + 8).await;
+        assert_eq!(used(), (HEADER + LONG + 8) as u64);
+        // Its end comes with the beginning of a longer one.
+        client.write_all(&[&vec![b' '; LONG][..], &length(MOST)].concat()).await.unwrap();
+        read_until(&mut wire, 1, HEADER).await;
+        assert_eq!(used(), (HEADER + MOST) as u64);
+        client.write_all(&[&vec![b' '; MOST][..], &length(8), b"1234"].concat()).await.unwrap();
+        read_until(&mut wire, 1, HEADER + 4).await;
+        assert!(wire.inbox.capacity() <= 4 * READ, "{}", wire.inbox.capacity());
+        assert_eq!(used(), 0);
     }
 }
