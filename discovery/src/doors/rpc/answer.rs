@@ -23,7 +23,7 @@ use crate::{context::Context, edges::Tracker, memory::kept, status, writer::key}
 
 /// Answers of no more instances, and about no more bytes, are put together at once.
 const FEW: usize = 64;
-const SHORT: usize = 32 * 1_024;
+const SHORT: usize = 16 * 1_024;
 /// How many long answers of a connection are in the making at a time: the others wait for their turn here, where they
 /// are in nobody's way.
 const AT_A_TIME: usize = 4;

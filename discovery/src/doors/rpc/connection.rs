@@ -23,6 +23,8 @@ use crate::{context::Context, edges::Tracker, writer::key};
 
 /// Most frames that are answered before others get a turn.
 const BURST: usize = 256;
+/// How many of a connection's instances are looked up for each registration beyond its share.
+const LOOKED_UP: usize = 256;
 /// How long the calls of a client that sends no more may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Frames longer than this are read where nobody else waits for it.
@@ -37,6 +39,8 @@ pub(super) struct Connection {
     calls: Calls,
     /// What was registered here and not deregistered: when the connection breaks, they are visited at once.
     registered: HashSet<InstanceId>,
+    /// Registrations beyond its share since that was looked at last, each counted as so many look-ups.
+    refused: usize,
 }
 
 impl Connection {
@@ -45,7 +49,7 @@ impl Connection {
         let tracker = service.map(|service| context.edges.track(namespace.clone(), service));
         let calls = Calls::new(context.config.max_in_flight);
         let caller = Caller::new(context, namespace, wire.codec());
-        Self { wire, caller, tracker, calls, registered: HashSet::new() }
+        Self { wire, caller, tracker, calls, registered: HashSet::new(), refused: 0 }
     }
 
     /// Serves until the client hangs up, breaks a rule, or `stop`. Returns the reason to count, if there is one.
@@ -208,15 +212,24 @@ impl Connection {
         if self.registered.len() + self.calls.count(Kind::Work) < limit {
             return None;
         }
-        // Those that left by themselves, or died long ago, do not count.
+        // Those that left by themselves, or died long ago, do not count. Each refusal pays for a few that are looked up.
+        self.refused += LOOKED_UP;
+        if self.refused < self.registered.len() {
+            return Some(self.full(id, limit));
+        }
+        self.refused = 0;
         let (registry, namespace) = (Arc::clone(&self.caller.context.registry), self.caller.namespace.clone());
         self.registered.retain(|id| registry.find(&key(&namespace, id.clone())).is_some());
         if self.registered.len() + self.calls.count(Kind::Work) < limit {
             return None;
         }
+        Some(self.full(id, limit))
+    }
+
+    fn full(&self, id: u64, limit: usize) -> Outgoing {
         let value = u64::try_from(limit).unwrap_or(u64::MAX);
         let error = DiscoveryError::LimitReached { limit: "--max-instances-per-connection".to_owned(), value };
-        Some(self.caller.answer(id, DiscoveryResponse::Register(Err(error))))
+        self.caller.answer(id, DiscoveryResponse::Register(Err(error)))
     }
 
     fn refuse(&mut self, id: u64, reason: &'static str, sentence: String) -> Result<(), End> {

@@ -32,8 +32,9 @@ use crate::memory::{Budget, Reservation};
 const READ: usize = 16 * 1_024;
 /// Frames longer than this are accounted for while they come in.
 const LONG: usize = 16 * 1_024;
-/// With more than this to go out, nothing more is read or answered.
-const HIGH: usize = 64 * 1_024;
+/// With more than this to go out, nothing more is read or answered: thousands of clients that do not read must not
+/// make the server keep more than a little for each.
+const HIGH: usize = 16 * 1_024;
 /// How long a client may make no progress, with an answer or with a frame of its own.
 pub(super) const STALL: Duration = Duration::from_secs(30);
 /// Who sends a long frame has a millisecond more for each byte: less than a kilobyte a second is no progress.
@@ -217,6 +218,11 @@ impl Wire {
         self.poll_flush(cx)?;
         if !had_room && self.has_room() {
             return Poll::Ready(Ok(Event::Written));
+        }
+        if !read && let Some(unfinished) = &mut self.unfinished {
+            // While it is us who do not read, the client cannot go on.
+            let now = Instant::now();
+            (unfinished.since, unfinished.progress) = (now, now);
         }
         if read && let Poll::Ready(event) = self.poll_read(cx) {
             return Poll::Ready(event);
