@@ -1,8 +1,11 @@
 //! Questions about instances, and the answers to watches.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor},
+};
 
 use crate::{
     error::Invalid,
@@ -17,10 +20,12 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
     /// These services; all of the namespace when empty.
+    #[serde(deserialize_with = "few")]
     pub services: Vec<ServiceName>,
     /// In which statuses.
     pub scope: Scope,
     /// Having all of these tags.
+    #[serde(deserialize_with = "few")]
     pub tags: Vec<Box<str>>,
     /// Having all of these metadata entries.
     pub meta: Meta,
@@ -114,6 +119,32 @@ pub enum Trouble {
     Status(u16),
     /// Calls keep failing, in ways that the caller does not tell apart.
     Failing,
+}
+
+/// Reads a list, and stops as soon as it is far longer than any that is valid: [`Query::validate`] says what is wrong
+/// with those that are a little too long.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            const MOST: usize = 2 * limits::MAX_QUERY_SERVICES;
+            let mut read = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if read.len() == MOST {
+                    let (services, tags) = (limits::MAX_QUERY_SERVICES, limits::MAX_TAGS);
+                    let rule = format!("a query has at most {services} services and at most {tags} tags");
+                    return Err(serde::de::Error::custom(rule));
+                }
+                read.push(element);
+            }
+            Ok(read)
+        }
+    }
+    deserializer.deserialize_seq(Few(PhantomData))
 }
 
 // === impl Query ===
