@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{error::Invalid, limits, name::quoted, time};
 
@@ -11,7 +11,7 @@ use crate::{error::Invalid, limits, name::quoted, time};
 /// One flat struct instead of an enum with fields: in JSON it reads as `{"kind":"http","path":"/health"}`,
 /// and postcard, which knows no optional fields, carries it as well. [`Check::validate`] refuses
 /// fields that do not belong to the kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Check {
     /// What kind of visit.
@@ -169,6 +169,26 @@ fn fits(timeout: Duration, interval: Duration) -> Result<(), Invalid> {
     Err(Invalid::new("check.timeout", format!("must not be longer than the interval ({interval}), got {timeout}")))
 }
 
+impl Serialize for Check {
+    /// In JSON, what was added later is left out where there is none: stores and callers of earlier releases refuse
+    /// fields that they do not know. postcard, which has no names, writes all of them.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Span(#[serde(with = "time::duration::option")] Option<Duration>);
+        let expects = self.expect.is_some() || !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Check", 5 + usize::from(expects))?;
+        fields.serialize_field("kind", &self.kind)?;
+        fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("interval", &Span(self.interval))?;
+        fields.serialize_field("timeout", &Span(self.timeout))?;
+        fields.serialize_field("ttl", &Span(self.ttl))?;
+        if expects {
+            fields.serialize_field("expect", &self.expect)?;
+        }
+        fields.end()
+    }
+}
+
 fn validate_path(path: &str) -> Result<(), Invalid> {
     let printable = path.bytes().all(|b| b.is_ascii_graphic());
     if path.starts_with('/') && printable && path.len() <= limits::MAX_PATH_LEN {
@@ -293,6 +313,20 @@ mod tests {
         assert_eq!(hasty.or_defaults(interval, timeout).unwrap().timeout, Some(Duration::from_millis(300)));
         let patient = Check { timeout: Some(Duration::from_secs(6)), ..Check::default() };
         assert_eq!(patient.or_defaults(interval, timeout).unwrap_err().field, "check.timeout");
+    }
+
+    #[test]
+    fn json_of_a_check_without_identity_is_that_of_earlier_releases() {
+        let plain = Check { interval: Some(Duration::from_secs(5)), ..Check::http("/alive") };
+        let text = serde_json::to_string(&plain).unwrap();
+        assert_eq!(text, r#"{"kind":"http","path":"/alive","interval":"5s","timeout":null,"ttl":null}"#);
+        let identified = Check { expect: Some(Arc::new(Expect::body("shop"))), ..plain.clone() };
+        for check in [plain, identified] {
+            let json = serde_json::to_string(&check).unwrap();
+            assert_eq!(serde_json::from_str::<Check>(&json).unwrap(), check);
+            let bytes = postcard::to_allocvec(&check).unwrap();
+            assert_eq!(postcard::from_bytes::<Check>(&bytes).unwrap(), check);
+        }
     }
 
     #[test]

@@ -48,6 +48,9 @@ impl Config {
         if config.timeout > config.interval {
             given.mistakes.push("timeout: must not be longer than the interval".to_owned());
         }
+        if config.rpc == config.http && config.rpc.port() != 0 {
+            given.mistakes.push(format!("http: must not be the same address as rpc, {}", config.rpc));
+        }
         if given.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(given.mistakes)) }
     }
 }
@@ -163,6 +166,14 @@ mod tests {
             assert!(mistakes.contains(part), "{part}: {mistakes}");
         }
         assert_eq!(mistakes.matches("; ").count(), 7, "{mistakes}");
+    }
+
+    #[test]
+    fn two_doors_are_not_one() {
+        let doors =
+            |addr: &str| ServeArgs { rpc: Some(addr.to_owned()), http: Some(addr.to_owned()), ..ServeArgs::default() };
+        assert!(with_file("", doors("127.0.0.1:5999")).unwrap_err().contains("the same address as rpc"));
+        assert!(with_file("", doors("127.0.0.1:0")).is_ok(), "any free port is another one each time");
     }
 
     #[test]

@@ -25,7 +25,7 @@ async fn registers_is_visited_and_is_found() {
     assert_eq!(got["address"], product.addr.to_string());
     assert_eq!(
         got["check"],
-        json!({"kind": "http", "path": "/health", "interval": "5s", "timeout": "5s", "ttl": null, "expect": null})
+        json!({"kind": "http", "path": "/health", "interval": "5s", "timeout": "5s", "ttl": null})
     );
     assert!(got["reason"].as_str().unwrap().starts_with("GET /health: 200 in"), "{got}");
     assert!(got["since"].as_str().unwrap().ends_with('Z'));

@@ -45,7 +45,8 @@ impl Reserve {
     /// The reserve beside a database; made if it is not there and there is room.
     pub(super) fn beside(database: &Path) -> Self {
         let path = path(database);
-        let found = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
+        // Something else under its name was never a reserve, and was never given up.
+        let found = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
         let (state, size) = match found {
             Some(size) if size >= SMALLEST => (State::Whole, Some(size)),
             Some(_) => (State::GivenUp, None),
@@ -53,7 +54,7 @@ impl Reserve {
         };
         let mut reserve = Self { path, state, size, waited: 0 };
         if !reserve.make() && state == State::Absent {
-            tracing::warn!(path = %reserve.path.display(), "no room for a reserve; on a full disk removals may be refused");
+            tracing::warn!(path = %reserve.path.display(), "a reserve cannot be made here: there is no room, or something else has its name; on a full disk removals may be refused");
         }
         reserve
     }
@@ -184,6 +185,9 @@ mod tests {
 
     #[test]
     fn where_it_cannot_be_made_the_store_does_without() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("r.db.reserve")).unwrap();
+        assert_eq!(Reserve::beside(&dir.path().join("r.db")).state, State::Absent, "a folder has its name");
         let mut reserve = Reserve::beside(Path::new("/proc/nowhere/r.db"));
         assert_eq!((reserve.state, reserve.is_given_up(), reserve.give_up()), (State::Absent, false, false));
         reserve.tend();
