@@ -182,6 +182,8 @@ impl Report {
             - Those who hang accept connections and never answer, each at an address of its own. Deaths and births beside them come 150 ms apart,\n  \
               whether or not the one before was noticed; what is not noticed within 20 s counts as that.\n\
             - Memory under attack is the most that the server had resident more than before, looked at every 20 ms until 4 s after the attack.\n\
+            - Attackers and good clients have machines of their own where it matters; here attackers give way to everybody (nice 19), and who measures\n  \
+              lookups goes first (nice -10, where that is allowed).\n\
             - Durable means: SQLite with `synchronous=FULL`, etcd with its fsync, both on the disk that holds the build.\n"
         )
     }

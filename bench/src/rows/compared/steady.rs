@@ -56,6 +56,7 @@ pub(super) async fn lookups(server: SocketAddr, service: &str, time: Duration) -
 }
 
 async fn look_up(server: SocketAddr, arguments: Value, mut stopped: oneshot::Receiver<()>) -> Result<Latencies> {
+    isolated::go_first();
     let mut wire = Wire::open(server, "default").await?;
     let mut latencies = Latencies::new()?;
     while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {

@@ -28,7 +28,7 @@ const LOOKED_UP: usize = 256;
 /// How long the calls of a client that sends no more may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Frames longer than this are read where nobody else waits for it.
-const LONG: usize = 64 * 1_024;
+const LONG: usize = 4 * 1_024;
 
 /// One RPC connection.
 pub(super) struct Connection {

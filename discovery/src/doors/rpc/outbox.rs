@@ -12,6 +12,9 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 
 /// A buffer that grew beyond this is given back once it is empty.
 const KEPT: usize = 16 * 1_024;
+/// How much is written before other connections get a turn: to a client that reads fast, the socket never fills, and
+/// megabytes in a row would keep a thread for milliseconds.
+const TURN: usize = 128 * 1_024;
 
 /// Bytes on their way to the client: short answers are written into one buffer, long ones are chunks that several
 /// connections may share.
@@ -64,14 +67,20 @@ impl Outbox {
         }
     }
 
-    /// Writes as much as the socket takes. Ready when everything is written; `moved` says whether anything was.
+    /// Writes as much as the socket takes, or as much as one turn allows: then the task is woken for the next one. Ready
+    /// when everything is written; `moved` says whether anything was.
     pub(super) fn poll_write(
         &mut self,
         stream: &mut TcpStream,
         cx: &mut TaskContext<'_>,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
+        let mut turn = 0;
         while self.len > 0 {
+            if turn >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let next = match self.chunks.front() {
                 Some(chunk) => chunk,
                 None => self.tail.get(self.written..).unwrap_or_default(),
@@ -81,6 +90,7 @@ impl Outbox {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             *moved = true;
+            turn += count;
             self.advance(count);
         }
         Poll::Ready(Ok(()))
@@ -146,6 +156,31 @@ mod tests {
         result.unwrap();
         assert!(outbox.is_empty());
         assert!(read == expected);
+    }
+
+    #[tokio::test]
+    async fn nobody_keeps_a_thread_for_megabytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        socket2::SockRef::from(&server).set_send_buffer_size(4 << 20).unwrap();
+        socket2::SockRef::from(&client).set_recv_buffer_size(4 << 20).unwrap();
+        let mut outbox = Outbox::default();
+        outbox.share((0..32).map(|_| Bytes::from(vec![7; 64 * 1_024])));
+        let (all, mut turns) = (outbox.len(), 0);
+        let writing = std::future::poll_fn(|cx| {
+            let before = outbox.len();
+            let written = outbox.poll_write(&mut server, cx, &mut false);
+            turns += 1;
+            // A chunk is written in one go, so a turn may end a little late.
+            assert!(before - outbox.len() <= TURN + 64 * 1_024);
+            written
+        });
+        let mut read = vec![0; all];
+        let (written, result) = tokio::join!(writing, client.read_exact(&mut read));
+        written.unwrap();
+        result.unwrap();
+        assert!(turns >= all / (TURN + 64 * 1_024));
     }
 
     #[tokio::test]
