@@ -5,10 +5,10 @@
 use std::{fmt::Display, str::FromStr};
 
 use roundsman_protocol::{
-    Address, Codec, DiscoveryRequest, InstanceId, Namespace, ServiceName, Timestamp,
+    Address, Codec, Dialect, DiscoveryRequest, InstanceId, Namespace, ServiceName, Timestamp, Version,
     handshake::Hello,
-    time,
-    wire::{Head, read_request},
+    time, v1, v2,
+    wire::{Body, Head, read_request},
 };
 
 /// The first frame of a connection: it is a greeting, or the client is told what is wrong with it.
@@ -22,20 +22,34 @@ pub(crate) fn handshake(frame: &[u8]) {
     }
 }
 
-/// A frame of a connection that speaks JSON.
+/// A frame of a connection that speaks JSON, in whichever version.
 pub(crate) fn frame_json(frame: &[u8]) {
-    if let Some(request) = request(Codec::Json, frame) {
-        Codec::Json.write(&request).expect("what was read can be written");
+    for version in Version::ALL {
+        if let Some(request) = request(Dialect { version, codec: Codec::Json }, frame) {
+            Codec::Json.write(&request).expect("what was read can be written");
+        }
     }
 }
 
-/// A frame of a connection that speaks postcard: what can be read is read again as the same.
+/// A frame of a connection that speaks postcard, in whichever version: what can be read is read again as the same.
 pub(crate) fn frame_postcard(frame: &[u8]) {
-    if let Some(request) = request(Codec::Postcard, frame) {
-        let written = Codec::Postcard.write(&request).expect("what was read can be written");
-        let again: DiscoveryRequest = Codec::Postcard.read(&written).expect("what was written can be read");
-        assert_eq!(Codec::Postcard.write(&again).expect("and written"), written);
+    for version in Version::ALL {
+        if let Some(request) = request(Dialect { version, codec: Codec::Postcard }, frame) {
+            let written = body(version, request);
+            let again = read_request(version, &Body::Postcard(&written)).expect("what was written can be read");
+            assert_eq!(body(version, again), written, "version {version}");
+        }
     }
+}
+
+/// A request in postcard, as a client of that version sends it.
+fn body(version: Version, request: DiscoveryRequest) -> Vec<u8> {
+    let written = match version {
+        Version::V3 => Codec::Postcard.write(&request),
+        Version::V2 => Codec::Postcard.write(&<v2::Request>::of(request).expect("it came so")),
+        Version::V1 => Codec::Postcard.write(&v1::Request::of(request).expect("it came so")),
+    };
+    written.expect("what was read can be written")
 }
 
 /// Names, ids and addresses: what is accepted is written as something that is accepted as the same.
@@ -50,10 +64,16 @@ pub(crate) fn names(text: &[u8]) {
     drop(time::parse(text).map(time::display));
 }
 
+/// In which version a file of the corpora is valid: `valid-list.v1` is one of version 1, `valid-list` of the current one.
+pub(crate) fn version(name: &str) -> Version {
+    let number = name.rsplit_once(".v").and_then(|(_, number)| number.parse().ok());
+    number.and_then(Version::of).unwrap_or_default()
+}
+
 /// The request in a frame, when there is one.
-pub(crate) fn request(codec: Codec, frame: &[u8]) -> Option<DiscoveryRequest> {
-    match Head::read(codec, frame) {
-        Ok(Head::Request { body, .. }) => read_request(&body).ok(),
+pub(crate) fn request(dialect: Dialect, frame: &[u8]) -> Option<DiscoveryRequest> {
+    match Head::read(dialect.codec, frame) {
+        Ok(Head::Request { body, .. }) => read_request(dialect.version, &body).ok(),
         _ => None,
     }
 }

@@ -26,7 +26,8 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     let server = Setup::new(Store::Memory).start().await?;
     let watches = CONNECTIONS * plan.pending_each;
     let observer = Connection::open(server.rpc).await?;
-    let first = observer.client.watch(rpc::within(PATIENCE), Query::default(), None, Wait(Duration::ZERO)).await;
+    let first =
+        observer.client.watch(rpc::within(PATIENCE), Query::default(), None, Wait(Duration::ZERO), None, None).await;
     let cursor = rpc::answer("watching", first)?.cursor;
     let empty = server.process.resident()?;
     let mut connections = Vec::new();
@@ -41,7 +42,8 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
         let query = Query::service(population::service(number % 10_000)?);
         let connection = Arc::clone(connection);
         pending.spawn(async move {
-            let answer = connection.client.watch(rpc::within(WAIT * 2), query, Some(cursor), Wait(WAIT)).await;
+            let answer =
+                connection.client.watch(rpc::within(WAIT * 2), query, Some(cursor), Wait(WAIT), None, None).await;
             rpc::answer("watching", answer)
         });
     }

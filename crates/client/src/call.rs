@@ -98,11 +98,8 @@ fn judge<T>(
         }
         Err(RpcError::Shutdown | RpcError::Channel(_)) => Try::Broken,
         Err(RpcError::DeadlineExceeded) => Try::Done(Err(late(connection, answers, timeout))),
-        // Too large a frame: only this call is concerned.
-        Err(RpcError::Send(error)) => {
-            let rule = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            Try::Done(Err(Invalid::new("request", rule).into()))
-        }
+        // Too large a frame, or something that this server's version cannot express: only this call is concerned.
+        Err(RpcError::Send(error)) => Try::Done(Err(unsent(&*error).into())),
         Err(RpcError::Server(error)) => {
             connection.heard();
             Try::Done(Err(refused(connection, error)))
@@ -116,6 +113,15 @@ fn late(connection: &Connection, answers: u64, after: Duration) -> Error {
         connection.abandoned.cancel();
     }
     Error::Deadline { server: Arc::clone(&connection.server), after }
+}
+
+/// Why a call could not be sent.
+fn unsent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Invalid {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match inner.and_then(|inner| inner.downcast_ref::<Invalid>()) {
+        Some(invalid) => invalid.clone(),
+        None => Invalid::new("request", error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    }
 }
 
 /// An answer outside the protocol's own errors: the server could not read the request, or failed over it.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{Codec, DiscoveryClient, InstanceId, handshake::Hello};
+use roundsman_protocol::{Dialect, DiscoveryClient, InstanceId, Version, handshake::Hello};
 use tarpc::context;
 use tokio::{
     sync::watch,
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::{Reconnects, jittered},
-    dial::{Dialed, dial},
+    dial::{Dialed, Spoken, dial},
     error::{Attempt, Attempts},
     link::{Connection, Link},
     wire::Frames,
@@ -31,6 +31,8 @@ const SOUND_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Supervisor {
     servers: Vec<Arc<str>>,
     hello: Hello,
+    /// What the servers speak that know of no range.
+    spoken: Spoken,
     dial_timeout: Duration,
     link: watch::Sender<Link>,
     stop: CancellationToken,
@@ -59,8 +61,9 @@ impl Supervisor {
         });
         let (link, links) = watch::channel(Link::Away { tried: tried.collect(), failed_rounds: 0 });
         let reconnects = Reconnects::new(Instant::now());
-        let dispatch = JoinSet::new();
-        (Self { servers, hello, dial_timeout, link, stop, reconnects, turn: 0, generations: 0, dispatch }, links)
+        let (spoken, dispatch) = (Spoken::default(), JoinSet::new());
+        let (turn, generations) = (0, 0);
+        (Self { servers, hello, spoken, dial_timeout, link, stop, reconnects, turn, generations, dispatch }, links)
     }
 
     /// Keeps a connection until it is told to stop.
@@ -94,7 +97,7 @@ impl Supervisor {
         let mut tried = Vec::new();
         for _ in 0..self.servers.len() {
             let Some(server) = self.servers.get(self.turn % self.servers.len()).cloned() else { break };
-            match dial(&server, &self.hello, self.dial_timeout).await {
+            match dial(&server, &self.hello, &mut self.spoken, self.dial_timeout).await {
                 Ok(dialed) => return Ok(self.start(server, dialed)),
                 Err(attempt) => tried.push(attempt),
             }
@@ -108,12 +111,17 @@ impl Supervisor {
         // Below the server's own limit of 1,024: beyond it, calls wait here for their turn instead of being refused there.
         config.max_in_flight_requests = 1_000;
         config.pending_request_buffer = 1_000;
-        let codec: Codec = self.hello.codec;
-        let transport = tarpc::serde_transport::new(dialed.framed, Frames(codec));
+        let dialect = Dialect { version: dialed.version, codec: self.hello.codec };
+        let transport = tarpc::serde_transport::new(dialed.framed, Frames(dialect));
         let tarpc::client::NewClient { client, dispatch } = DiscoveryClient::new(config, transport);
         self.dispatch.spawn(async move { dispatch.await.map_err(|error| root_cause(&error)) });
         self.generations += 1;
-        tracing::info!(server = %server, name = dialed.name, "connected to the discovery server");
+        let (version, name) = (dialed.version, dialed.name);
+        tracing::info!(%server, name, protocol = %version, "connected to the discovery server");
+        if version < Version::CURRENT {
+            let newest = Version::CURRENT;
+            tracing::info!(%server, "it speaks version {version} of the protocol, this client up to {newest}: do without what is new");
+        }
         Arc::new(Connection::new(self.generations, server, client))
     }
 

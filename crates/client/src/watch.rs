@@ -13,7 +13,7 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream, Stream},
 };
-use roundsman_protocol::{Cursor, Instance, Query, Removed, Update, rpc::Wait};
+use roundsman_protocol::{Cursor, Instance, Query, Removed, Update};
 use tokio::time::sleep;
 
 use crate::{backoff::Backoff, discovery::Discovery, error::Error};
@@ -159,7 +159,7 @@ impl Poller {
         self.discovery
             .call(deadline, |connection, context| {
                 let (query, cursor) = (self.query.clone(), self.cursor);
-                async move { connection.client.watch(context, query, cursor, Wait(WAIT)).await }
+                async move { connection.watch(context, query, cursor, WAIT, None).await }
             })
             .await
     }

@@ -1,6 +1,6 @@
 //! What can go wrong between a client and the server, as both of them see it.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,13 @@ pub enum DiscoveryError {
     /// The server is going away. Ask another one, or the same one a little later.
     #[error("the server is shutting down")]
     ShuttingDown,
+}
+
+/// For conversions that cannot fail.
+impl From<Infallible> for Invalid {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 impl DiscoveryError {

@@ -129,7 +129,7 @@ pub struct Flip {
     pub reason: Arc<str>,
 }
 
-fn default_weight() -> u32 {
+pub(crate) fn default_weight() -> u32 {
     limits::DEFAULT_WEIGHT
 }
 

@@ -22,6 +22,18 @@ pub const MAX_TAGS: usize = 64;
 pub const MAX_LABEL_LEN: usize = 128;
 /// Most services that one query names.
 pub const MAX_QUERY_SERVICES: usize = 1_024;
+/// Longest name that a client gives itself to get a subset of its own.
+pub const MAX_SUBSET_CLIENT_LEN: usize = 64;
+/// How many instances a subset may have.
+pub const SUBSET_SIZE: RangeInclusive<u32> = 1..=1_024;
+/// Longest bookmark.
+pub const MAX_BOOKMARK_LEN: usize = 512;
+/// In how many parts a digest tells instances apart, by their ids.
+pub const DIGEST_PARTS: usize = 64;
+/// Most ids that a watcher tells that it knows.
+pub const MAX_KNOWN_IDS: usize = 1_024;
+/// About how many bytes of instances are on one page of an answer.
+pub const PAGE_BYTES: usize = 256 * 1_024;
 /// Weights of instances.
 pub const WEIGHT: RangeInclusive<u32> = 1..=10_000;
 /// The weight of an instance that names none.

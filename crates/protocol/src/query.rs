@@ -1,31 +1,30 @@
-//! Questions about instances, and the answers to watches.
+//! Questions about instances.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::fmt;
 
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{SeqAccess, Visitor},
-};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
+    bounded,
     error::Invalid,
     instance::{Instance, InstanceStatus, validate_labels, validate_meta},
     limits,
     meta::Meta,
-    name::{InstanceId, ServiceName},
+    name::ServiceName,
+    subset::Subset,
 };
 
 /// Which instances a list or a watch is about. The empty query means all that are handed out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
     /// These services; all of the namespace when empty.
-    #[serde(deserialize_with = "few")]
+    #[serde(deserialize_with = "bounded::services")]
     pub services: Vec<ServiceName>,
     /// In which statuses.
     pub scope: Scope,
     /// Having all of these tags.
-    #[serde(deserialize_with = "few")]
+    #[serde(deserialize_with = "bounded::tags")]
     pub tags: Vec<Box<str>>,
     /// Having all of these metadata entries.
     pub meta: Meta,
@@ -35,6 +34,8 @@ pub struct Query {
     pub version: Option<Box<str>>,
     /// Whether a list tells each instance's history. Watches never do.
     pub history: bool,
+    /// Only some of them, chosen by the server for one of many callers who share the instances.
+    pub subset: Option<Subset>,
 }
 
 /// Which statuses a query includes. Append only.
@@ -48,42 +49,6 @@ pub enum Scope {
     Registered,
     /// Also those on probation.
     All,
-}
-
-/// A point in one server's history of a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Cursor {
-    /// New at each start of a server; below 2^53, so that every JSON library keeps it exactly.
-    pub epoch: u64,
-    /// Counts the server's changes of the namespace.
-    pub revision: u64,
-}
-
-/// What a watch answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Update {
-    /// Where to go on from.
-    pub cursor: Cursor,
-    /// Whether `instances` is everything that the query matches, to replace what the watcher knew,
-    /// or only what changed.
-    pub snapshot: bool,
-    /// The instances in their state at the cursor.
-    pub instances: Vec<Arc<Instance>>,
-    /// Those that no longer match; always empty in a snapshot.
-    pub removed: Vec<Removed>,
-}
-
-/// An instance that a query no longer matches.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
-    /// Its id.
-    pub id: InstanceId,
-    /// Its service.
-    pub name: ServiceName,
-    /// Its status now, when it is still registered or on probation.
-    pub status: Option<InstanceStatus>,
-    /// Why.
-    pub reason: Arc<str>,
 }
 
 /// How many instances of a service are in which status.
@@ -121,32 +86,6 @@ pub enum Trouble {
     Failing,
 }
 
-/// Reads a list, and stops as soon as it is far longer than any that is valid: [`Query::validate`] says what is wrong
-/// with those that are a little too long.
-fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    struct Few<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
-        type Value = Vec<T>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            const MOST: usize = 2 * limits::MAX_QUERY_SERVICES;
-            let mut read = Vec::new();
-            while let Some(element) = list.next_element()? {
-                if read.len() == MOST {
-                    let (services, tags) = (limits::MAX_QUERY_SERVICES, limits::MAX_TAGS);
-                    let rule = format!("a query has at most {services} services and at most {tags} tags");
-                    return Err(serde::de::Error::custom(rule));
-                }
-                read.push(element);
-            }
-            Ok(read)
-        }
-    }
-    deserializer.deserialize_seq(Few(PhantomData))
-}
-
 // === impl Query ===
 
 impl Query {
@@ -172,7 +111,8 @@ impl Query {
             return Err(Invalid::new("services", rule));
         }
         validate_labels(&self.tags, self.zone.as_deref(), self.version.as_deref())?;
-        validate_meta(&self.meta)
+        validate_meta(&self.meta)?;
+        self.subset.as_ref().map_or(Ok(()), Subset::validate)
     }
 
     /// The same query in the one form that all queries of its meaning have: names and tags in order, none twice.
@@ -190,7 +130,8 @@ impl Query {
     pub fn bytes(&self) -> usize {
         let texts = self.tags.iter().map(|tag| tag.len() + size_of::<Box<str>>());
         let services = self.services.iter().map(|name| name.as_str().len() + 2 * size_of::<ServiceName>());
-        size_of::<Self>() + texts.chain(services).sum::<usize>() + self.meta.bytes()
+        let client = self.subset.as_ref().map_or(0, |subset| subset.client.len());
+        size_of::<Self>() + texts.chain(services).sum::<usize>() + self.meta.bytes() + client
     }
 
     /// Whether the query is about this service.
@@ -199,7 +140,7 @@ impl Query {
         self.services.is_empty() || self.services.contains(service)
     }
 
-    /// Whether the query matches the instance.
+    /// Whether the query matches the instance. Whose subset it is in, only the server can tell.
     #[must_use]
     pub fn matches(&self, instance: &Instance) -> bool {
         self.names(&instance.name) && self.describes(instance)
@@ -216,6 +157,25 @@ impl Query {
     }
 }
 
+impl Serialize for Query {
+    /// In JSON, what was added later is left out where there is none.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let subset = self.subset.is_some() || !serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Query", 7 + usize::from(subset))?;
+        fields.serialize_field("services", &self.services)?;
+        fields.serialize_field("scope", &self.scope)?;
+        fields.serialize_field("tags", &self.tags)?;
+        fields.serialize_field("meta", &self.meta)?;
+        fields.serialize_field("zone", &self.zone)?;
+        fields.serialize_field("version", &self.version)?;
+        fields.serialize_field("history", &self.history)?;
+        if subset {
+            fields.serialize_field("subset", &self.subset)?;
+        }
+        fields.end()
+    }
+}
+
 // === impl Scope ===
 
 impl Scope {
@@ -227,30 +187,6 @@ impl Scope {
             Self::Registered => status != InstanceStatus::Evicted,
             Self::All => true,
         }
-    }
-}
-
-// === impl Cursor ===
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.epoch, self.revision)
-    }
-}
-
-// === impl Update ===
-
-impl Update {
-    /// The answer "nothing changed since then".
-    #[must_use]
-    pub fn unchanged(cursor: Cursor) -> Self {
-        Self { cursor, snapshot: false, instances: Vec::new(), removed: Vec::new() }
-    }
-
-    /// Whether there is anything to act on.
-    #[must_use]
-    pub fn is_unchanged(&self) -> bool {
-        !self.snapshot && self.instances.is_empty() && self.removed.is_empty()
     }
 }
 

@@ -8,14 +8,16 @@ use crate::{
     graph::Graph,
     instance::{Instance, Registered, Registration},
     name::{InstanceId, ServiceName},
-    query::{Cursor, Query, ServiceSummary, Trouble, Update},
+    query::{Query, ServiceSummary, Trouble},
     status::Status,
+    update::{Bookmark, Cursor, Known, Page, Update},
 };
 
 /// Everything a server does for its clients, in the namespace that the handshake named.
 ///
-/// The order of the methods is the wire format: append only.
-#[tarpc::service]
+/// The order of the methods, of their arguments and of all fields is the wire format: postcard is positional. Whoever
+/// changes it makes a new [`Version`](crate::Version), and the types as they were become a module of their own.
+#[tarpc::service(derive = [Clone, serde::Serialize, serde::Deserialize])]
 pub trait Discovery {
     /// Registers an instance, or changes what it said of itself. Durable once answered.
     async fn register(registration: Registration) -> Result<Registered, DiscoveryError>;
@@ -27,13 +29,20 @@ pub trait Discovery {
     async fn drain(id: InstanceId, on: bool) -> Result<(), DiscoveryError>;
     /// One instance that is handed out, in turn and by weight.
     async fn get(service: ServiceName) -> Result<Arc<Instance>, DiscoveryError>;
-    /// The instances that a query matches.
-    async fn list(query: Query) -> Result<Vec<Arc<Instance>>, DiscoveryError>;
+    /// The instances that a query matches, page by page: from the beginning, or from a bookmark of the page before.
+    async fn list(query: Query, after: Option<Bookmark>) -> Result<Page, DiscoveryError>;
     /// All services of the namespace.
     async fn services() -> Result<Vec<ServiceSummary>, DiscoveryError>;
     /// What changed after a cursor; waits up to `wait` for it. Without a cursor, or with one that this
-    /// server cannot go on from, a snapshot at once.
-    async fn watch(query: Query, after: Option<Cursor>, wait: Wait) -> Result<Update, DiscoveryError>;
+    /// server cannot go on from, a snapshot at once: all of it, or what `known` does not cover. With `page`, which
+    /// an update had as `next`, the rest of that update.
+    async fn watch(
+        query: Query,
+        after: Option<Cursor>,
+        wait: Wait,
+        known: Option<Known>,
+        page: Option<Bookmark>,
+    ) -> Result<Update, DiscoveryError>;
     /// A caller could not use this instance: visit it now.
     async fn report(id: InstanceId, trouble: Trouble) -> Result<(), DiscoveryError>;
     /// The whole server at this moment.
@@ -54,20 +63,41 @@ mod tests {
     #[test]
     fn the_order_of_the_methods_is_fixed() {
         let id: InstanceId = "a".parse().unwrap();
+        let watch = DiscoveryRequest::Watch {
+            query: Query::default(),
+            after: None,
+            wait: Wait(Duration::ZERO),
+            known: None,
+            page: None,
+        };
         let requests = [
             (DiscoveryRequest::Deregister { id: id.clone() }, 1),
             (DiscoveryRequest::Renew { id: id.clone() }, 2),
             (DiscoveryRequest::Drain { id: id.clone(), on: true }, 3),
             (DiscoveryRequest::Get { service: "a".parse().unwrap() }, 4),
-            (DiscoveryRequest::List { query: Query::default() }, 5),
+            (DiscoveryRequest::List { query: Query::default(), after: None }, 5),
             (DiscoveryRequest::Services {}, 6),
-            (DiscoveryRequest::Watch { query: Query::default(), after: None, wait: Wait(Duration::ZERO) }, 7),
+            (watch, 7),
             (DiscoveryRequest::Report { id, trouble: Trouble::Timeout }, 8),
             (DiscoveryRequest::Status {}, 9),
             (DiscoveryRequest::Graph {}, 10),
         ];
         for (request, variant) in requests {
             assert_eq!(postcard::to_allocvec(&request).unwrap().first(), Some(&variant), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_added_need_not_be_said_in_json() {
+        for (short, long) in [
+            (r#"{"List":{"query":{}}}"#, r#"{"List":{"query":{},"after":null}}"#),
+            (
+                r#"{"Watch":{"query":{},"wait":"1s"}}"#,
+                r#"{"Watch":{"query":{"subset":null},"after":null,"wait":"1s","known":null,"page":null}}"#,
+            ),
+        ] {
+            let read = |json| format!("{:?}", serde_json::from_str::<DiscoveryRequest>(json).unwrap());
+            assert_eq!(read(short), read(long));
         }
     }
 }

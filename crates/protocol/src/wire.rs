@@ -1,5 +1,6 @@
-//! Requests as a server must read them: in two steps, and without trust.
+//! Messages as they are read and written, in every version of the protocol.
 //!
+//! Requests are read as a server must read them: in two steps, and without trust.
 //! tarpc's own `ClientMessage` adds the deadline that a client sent to the time now, which overflows and
 //! panics on an absurd one; and it reads header and request in one go, so that a request with a bad name in
 //! it could not even be answered. [`Head::read`] reads the same bytes in steps: whatever has a readable head can
@@ -7,12 +8,16 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
+use tarpc::{ClientMessage, Request, Response, ServerError};
 
 use crate::{
     codec::{Codec, CodecError},
-    rpc::DiscoveryRequest,
+    error::Invalid,
+    rpc::{DiscoveryRequest, DiscoveryResponse},
+    v1, v2,
+    version::{Dialect, Version},
 };
 
 /// The deadline of a call that names none; tarpc's default.
@@ -121,10 +126,102 @@ impl<'a> Head<'a> {
 ///
 /// # Errors
 /// When a field breaks its rule; the message is for the caller.
-pub fn read_request(body: &Body<'_>) -> Result<DiscoveryRequest, CodecError> {
-    match body {
-        Body::Postcard(bytes) => postcard::from_bytes(bytes).map_err(CodecError::Postcard),
-        Body::Json(raw) => serde_json::from_str(raw.get()).map_err(CodecError::Json),
+pub fn read_request(version: Version, body: &Body<'_>) -> Result<DiscoveryRequest, CodecError> {
+    match (version, body) {
+        (Version::V3, body) => body.read(),
+        // In JSON, requests of version 2 are those of version 1 with fields that may be absent.
+        (Version::V2, body) | (Version::V1, body @ Body::Json(_)) => body.read::<v2::Request>().map(Into::into),
+        (Version::V1, body) => body.read::<v1::Request>().map(Into::into),
+    }
+}
+
+/// Writes a client's message as a server of that version reads it.
+///
+/// # Errors
+/// When the version cannot express it; the message names the field and the version.
+pub fn write_message(dialect: Dialect, message: &ClientMessage<DiscoveryRequest>) -> Result<Vec<u8>, MessageError> {
+    let Dialect { version, codec } = dialect;
+    let written = match (version, message) {
+        (Version::V2, ClientMessage::Request(request)) => codec.write(&as_sent(request, <v2::Request>::of)?),
+        (Version::V1, ClientMessage::Request(request)) => codec.write(&as_sent(request, v1::Request::of)?),
+        (_, message) => codec.write(message),
+    };
+    written.map_err(MessageError::Codec)
+}
+
+/// A message that could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The version that the server speaks cannot express it.
+    #[error(transparent)]
+    Invalid(Invalid),
+    /// It could not be written.
+    #[error(transparent)]
+    Codec(CodecError),
+}
+
+fn as_sent<T: serde::Serialize>(
+    request: &Request<DiscoveryRequest>,
+    convert: impl FnOnce(DiscoveryRequest) -> Result<T, Invalid>,
+) -> Result<ClientMessage<T>, MessageError> {
+    let message = convert(request.message.clone()).map_err(MessageError::Invalid)?;
+    Ok(ClientMessage::Request(Request { context: request.context, id: request.id, message }))
+}
+
+/// Reads the answer of a server that speaks this version.
+///
+/// # Errors
+/// When the bytes are no such answer.
+pub fn read_response(dialect: Dialect, frame: &[u8]) -> Result<Response<DiscoveryResponse>, CodecError> {
+    fn read<T: DeserializeOwned + Into<DiscoveryResponse>>(
+        codec: Codec,
+        frame: &[u8],
+    ) -> Result<Response<DiscoveryResponse>, CodecError> {
+        let Response { request_id, message } = codec.read::<Response<T>>(frame)?;
+        Ok(Response { request_id, message: message.map(Into::into) })
+    }
+    let Dialect { version, codec } = dialect;
+    match version {
+        Version::V3 => codec.read(frame),
+        Version::V2 => read::<v2::Response>(codec, frame),
+        Version::V1 => read::<v1::Response>(codec, frame),
+    }
+}
+
+/// An answer in the words of a version, ready to be written. Borrowed in the current one.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+pub enum Answer<'a> {
+    /// In version 3.
+    V3(Response<&'a DiscoveryResponse>),
+    /// In version 2.
+    V2(Response<v2::Response>),
+    /// In version 1.
+    V1(Response<v1::Response>),
+}
+
+// === impl Answer ===
+
+impl<'a> Answer<'a> {
+    /// The answer to call `request_id` for a client that speaks this version.
+    #[must_use]
+    pub fn new(version: Version, request_id: u64, message: &'a Result<DiscoveryResponse, ServerError>) -> Self {
+        match version {
+            Version::V3 => Self::V3(Response { request_id, message: message.as_ref().map_err(Clone::clone) }),
+            Version::V2 => Self::V2(Response { request_id, message: message.clone().map(Into::into) }),
+            Version::V1 => Self::V1(Response { request_id, message: message.clone().map(Into::into) }),
+        }
+    }
+}
+
+// === impl Body ===
+
+impl Body<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
+        match self {
+            Self::Postcard(bytes) => postcard::from_bytes(bytes).map_err(CodecError::Postcard),
+            Self::Json(raw) => serde_json::from_str(raw.get()).map_err(CodecError::Json),
+        }
     }
 }
 
@@ -151,7 +248,7 @@ mod tests {
             };
             assert!(deadline > Duration::from_secs(8) && deadline <= DEFAULT_DEADLINE);
             assert!(
-                matches!(read_request(&body).unwrap(), DiscoveryRequest::Get { service } if service.as_str() == "product")
+                matches!(read_request(Version::CURRENT, &body).unwrap(), DiscoveryRequest::Get { service } if service.as_str() == "product")
             );
             let cancel = ClientMessage::<DiscoveryRequest>::Cancel {
                 trace_context: tarpc::trace::Context::default(),
@@ -167,14 +264,14 @@ mod tests {
         let frame = br#"{"Request":{"id":1,"message":{"Get":{"service":"Product"}}}}"#;
         let Head::Request { id: 1, deadline, body } = Head::read(Codec::Json, frame).unwrap() else { panic!() };
         assert_eq!(deadline, DEFAULT_DEADLINE);
-        read_request(&body).unwrap();
+        read_request(Version::CURRENT, &body).unwrap();
     }
 
     #[test]
     fn an_absurd_deadline_and_a_bad_name_leave_the_head_readable() {
         let frame = br#"{"Request":{"context":{"deadline":{"secs":18446744073709551615,"nanos":0}},"id":3,"message":{"Get":{"service":"a b"}}}}"#;
         let Head::Request { id: 3, body, .. } = Head::read(Codec::Json, frame).unwrap() else { panic!() };
-        assert!(read_request(&body).unwrap_err().to_string().contains("name: must be"));
+        assert!(read_request(Version::CURRENT, &body).unwrap_err().to_string().contains("name: must be"));
     }
 
     proptest! {
@@ -182,7 +279,7 @@ mod tests {
         fn garbage_is_refused_and_never_panics(frame in proptest::collection::vec(any::<u8>(), 0..256)) {
             for codec in [Codec::Postcard, Codec::Json] {
                 if let Ok(Head::Request { body, .. }) = Head::read(codec, &frame) {
-                    drop(read_request(&body));
+                    drop(read_request(Version::CURRENT, &body));
                 }
             }
         }
@@ -193,7 +290,7 @@ mod tests {
             let at = at % frame.len();
             frame[at] = byte;
             if let Ok(Head::Request { body, .. }) = Head::read(Codec::Postcard, &frame) {
-                drop(read_request(&body));
+                drop(read_request(Version::CURRENT, &body));
             }
         }
     }

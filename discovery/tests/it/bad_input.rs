@@ -65,7 +65,7 @@ async fn garbage_instead_of_a_handshake_is_refused_with_a_sentence() {
     metric_reaches(&server, "roundsman_rpc_closed_total{reason=\"handshake-garbage\"}", 1.0).await;
 
     for (hello, sentence) in [
-        (json!({"roundsman": 9, "codec": "json"}), "version 2"),
+        (json!({"roundsman": 9, "codec": "json"}), "versions 1 to 3"),
         (json!({"roundsman": 1}), "missing field `codec`"),
         (json!({"roundsman": 1, "codec": "xml"}), "xml"),
         (json!({"roundsman": 1, "codec": "json", "namespace": "a b"}), "namespace"),

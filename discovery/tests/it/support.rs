@@ -44,7 +44,7 @@ impl Raw {
 
     pub(crate) async fn connect_to(server: &Server, namespace: &str) -> Self {
         let mut raw = Self::silent(server).await;
-        raw.send(&json!({"roundsman": 1, "codec": "json", "namespace": namespace})).await;
+        raw.send(&json!({"roundsman": 2, "codec": "json", "namespace": namespace})).await;
         let welcome = raw.receive().await.unwrap();
         assert_eq!(welcome["ok"], true, "{welcome}");
         raw

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{Cursor, Query, ServiceName, Update, rpc::Wait};
+use roundsman_protocol::{Cursor, Query, ServiceName, Update};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -167,7 +167,7 @@ impl Task {
         // The server ends the wait; the deadline is only for a server that does not.
         call(&self.link, wait + self.cache.settings.timeout, |connection, context| {
             let query = query.clone();
-            async move { connection.client.watch(context, query, after, Wait(wait)).await }
+            async move { connection.watch(context, query, after, wait, None).await }
         })
         .await
     }

@@ -56,7 +56,7 @@ impl Discovery {
         query.validate()?;
         self.call(self.inner.timeout, |connection, context| {
             let query = query.clone();
-            async move { connection.client.list(context, query).await }
+            async move { connection.list(context, query).await }
         })
         .await
     }

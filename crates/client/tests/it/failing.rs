@@ -86,7 +86,7 @@ async fn settings_are_checked_before_anything_is_connected() {
 #[tokio::test]
 async fn a_refused_handshake_is_a_sentence() {
     let (addr, _tasks) = impostor(async |mut framed| {
-        assert!(framed.next().await.unwrap().unwrap().starts_with(b"{\"roundsman\":2"));
+        assert!(framed.next().await.unwrap().unwrap().starts_with(b"{\"roundsman\":3"));
         framed.send(Bytes::from_static(br#"{"ok":false,"error":"speak version 9"}"#)).await.unwrap();
     })
     .await;

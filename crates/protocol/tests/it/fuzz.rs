@@ -1,7 +1,11 @@
 //! The corpora of the fuzzing targets, as they are and damaged.
 
 use proptest::prelude::*;
-use roundsman_protocol::{Codec, handshake::Hello, wire::Head};
+use roundsman_protocol::{
+    Codec, Dialect, DiscoveryRequest, Version,
+    handshake::Hello,
+    wire::{Head, write_message},
+};
 
 use crate::{
     mutations::{Mutation, corpus, mutation, valid},
@@ -39,7 +43,8 @@ fn what_is_called_valid_is_valid() {
     for (codec, target) in [(Codec::Json, "frame_json"), (Codec::Postcard, "frame_postcard")] {
         for (name, frame) in corpus(target).into_iter().filter(|(name, _)| name.starts_with("valid")) {
             let cancel = matches!(Head::read(codec, &frame), Ok(Head::Cancel { .. }));
-            assert!(cancel || readers::request(codec, &frame).is_some(), "{target}/{name}");
+            let dialect = Dialect { version: readers::version(&name), codec };
+            assert!(cancel || readers::request(dialect, &frame).is_some(), "{target}/{name}");
         }
     }
 }
@@ -48,8 +53,11 @@ fn what_is_called_valid_is_valid() {
 fn valid_frames_say_the_same_in_both_codecs() {
     let json = corpus("frame_json");
     for (name, frame) in corpus("frame_postcard").into_iter().filter(|(name, _)| name.starts_with("valid")) {
-        let (_, same) = json.iter().find(|(other, _)| *other == name).unwrap_or_else(|| panic!("{name}"));
-        let (a, b) = (readers::request(Codec::Postcard, &frame), readers::request(Codec::Json, same));
+        let version = readers::version(&name);
+        let plain = name.split(".v").next();
+        let (_, same) = json.iter().find(|(other, _)| Some(&**other) == plain).unwrap_or_else(|| panic!("{name}"));
+        let said = |codec, frame| readers::request(Dialect { version, codec }, frame);
+        let (a, b) = (said(Codec::Postcard, &frame), said(Codec::Json, same));
         assert_eq!(a.map(|request| format!("{request:?}")), b.map(|request| format!("{request:?}")), "{name}");
     }
 }
@@ -93,24 +101,27 @@ proptest! {
     }
 }
 
-/// With `-- --ignored`: the valid frames in JSON, in postcard.
+/// With `-- --ignored`: the valid frames in JSON, in postcard, and in each version that can say the same.
 #[test]
 #[ignore = "only by hand, when the protocol has grown"]
 fn the_postcard_corpus_is_written_anew() {
     for (name, frame) in corpus("frame_json").into_iter().filter(|(name, _)| name.starts_with("valid")) {
-        let message = match Head::read(Codec::Json, &frame).unwrap() {
-            Head::Request { id, .. } => {
-                let message = readers::request(Codec::Json, &frame).unwrap();
-                let request = tarpc::Request { context: tarpc::context::current(), id, message };
-                Codec::Postcard.write(&tarpc::ClientMessage::Request(request)).unwrap()
-            }
-            Head::Cancel { id } => Codec::Postcard
-                .write(&tarpc::ClientMessage::<roundsman_protocol::DiscoveryRequest>::Cancel {
+        for version in Version::ALL {
+            let message = match Head::read(Codec::Json, &frame).unwrap() {
+                Head::Request { id, .. } => {
+                    let Some(message) = readers::request(Dialect { version, codec: Codec::Json }, &frame) else {
+                        continue;
+                    };
+                    tarpc::ClientMessage::Request(tarpc::Request { context: tarpc::context::current(), id, message })
+                }
+                Head::Cancel { id } => tarpc::ClientMessage::<DiscoveryRequest>::Cancel {
                     trace_context: tarpc::trace::Context::default(),
                     request_id: id,
-                })
-                .unwrap(),
-        };
-        std::fs::write(format!("../../fuzz/corpus/frame_postcard/{name}"), message).unwrap();
+                },
+            };
+            let suffix = if version == Version::CURRENT { String::new() } else { format!(".v{version}") };
+            let Ok(written) = write_message(Dialect { version, codec: Codec::Postcard }, &message) else { continue };
+            std::fs::write(format!("../../fuzz/corpus/frame_postcard/{name}{suffix}"), written).unwrap();
+        }
     }
 }

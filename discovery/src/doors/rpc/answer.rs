@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::future::FutureExt;
 use roundsman_health::Nudge;
 use roundsman_protocol::{
-    CheckKind, Codec, DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace, Query, Registration,
-    Trouble,
+    Bookmark, CheckKind, Dialect, DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace, Page,
+    Query, Registration, Trouble, wire::Answer,
 };
 use roundsman_registry::{Health, Snapshot};
 use tokio::{sync::Semaphore, time::Instant};
@@ -33,7 +33,7 @@ const AT_A_TIME: usize = 4;
 pub(super) struct Caller {
     pub(super) context: Arc<Context>,
     pub(super) namespace: Namespace,
-    pub(super) codec: Codec,
+    pub(super) dialect: Dialect,
     /// One permit for each long answer in the making.
     turns: Arc<Semaphore>,
 }
@@ -45,8 +45,8 @@ pub(super) enum Answered {
 }
 
 impl Caller {
-    pub(super) fn new(context: Arc<Context>, namespace: Namespace, codec: Codec) -> Self {
-        Self { context, namespace, codec, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
+    pub(super) fn new(context: Arc<Context>, namespace: Namespace, dialect: Dialect) -> Self {
+        Self { context, namespace, dialect, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 
     /// Answers what needs no waiting and little work; everything else becomes a future. `tracker` counts it, when the
@@ -71,7 +71,7 @@ impl Caller {
             DiscoveryRequest::Report { id: instance, trouble } => {
                 (8, self.answer(id, DiscoveryResponse::Report(self.report(&instance, trouble))))
             }
-            DiscoveryRequest::List { query } => return self.list(id, query, tracker),
+            DiscoveryRequest::List { query, after } => return self.list(id, query, after, tracker),
             DiscoveryRequest::Services {} if self.context.registry.services_of(&self.namespace) <= FEW => {
                 let services = self.context.registry.services(&self.namespace);
                 (6, self.answer(id, DiscoveryResponse::Services(Ok(services))))
@@ -100,7 +100,14 @@ impl Caller {
             DiscoveryRequest::Drain { id: instance, on } => {
                 return self.later(id, 3, move |caller| caller.drain(instance, on));
             }
-            DiscoveryRequest::Watch { query, after, wait } => return self.watch(id, query, after, wait, tracker),
+            DiscoveryRequest::Watch { query, after, wait, known, page } => {
+                let checked = known.map_or(Ok(()), |known| known.validate()).and_then(|()| no_page("page", page));
+                if let Err(invalid) = checked {
+                    (7, self.answer(id, DiscoveryResponse::Watch(Err(invalid.into()))))
+                } else {
+                    return self.watch(id, query, after, wait, tracker);
+                }
+            }
         };
         self.context.meters.called(method, began.elapsed());
         Answered::Now(outgoing)
@@ -129,10 +136,10 @@ impl Caller {
         Ok(())
     }
 
-    fn list(&self, id: u64, query: Query, tracker: Option<&mut Tracker>) -> Answered {
+    fn list(&self, id: u64, query: Query, after: Option<Bookmark>, tracker: Option<&mut Tracker>) -> Answered {
         let began = Instant::now();
         let refused = |error| Answered::Now(self.answer(id, DiscoveryResponse::List(Err(error))));
-        if let Err(invalid) = query.validate() {
+        if let Err(invalid) = query.validate().and_then(|()| no_page("after", after)) {
             return refused(invalid.into());
         }
         let query = query.canonical();
@@ -147,9 +154,9 @@ impl Caller {
         }
         let snapshot = self.context.registry.snapshot(&self.namespace, &query);
         if is_small(&snapshot) {
-            let instances = snapshot.matching(&query).collect();
+            let page = Page { cursor: snapshot.cursor(), instances: snapshot.matching(&query).collect(), next: None };
             self.context.meters.called(5, began.elapsed());
-            return Answered::Now(self.answer(id, DiscoveryResponse::List(Ok(instances))));
+            return Answered::Now(self.answer(id, DiscoveryResponse::List(Ok(page))));
         }
         let caller = self.clone();
         Answered::Later(Later {
@@ -167,7 +174,7 @@ impl Caller {
 
     /// A long answer, encoded once for all who ask for it now.
     pub(super) async fn encoded(&self, id: u64, form: Form, query: Query, snapshot: Snapshot) -> Outgoing {
-        let question = Question { namespace: self.namespace.clone(), query, codec: self.codec, form };
+        let question = Question { namespace: self.namespace.clone(), query, dialect: self.dialect, form };
         // It is never closed.
         let _turn = self.turns.acquire().await;
         match self.context.encodings.answer(question, snapshot).await {
@@ -214,7 +221,7 @@ impl Caller {
         let made = self.context.encodings.offload().run(move || {
             let response = make(&caller);
             caller.count_refusal(&response);
-            caller.accounted(&tarpc::Response { request_id: id, message: Ok(response) })
+            caller.accounted(&Answer::new(caller.dialect.version, id, &Ok(response)))
         });
         match made.await.and_then(|frame| frame) {
             Ok(frame) => Outgoing::Framed(frame),
@@ -223,9 +230,9 @@ impl Caller {
     }
 
     /// The frame of an answer; a long one is accounted for until it is read.
-    fn accounted(&self, response: &tarpc::Response<DiscoveryResponse>) -> Result<Bytes, DiscoveryError> {
+    fn accounted(&self, response: &Answer<'_>) -> Result<Bytes, DiscoveryError> {
         let mut out = Vec::new();
-        if let Err(error) = frame(&mut out, |out| put(self.codec, out, response)) {
+        if let Err(error) = frame(&mut out, |out| put(self.dialect.codec, out, response)) {
             tracing::error!(%error, "an answer could not be written");
             return Err(DiscoveryError::ShuttingDown);
         }
@@ -307,6 +314,12 @@ impl Caller {
             DiscoveryError::ShuttingDown => "shutting-down",
         });
     }
+}
+
+/// Every answer is one page: a bookmark is that of another server.
+fn no_page(field: &str, bookmark: Option<Bookmark>) -> Result<(), roundsman_protocol::Invalid> {
+    let rule = "this server gave out no such bookmark; begin anew without one";
+    bookmark.map_or(Ok(()), |_| Err(roundsman_protocol::Invalid::new(field, rule)))
 }
 
 /// Whether an answer from this snapshot is put together in a moment.

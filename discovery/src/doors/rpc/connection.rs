@@ -48,7 +48,7 @@ impl Connection {
         let Greeted { wire, namespace, service } = greeted;
         let tracker = service.map(|service| context.edges.track(namespace.clone(), service));
         let calls = Calls::new(context.config.max_in_flight);
-        let caller = Caller::new(context, namespace, wire.codec());
+        let caller = Caller::new(context, namespace, wire.dialect());
         Self { wire, caller, tracker, calls, registered: HashSet::new(), refused: 0 }
     }
 
@@ -164,13 +164,13 @@ impl Connection {
     }
 
     async fn take(&mut self, frame: Range<usize>) -> Result<(), End> {
-        let (codec, end) = (self.wire.codec(), frame.end);
+        let (dialect, end) = (self.wire.dialect(), frame.end);
         let incoming = if frame.len() > LONG {
             let bytes = self.wire.bytes(frame).to_vec();
-            let read = self.caller.context.encodings.offload().run(move || Incoming::read(codec, &bytes)).await;
+            let read = self.caller.context.encodings.offload().run(move || Incoming::read(dialect, &bytes)).await;
             read.map_err(|error| End::Farewell("busy", error.to_string()))?
         } else {
-            Incoming::read(codec, self.wire.bytes(frame))
+            Incoming::read(dialect, self.wire.bytes(frame))
         };
         self.wire.frame_done(end);
         match incoming {

@@ -15,7 +15,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use roundsman_protocol::{Codec, Cursor, DiscoveryError, Instance, Namespace, Query};
+use roundsman_protocol::{Codec, Cursor, Dialect, DiscoveryError, Instance, Namespace, Query, Version, v1};
 use roundsman_registry::Snapshot;
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ pub(crate) struct Encodings {
 pub(super) struct Question {
     pub(super) namespace: Namespace,
     pub(super) query: Query,
-    pub(super) codec: Codec,
+    pub(super) dialect: Dialect,
     pub(super) form: Form,
 }
 
@@ -117,7 +117,7 @@ impl Encodings {
             let instances: Vec<_> = snapshot.matching(&question.query).collect();
             let estimate = instances.iter().map(|instance| instance.bytes()).sum();
             let reservation = budget.reserve(&question.namespace, estimate)?;
-            let chunks = chunks(question.codec, question.form, snapshot.cursor(), &instances);
+            let chunks = chunks(question.dialect, question.form, snapshot.cursor(), &instances);
             let chunks = chunks.map_err(|error| {
                 tracing::error!(%error, "an answer could not be written");
                 DiscoveryError::ShuttingDown
@@ -192,18 +192,10 @@ impl Encoded {
 }
 
 /// Writes the value that a successful `list` or `watch` returns.
-fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>]) -> io::Result<Vec<Vec<u8>>> {
+fn chunks(dialect: Dialect, form: Form, cursor: Cursor, instances: &[Arc<Instance>]) -> io::Result<Vec<Vec<u8>>> {
     let (mut chunks, mut out) = (Vec::new(), Vec::with_capacity(CHUNK + CHUNK / 8));
-    match (codec, form) {
-        (Codec::Postcard, Form::List) => {}
-        (Codec::Postcard, Form::Watch) => put(codec, &mut out, &(cursor, true))?,
-        (Codec::Json, Form::List) => out.push(b'['),
-        (Codec::Json, Form::Watch) => {
-            out.extend_from_slice(b"{\"cursor\":");
-            put(codec, &mut out, &cursor)?;
-            out.extend_from_slice(b",\"snapshot\":true,\"instances\":[");
-        }
-    }
+    let codec = dialect.codec;
+    begin(dialect, form, cursor, &mut out)?;
     if codec == Codec::Postcard {
         put_number(u64::try_from(instances.len()).unwrap_or(u64::MAX), &mut out)?;
     }
@@ -211,17 +203,15 @@ fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>])
         if n > 0 && codec == Codec::Json {
             out.push(b',');
         }
-        put(codec, &mut out, instance)?;
+        match dialect.version {
+            Version::V1 => put(codec, &mut out, &v1::Instance::from(Arc::clone(instance)))?,
+            Version::V2 | Version::V3 => put(codec, &mut out, instance)?,
+        }
         if out.len() >= CHUNK {
             chunks.push(std::mem::replace(&mut out, Vec::with_capacity(CHUNK + CHUNK / 8)));
         }
     }
-    match (codec, form) {
-        (Codec::Postcard, Form::List) => {}
-        (Codec::Postcard, Form::Watch) => out.push(0),
-        (Codec::Json, Form::List) => out.push(b']'),
-        (Codec::Json, Form::Watch) => out.extend_from_slice(b"],\"removed\":[]}"),
-    }
+    end(dialect, form, &mut out);
     if !out.is_empty() {
         out.shrink_to_fit();
         chunks.push(out);
@@ -229,11 +219,44 @@ fn chunks(codec: Codec, form: Form, cursor: Cursor, instances: &[Arc<Instance>])
     Ok(chunks)
 }
 
+/// What stands before the instances. Before version 3 a list is only they.
+fn begin(dialect: Dialect, form: Form, cursor: Cursor, out: &mut Vec<u8>) -> io::Result<()> {
+    let bare = form == Form::List && dialect.version < Version::V3;
+    match (dialect.codec, form) {
+        (Codec::Postcard, Form::List) if bare => Ok(()),
+        (Codec::Postcard, Form::List) => put(dialect.codec, out, &cursor),
+        (Codec::Postcard, Form::Watch) => put(dialect.codec, out, &(cursor, true)),
+        (Codec::Json, _) => {
+            if !bare {
+                out.extend_from_slice(b"{\"cursor\":");
+                put(dialect.codec, out, &cursor)?;
+                out.extend_from_slice(if form == Form::Watch { b",\"snapshot\":true" } else { b"" });
+                out.extend_from_slice(b",\"instances\":");
+            }
+            out.push(b'[');
+            Ok(())
+        }
+    }
+}
+
+/// What stands after the instances: nothing removed, no parts, no next page.
+fn end(dialect: Dialect, form: Form, out: &mut Vec<u8>) {
+    let rest: &[u8] = match (dialect.codec, form, dialect.version) {
+        (Codec::Postcard, Form::List, Version::V3) => &[0],
+        (Codec::Postcard, Form::List, Version::V1 | Version::V2) => &[],
+        (Codec::Postcard, Form::Watch, Version::V3) => &[0, 0, 0],
+        (Codec::Postcard, Form::Watch, Version::V1 | Version::V2) => &[0],
+        (Codec::Json, Form::List, Version::V3) => b"]}",
+        (Codec::Json, Form::List, Version::V1 | Version::V2) => b"]",
+        (Codec::Json, Form::Watch, _) => b"],\"removed\":[]}",
+    };
+    out.extend_from_slice(rest);
+}
+
 #[cfg(test)]
 mod tests {
-    use roundsman_protocol::{DiscoveryResponse, Registration, Timestamp, Update};
+    use roundsman_protocol::{DiscoveryResponse, Page, Registration, Timestamp, Update, wire::Answer};
     use roundsman_registry::{Draft, Registry};
-    use tarpc::Response;
 
     use super::*;
 
@@ -252,6 +275,11 @@ mod tests {
         registry
     }
 
+    fn dialects() -> impl Iterator<Item = Dialect> {
+        let both = |version| [Codec::Postcard, Codec::Json].map(|codec| Dialect { version, codec });
+        Version::ALL.into_iter().flat_map(both)
+    }
+
     fn bytes(outbox: &mut Outbox) -> Vec<u8> {
         outbox.share([]);
         let mut all = Vec::new();
@@ -264,28 +292,28 @@ mod tests {
         for count in [0, 1, 130, 2_000] {
             let registry = registry(count);
             let encodings = Encodings::new(Offload::start().unwrap(), Budget::new(1 << 30));
-            for codec in [Codec::Postcard, Codec::Json] {
+            for dialect in dialects() {
                 for form in [Form::List, Form::Watch] {
-                    let query = Query::default();
+                    let (codec, query) = (dialect.codec, Query::default());
                     let snapshot = registry.snapshot(&Namespace::default(), &query);
                     let instances: Vec<_> = snapshot.matching(&query).collect();
                     let cursor = snapshot.cursor();
                     let response = match form {
-                        Form::List => DiscoveryResponse::List(Ok(instances)),
+                        Form::List => DiscoveryResponse::List(Ok(Page { cursor, instances, next: None })),
                         Form::Watch => DiscoveryResponse::Watch(Ok(Update {
                             snapshot: true,
                             instances,
                             ..Update::unchanged(cursor)
                         })),
                     };
-                    let expected = codec.write(&Response { request_id: 300, message: Ok(response) }).unwrap();
-                    let question = Question { namespace: Namespace::default(), query, codec, form };
+                    let expected = codec.write(&Answer::new(dialect.version, 300, &Ok(response))).unwrap();
+                    let question = Question { namespace: Namespace::default(), query, dialect, form };
                     let encoded = encodings.answer(question, snapshot).await.unwrap();
                     let mut outbox = Outbox::default();
                     encoded.put(codec, 300, &mut outbox).unwrap();
                     let written = bytes(&mut outbox);
                     assert_eq!(u32::from_be_bytes(written[..4].try_into().unwrap()) as usize, expected.len());
-                    assert!(written[4..] == expected, "{codec:?} {form:?} {count}");
+                    assert!(written[4..] == expected, "{dialect:?} {form:?} {count}");
                 }
             }
         }
@@ -298,7 +326,8 @@ mod tests {
         let encodings = Encodings::new(Offload::start().unwrap(), Arc::clone(&budget));
         let ask = |query: Query| {
             let snapshot = registry.snapshot(&Namespace::default(), &query);
-            let question = Question { namespace: Namespace::default(), query, codec: Codec::Json, form: Form::List };
+            let question =
+                Question { namespace: Namespace::default(), query, dialect: Codec::Json.into(), form: Form::List };
             encodings.answer(question, snapshot)
         };
         let (one, other) = tokio::join!(ask(Query::default()), ask(Query::default()));
@@ -328,7 +357,7 @@ mod tests {
         let snapshot = registry.snapshot(&Namespace::default(), &Query::default());
         let (query, cursor) = (Query::default(), snapshot.cursor());
         let instances: Vec<_> = snapshot.matching(&query).collect();
-        let chunks = |count| chunks(Codec::Postcard, Form::List, cursor, &instances[..count]).unwrap();
+        let chunks = |count| chunks(Codec::Postcard.into(), Form::List, cursor, &instances[..count]).unwrap();
         // The first chunk is full when the last instance ends it.
         let (mut fits, mut full) = (0, instances.len());
         while full - fits > 1 {
@@ -345,7 +374,8 @@ mod tests {
         let encodings = Encodings::new(Offload::start().unwrap(), Arc::clone(&budget));
         let query = Query::default();
         let snapshot = registry.snapshot(&Namespace::default(), &query);
-        let question = Question { namespace: Namespace::default(), query, codec: Codec::Json, form: Form::List };
+        let question =
+            Question { namespace: Namespace::default(), query, dialect: Codec::Json.into(), form: Form::List };
         let encoded = encodings.answer(question, snapshot).await.unwrap();
         let (len, mut outbox) = (encoded.len as u64, Outbox::default());
         encoded.put(Codec::Json, 1, &mut outbox).unwrap();
@@ -363,7 +393,8 @@ mod tests {
         let ask = || {
             let query = Query::default();
             let snapshot = registry.snapshot(&Namespace::default(), &query);
-            let question = Question { namespace: Namespace::default(), query, codec: Codec::Json, form: Form::List };
+            let question =
+                Question { namespace: Namespace::default(), query, dialect: Codec::Json.into(), form: Form::List };
             encodings.answer(question, snapshot)
         };
         // A connection whose client does not read lets none of its calls go on.

@@ -4,12 +4,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use roundsman_protocol::{
-    Codec, DiscoveryRequest, DiscoveryResponse,
+    Codec, Dialect, DiscoveryRequest, DiscoveryResponse, Version,
     handshake::Welcome,
-    wire::{Head, read_request},
+    wire::{Answer, Head, read_request},
 };
 use roundsman_registry::Record;
-use tarpc::{Response, ServerError};
+use tarpc::ServerError;
 
 use super::{encoded::Encoded, outbox::Outbox};
 
@@ -53,13 +53,13 @@ pub(super) enum Incoming {
 
 impl Incoming {
     /// Reads the message of a frame.
-    pub(super) fn read(codec: Codec, frame: &[u8]) -> Self {
-        let (id, deadline, body) = match Head::read(codec, frame) {
+    pub(super) fn read(dialect: Dialect, frame: &[u8]) -> Self {
+        let (id, deadline, body) = match Head::read(dialect.codec, frame) {
             Ok(Head::Request { id, deadline, body }) => (id, deadline, body),
             Ok(Head::Cancel { id }) => return Self::Cancel { id },
             Err(error) => return Self::Garbage { error: error.to_string() },
         };
-        match read_request(&body) {
+        match read_request(dialect.version, &body) {
             Ok(request) => Self::Call { id, deadline, request },
             Err(error) => Self::Unreadable { id, error: error.to_string() },
         }
@@ -75,20 +75,22 @@ impl Outgoing {
     }
 
     /// Puts it into the outbox, as a frame.
-    pub(super) fn put(&self, codec: Codec, outbox: &mut Outbox) -> io::Result<()> {
+    pub(super) fn put(&self, dialect: Dialect, outbox: &mut Outbox) -> io::Result<()> {
         match self {
-            Self::Shared { id, encoded } => encoded.put(codec, *id, outbox),
+            Self::Shared { id, encoded } => encoded.put(dialect.codec, *id, outbox),
             Self::Framed(frame) => {
                 outbox.share([frame.clone()]);
                 Ok(())
             }
-            short => outbox.append(|out| frame(out, |out| short.write(codec, out))),
+            short => outbox.append(|out| frame(out, |out| short.write(dialect, out))),
         }
     }
 
-    fn write(&self, codec: Codec, out: &mut Vec<u8>) -> io::Result<()> {
+    fn write(&self, dialect: Dialect, out: &mut Vec<u8>) -> io::Result<()> {
+        let Dialect { version, codec } = dialect;
         match self {
-            Self::Got { id, record } if codec == Codec::Postcard => {
+            // What it keeps is an instance of version 2, which is still that of the current one.
+            Self::Got { id, record } if codec == Codec::Postcard && version >= Version::V2 => {
                 put_number(*id, out)?;
                 // Response.message: Ok; DiscoveryResponse: Get; its result: Ok; and the instance.
                 out.extend_from_slice(&[0, GET, 0]);
@@ -97,11 +99,9 @@ impl Outgoing {
             }
             Self::Got { id, record } => {
                 let instance = Arc::clone(&record.instance);
-                put(codec, out, &Response { request_id: *id, message: Ok(DiscoveryResponse::Get(Ok(instance))) })
+                put(codec, out, &Answer::new(version, *id, &Ok(DiscoveryResponse::Get(Ok(instance)))))
             }
-            Self::Answer { id, message } => {
-                put(codec, out, &Response { request_id: *id, message: Result::as_ref(message).map_err(Clone::clone) })
-            }
+            Self::Answer { id, message } => put(codec, out, &Answer::new(version, *id, message)),
             Self::Welcome(welcome) => put(Codec::Json, out, welcome),
             // Not short: they are shared with the outbox instead.
             Self::Shared { .. } | Self::Framed(_) => Ok(()),
@@ -143,7 +143,7 @@ pub(super) fn frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roundsman_protocol::{Registration, Timestamp};
+    use roundsman_protocol::{Registration, Timestamp, wire::read_response};
     use roundsman_registry::Key;
 
     #[test]
@@ -151,15 +151,19 @@ mod tests {
         let registration = Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap());
         let key = Key { namespace: "default".parse().unwrap(), id: "product-1".parse().unwrap() };
         let record = Arc::new(Record::registered(&key, &registration, 1, Timestamp::from_millis(1)));
-        for codec in [Codec::Postcard, Codec::Json] {
+        for (version, codec) in Version::ALL.into_iter().flat_map(|v| [(v, Codec::Postcard), (v, Codec::Json)]) {
             for id in [0, 127, 128, u64::MAX] {
-                let mut written = Vec::new();
+                let (mut written, dialect) = (Vec::new(), Dialect { version, codec });
                 let got = Outgoing::Got { id, record: Arc::clone(&record) };
-                frame(&mut written, |out| got.write(codec, out)).unwrap();
+                frame(&mut written, |out| got.write(dialect, out)).unwrap();
                 let message = Ok(DiscoveryResponse::Get(Ok(Arc::clone(&record.instance))));
-                let expected = codec.write(&Response { request_id: id, message }).unwrap();
+                let expected = codec.write(&Answer::new(version, id, &message)).unwrap();
                 assert_eq!(u32::from_be_bytes(written[..4].try_into().unwrap()) as usize, expected.len());
                 assert_eq!(&written[4..], expected);
+                let read = read_response(dialect, &written[4..]).unwrap();
+                assert!(
+                    matches!(read.message, Ok(DiscoveryResponse::Get(Ok(instance))) if instance == record.instance)
+                );
             }
         }
     }

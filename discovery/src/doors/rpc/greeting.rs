@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_protocol::{
-    Namespace, ServiceName,
+    Dialect, Namespace, ServiceName, Version,
     handshake::{Hello, MAX_BYTES, Welcome},
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -54,7 +54,8 @@ pub(super) async fn greet(stream: TcpStream, context: &Arc<Context>) -> Result<G
         }
         Ok(Ok(Ok(hello))) => hello,
     };
-    let welcome = Welcome::accept(env!("CARGO_PKG_VERSION"), context.server.as_str());
+    let (hello, version) = hello;
+    let welcome = Welcome::accept(version, env!("CARGO_PKG_VERSION"), context.server.as_str());
     let written = async {
         wire.put(&Outgoing::Welcome(Box::new(welcome)))?;
         wire.flush().await
@@ -63,17 +64,18 @@ pub(super) async fn greet(stream: TcpStream, context: &Arc<Context>) -> Result<G
         return Err("handshake-unread");
     }
     let Hello { codec, namespace, service, .. } = hello;
-    wire.switch(context.config.max_frame, codec, Arc::clone(&context.budget), namespace.clone());
+    let dialect = Dialect { version, codec };
+    wire.switch(context.config.max_frame, dialect, Arc::clone(&context.budget), namespace.clone());
     Ok(Greeted { wire, namespace, service })
 }
 
-/// The greeting, or what is wrong with it.
-async fn read_hello(wire: &mut Wire) -> Result<Result<Hello, String>, End> {
+/// The greeting and the version that both sides speak, or what is wrong with it.
+async fn read_hello(wire: &mut Wire) -> Result<Result<(Hello, Version), String>, End> {
     loop {
         if let Some(frame) = wire.next_frame()? {
             let hello = Hello::read(wire.bytes(frame.clone()));
             wire.frame_done(frame.end);
-            return Ok(hello);
+            return Ok(hello.and_then(|hello| hello.agree().map(|version| (hello, version))));
         }
         if wire.event(true).await? == Event::Ended {
             return Err(End::HungUp);

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Codec, Namespace};
+use roundsman_protocol::{Codec, Dialect, Namespace};
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
@@ -55,7 +55,7 @@ pub(super) struct Wire {
     /// Where in the inbox the next frame begins.
     start: usize,
     outbox: Outbox,
-    codec: Codec,
+    dialect: Dialect,
     max_frame: usize,
     /// For a long frame that is coming in.
     reservation: Option<Reservation>,
@@ -96,7 +96,7 @@ impl Wire {
             inbox: Vec::new(),
             start: 0,
             outbox: Outbox::default(),
-            codec: Codec::Json,
+            dialect: Codec::Json.into(),
             max_frame,
             reservation: None,
             accounts: None,
@@ -106,14 +106,14 @@ impl Wire {
         }
     }
 
-    /// From now on frames of up to `max_frame` bytes in this codec, accounted for.
-    pub(super) fn switch(&mut self, max_frame: usize, codec: Codec, budget: Arc<Budget>, namespace: Namespace) {
-        (self.max_frame, self.codec) = (max_frame, codec);
+    /// From now on frames of up to `max_frame` bytes in this dialect, accounted for.
+    pub(super) fn switch(&mut self, max_frame: usize, dialect: Dialect, budget: Arc<Budget>, namespace: Namespace) {
+        (self.max_frame, self.dialect) = (max_frame, dialect);
         self.accounts = Some((budget, namespace));
     }
 
-    pub(super) fn codec(&self) -> Codec {
-        self.codec
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Whether more may be answered: not while the client leaves much unread.
@@ -123,7 +123,7 @@ impl Wire {
 
     /// Puts an answer into the outbox.
     pub(super) fn put(&mut self, outgoing: &Outgoing) -> Result<(), End> {
-        outgoing.put(self.codec, &mut self.outbox).map_err(|error| {
+        outgoing.put(self.dialect, &mut self.outbox).map_err(|error| {
             tracing::error!(%error, "an answer could not be written");
             End::Closed("broken")
         })
@@ -370,7 +370,7 @@ mod tests {
         client.set_nodelay(true).unwrap();
         let budget = Budget::new(64 << 20);
         let mut wire = Wire::new(listener.accept().await.unwrap().0, MOST);
-        wire.switch(MOST, Codec::Json, Arc::clone(&budget), Namespace::default());
+        wire.switch(MOST, Codec::Json.into(), Arc::clone(&budget), Namespace::default());
         (wire, client, budget)
     }
 

@@ -6,9 +6,9 @@ use proptest::{
     test_runner::TestRunner,
 };
 use roundsman_protocol::{
-    Codec, DiscoveryResponse,
+    Codec, Dialect, DiscoveryRequest, Version,
     handshake::{Hello, Welcome},
-    wire::{Head, read_request},
+    wire::{Head, read_request, read_response, write_message},
 };
 
 use super::{assert_stands, converse, server};
@@ -23,7 +23,7 @@ const LAST: u64 = 987_654_321;
 /// What one client says.
 #[derive(Clone, Debug)]
 struct Session {
-    json: bool,
+    dialect: Dialect,
     greeting: Option<Vec<Mutation>>,
     frames: Vec<(usize, Vec<Mutation>)>,
     /// A length that is not that of its frame.
@@ -46,12 +46,17 @@ fn session() -> impl Strategy<Value = Session> {
     let frames = proptest::collection::vec((any::<usize>(), mutations(3)), 1..8);
     let greeting = proptest::option::weighted(0.15, mutations(3));
     let lie = proptest::option::weighted(0.15, (any::<usize>(), any::<u32>()));
-    (any::<bool>(), greeting, frames, lie).prop_map(|(json, greeting, frames, lie)| Session {
-        json,
+    (0..dialects().len(), greeting, frames, lie).prop_map(|(dialect, greeting, frames, lie)| Session {
+        dialect: dialects()[dialect],
         greeting,
         frames,
         lie,
     })
+}
+
+fn dialects() -> Vec<Dialect> {
+    let both = |version| [Codec::Json, Codec::Postcard].map(|codec| Dialect { version, codec });
+    Version::ALL.into_iter().flat_map(both).collect()
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {
@@ -62,29 +67,28 @@ fn target(codec: Codec) -> &'static str {
     if codec == Codec::Json { "frame_json" } else { "frame_postcard" }
 }
 
-fn greeting(codec: Codec) -> Vec<u8> {
-    let codec = if codec == Codec::Json { "json" } else { "postcard" };
-    format!("{{\"roundsman\":2,\"codec\":\"{codec}\"}}").into_bytes()
+fn greeting(dialect: Dialect) -> Vec<u8> {
+    let codec = if dialect.codec == Codec::Json { "json" } else { "postcard" };
+    format!("{{\"roundsman\":{},\"codec\":\"{codec}\"}}", dialect.version).into_bytes()
 }
 
-fn last_call(codec: Codec) -> Vec<u8> {
-    if codec == Codec::Json {
-        return format!("{{\"Request\":{{\"id\":{LAST},\"message\":{{\"Services\":{{}}}}}}}}").into_bytes();
-    }
-    let message = roundsman_protocol::DiscoveryRequest::Services {};
+fn last_call(dialect: Dialect) -> Vec<u8> {
+    let message = DiscoveryRequest::Services {};
     let request = tarpc::Request { context: tarpc::context::current(), id: LAST, message };
-    codec.write(&tarpc::ClientMessage::Request(request)).unwrap()
+    write_message(dialect, &tarpc::ClientMessage::Request(request)).unwrap()
+}
+
+/// What a connection speaks that was greeted so.
+fn agreed(hello: &[u8]) -> Option<Dialect> {
+    let hello = Hello::read(hello).ok()?;
+    hello.agree().ok().map(|version| Dialect { version, codec: hello.codec })
 }
 
 impl Session {
-    fn codec(&self) -> Codec {
-        if self.json { Codec::Json } else { Codec::Postcard }
-    }
-
     /// The bytes of the greeting, and all that follow.
     fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
-        let valid = valid(target(self.codec()));
-        let mut hello = greeting(self.codec());
+        let valid = valid(target(self.dialect.codec));
+        let mut hello = greeting(self.dialect);
         let others = [hello.clone()];
         self.greeting.iter().flatten().for_each(|mutation| mutation.apply(&mut hello, &others));
         let mut rest = Vec::new();
@@ -97,7 +101,7 @@ impl Session {
             }
             rest.extend(bytes);
         }
-        rest.extend(frame(&last_call(self.codec())));
+        rest.extend(frame(&last_call(self.dialect)));
         (frame(&hello), rest)
     }
 }
@@ -114,13 +118,13 @@ fn split(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
 }
 
 fn expected(greeting: &[u8], rest: &[u8]) -> Expected {
-    let Ok(hello) = Hello::read(&greeting[4..]) else { return Expected::Refusal };
+    let Some(dialect) = agreed(&greeting[4..]) else { return Expected::Refusal };
     let (frames, left) = split(rest);
     let mut at_least = 0;
     for frame in frames.iter().filter(|frame| frame.len() <= config("memory:").max_frame) {
-        match Head::read(hello.codec, frame) {
+        match Head::read(dialect.codec, frame) {
             Err(_) => return Expected::Errors { at_least: at_least + 1, last_answered: false },
-            Ok(Head::Request { body, .. }) => at_least += usize::from(read_request(&body).is_err()),
+            Ok(Head::Request { body, .. }) => at_least += usize::from(read_request(dialect.version, &body).is_err()),
             Ok(Head::Cancel { .. }) => {}
         }
     }
@@ -142,7 +146,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn read(codec: Codec, bytes: &[u8]) -> Self {
+    fn read(dialect: Dialect, bytes: &[u8]) -> Self {
         let (frames, left) = split(bytes);
         assert!(left.is_empty(), "half a frame: {left:?}");
         let mut heard = Self::default();
@@ -151,7 +155,7 @@ impl Heard {
         assert!(welcome.ok || answers.is_empty(), "refused and answered");
         heard.refused = welcome.error;
         for answer in answers {
-            let answer: tarpc::Response<DiscoveryResponse> = codec.read(answer).unwrap();
+            let answer = read_response(dialect, answer).unwrap();
             heard.last_answered |= answer.request_id == LAST && answer.message.is_ok();
             heard.errors.extend(answer.message.err().map(|error| error.detail));
         }
@@ -161,26 +165,24 @@ impl Heard {
 
 /// The last call to a server that was greeted so.
 fn last_call_after(hello: &[u8]) -> Vec<u8> {
-    frame(&last_call(Hello::read(hello).map_or(Codec::Json, |hello| hello.codec)))
+    frame(&last_call(agreed(hello).unwrap_or(Codec::Json.into())))
 }
 
 /// Whether the last call was answered, which is the end when the client does not hang up.
-fn is_answered(codec: Codec, bytes: &[u8]) -> bool {
+fn is_answered(dialect: Dialect, bytes: &[u8]) -> bool {
     let (frames, _) = split(bytes);
-    frames.iter().skip(1).any(|frame| {
-        codec.read::<tarpc::Response<DiscoveryResponse>>(frame).is_ok_and(|answer| answer.request_id == LAST)
-    })
+    frames.iter().skip(1).any(|frame| read_response(dialect, frame).is_ok_and(|answer| answer.request_id == LAST))
 }
 
 /// Holds one session and returns what had to come of it, and what came.
-async fn hold(server: &roundsman_discovery::Server, codec: Codec, hello: &[u8], rest: &[u8]) -> (Expected, Heard) {
+async fn hold(server: &roundsman_discovery::Server, dialect: Dialect, hello: &[u8], rest: &[u8]) -> (Expected, Heard) {
     let expected = expected(hello, rest);
-    // A greeting that was damaged may name the other codec.
-    let codec = Hello::read(&hello[4..]).map_or(codec, |hello| hello.codec);
+    // A greeting that was damaged may name another codec or version.
+    let dialect = agreed(&hello[4..]).unwrap_or(dialect);
     let hang_up = expected == Expected::Anything;
     let said = [hello, rest].concat();
-    let heard = converse(server.rpc_addr(), &said, hang_up, |heard| is_answered(codec, heard)).await;
-    (expected, Heard::read(codec, &heard))
+    let heard = converse(server.rpc_addr(), &said, hang_up, |heard| is_answered(dialect, heard)).await;
+    (expected, Heard::read(dialect, &heard))
 }
 
 #[tokio::test]
@@ -188,12 +190,12 @@ async fn the_rpc_door_stands_whatever_is_sent() {
     let server = server().await;
     let mut bystander = Raw::connect(&server).await;
     for (_, hello) in corpus("handshake") {
-        hold(&server, Codec::Json, &frame(&hello), &last_call_after(&hello)).await;
+        hold(&server, Codec::Json.into(), &frame(&hello), &last_call_after(&hello)).await;
     }
-    for codec in [Codec::Json, Codec::Postcard] {
-        for (_, message) in corpus(target(codec)) {
-            let rest = [frame(&message), frame(&last_call(codec))].concat();
-            hold(&server, codec, &frame(&greeting(codec)), &rest).await;
+    for dialect in dialects() {
+        for (_, message) in corpus(target(dialect.codec)) {
+            let rest = [frame(&message), frame(&last_call(dialect))].concat();
+            hold(&server, dialect, &frame(&greeting(dialect)), &rest).await;
         }
     }
     assert_stands(&server, &mut bystander).await;
@@ -201,7 +203,7 @@ async fn the_rpc_door_stands_whatever_is_sent() {
     for nth in 0..600 {
         let session = sessions.new_tree(&mut runner).unwrap().current();
         let (hello, rest) = session.bytes();
-        let (expected, heard) = hold(&server, session.codec(), &hello, &rest).await;
+        let (expected, heard) = hold(&server, session.dialect, &hello, &rest).await;
         if let Expected::Errors { last_answered: true, .. } = expected {
             assert!(heard.last_answered, "the last call is not answered: {session:?}: {heard:?}");
         }
@@ -230,13 +232,13 @@ fn assert_told(session: &dyn std::fmt::Debug, expected: &Expected, heard: &Heard
 async fn no_session_ends_without_a_sentence() {
     let server = server().await;
     for (name, hello) in corpus("handshake").into_iter().filter(|(name, _)| name.starts_with("bad")) {
-        let (expected, heard) = hold(&server, Codec::Json, &frame(&hello), &last_call_after(&hello)).await;
+        let (expected, heard) = hold(&server, Codec::Json.into(), &frame(&hello), &last_call_after(&hello)).await;
         assert_told(&name, &expected, &heard);
     }
-    for codec in [Codec::Json, Codec::Postcard] {
-        for (name, message) in corpus(target(codec)) {
-            let rest = [frame(&message), frame(&last_call(codec))].concat();
-            let (expected, heard) = hold(&server, codec, &frame(&greeting(codec)), &rest).await;
+    for dialect in dialects() {
+        for (name, message) in corpus(target(dialect.codec)) {
+            let rest = [frame(&message), frame(&last_call(dialect))].concat();
+            let (expected, heard) = hold(&server, dialect, &frame(&greeting(dialect)), &rest).await;
             assert_told(&name, &expected, &heard);
         }
     }
@@ -244,7 +246,7 @@ async fn no_session_ends_without_a_sentence() {
     for _ in 0..300 {
         let session = sessions.new_tree(&mut runner).unwrap().current();
         let (hello, rest) = session.bytes();
-        let (expected, heard) = hold(&server, session.codec(), &hello, &rest).await;
+        let (expected, heard) = hold(&server, session.dialect, &hello, &rest).await;
         assert_told(&session, &expected, &heard);
     }
     server.stop().await;

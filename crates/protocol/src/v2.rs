@@ -1,0 +1,291 @@
+//! Version 2 of the protocol, where its messages are not those of the current one.
+//!
+//! It knows no pages, digests and subsets: lists and snapshots are whole. [`v1`](crate::v1) has the same methods with
+//! other instances, registrations and statuses, for which these types are generic.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bounded,
+    error::{DiscoveryError, Invalid},
+    graph::Graph,
+    instance::{Instance, Registered, Registration},
+    meta::Meta,
+    name::{InstanceId, ServiceName},
+    query::{self, Scope, ServiceSummary, Trouble},
+    rpc::{DiscoveryRequest, DiscoveryResponse, Wait},
+    status::Status,
+    update::{self, Cursor, Page, Removed},
+};
+
+/// What a client asks for. The order of the methods is the wire format.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as the methods of `Discovery`")]
+pub enum Request<R = Registration> {
+    Register { registration: R },
+    Deregister { id: InstanceId },
+    Renew { id: InstanceId },
+    Drain { id: InstanceId, on: bool },
+    Get { service: ServiceName },
+    List { query: Query },
+    Services {},
+    Watch { query: Query, after: Option<Cursor>, wait: Wait },
+    Report { id: InstanceId, trouble: Trouble },
+    Status {},
+    Graph {},
+}
+
+/// What the server answers. The order of the methods is the wire format.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as the methods of `Discovery`")]
+pub enum Response<I = Arc<Instance>, S = Status> {
+    Register(Result<Registered, DiscoveryError>),
+    Deregister(Result<(), DiscoveryError>),
+    Renew(Result<(), DiscoveryError>),
+    Drain(Result<(), DiscoveryError>),
+    Get(Result<I, DiscoveryError>),
+    List(Result<Vec<I>, DiscoveryError>),
+    Services(Result<Vec<ServiceSummary>, DiscoveryError>),
+    Watch(Result<Update<I>, DiscoveryError>),
+    Report(Result<(), DiscoveryError>),
+    Status(Result<S, DiscoveryError>),
+    Graph(Result<Graph, DiscoveryError>),
+}
+
+/// Which instances a list or a watch is about: [`crate::Query`] without a subset.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "as in the current version")]
+pub struct Query {
+    #[serde(deserialize_with = "bounded::services")]
+    pub services: Vec<ServiceName>,
+    pub scope: Scope,
+    #[serde(deserialize_with = "bounded::tags")]
+    pub tags: Vec<Box<str>>,
+    pub meta: Meta,
+    pub zone: Option<Box<str>>,
+    pub version: Option<Box<str>>,
+    pub history: bool,
+}
+
+/// What a watch answers: [`crate::Update`] without parts and pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as in the current version")]
+pub struct Update<I = Arc<Instance>> {
+    pub cursor: Cursor,
+    pub snapshot: bool,
+    pub instances: Vec<I>,
+    pub removed: Vec<Removed>,
+}
+
+// === impl Request ===
+
+impl<R> Request<R> {
+    /// What a client of today wants to ask, as far as it can be said. A subset is left out, so that the server tells
+    /// of all; what a watcher knows, so that it gets everything.
+    ///
+    /// # Errors
+    /// What cannot be said, and must not be left out. It names the version.
+    pub fn of(request: DiscoveryRequest) -> Result<Self, Invalid>
+    where
+        R: TryFrom<Registration, Error: Into<Invalid>>,
+    {
+        use DiscoveryRequest as Current;
+        // A server that speaks this version gave out no bookmark: answered as a whole, the list would have twice
+        // what was on the pages before.
+        let no_page = |field| Err(Invalid::new(field, "the bookmark is that of another server; begin anew"));
+        Ok(match request {
+            Current::Register { registration } => {
+                Self::Register { registration: registration.try_into().map_err(Into::into)? }
+            }
+            Current::Deregister { id } => Self::Deregister { id },
+            Current::Renew { id } => Self::Renew { id },
+            Current::Drain { id, on } => Self::Drain { id, on },
+            Current::Get { service } => Self::Get { service },
+            Current::List { after: Some(_), .. } => return no_page("after"),
+            Current::List { query, after: None } => Self::List { query: query.into() },
+            Current::Services {} => Self::Services {},
+            Current::Watch { page: Some(_), .. } => return no_page("page"),
+            Current::Watch { query, after, wait, known: _, page: None } => {
+                Self::Watch { query: query.into(), after, wait }
+            }
+            Current::Report { id, trouble } => Self::Report { id, trouble },
+            Current::Status {} => Self::Status {},
+            Current::Graph {} => Self::Graph {},
+        })
+    }
+}
+
+impl<R: Into<Registration>> From<Request<R>> for DiscoveryRequest {
+    fn from(request: Request<R>) -> Self {
+        match request {
+            Request::Register { registration } => Self::Register { registration: registration.into() },
+            Request::Deregister { id } => Self::Deregister { id },
+            Request::Renew { id } => Self::Renew { id },
+            Request::Drain { id, on } => Self::Drain { id, on },
+            Request::Get { service } => Self::Get { service },
+            Request::List { query } => Self::List { query: query.into(), after: None },
+            Request::Services {} => Self::Services {},
+            Request::Watch { query, after, wait } => {
+                Self::Watch { query: query.into(), after, wait, known: None, page: None }
+            }
+            Request::Report { id, trouble } => Self::Report { id, trouble },
+            Request::Status {} => Self::Status {},
+            Request::Graph {} => Self::Graph {},
+        }
+    }
+}
+
+// === impl Response ===
+
+impl<I: From<Arc<Instance>>, S: From<Status>> From<DiscoveryResponse> for Response<I, S> {
+    fn from(response: DiscoveryResponse) -> Self {
+        use DiscoveryResponse as Current;
+        match response {
+            Current::Register(result) => Self::Register(result),
+            Current::Deregister(result) => Self::Deregister(result),
+            Current::Renew(result) => Self::Renew(result),
+            Current::Drain(result) => Self::Drain(result),
+            Current::Get(result) => Self::Get(result.map(Into::into)),
+            Current::List(result) => {
+                Self::List(result.map(|page| page.instances.into_iter().map(Into::into).collect()))
+            }
+            Current::Services(result) => Self::Services(result),
+            Current::Watch(result) => Self::Watch(result.map(Into::into)),
+            Current::Report(result) => Self::Report(result),
+            Current::Status(result) => Self::Status(result.map(Into::into)),
+            Current::Graph(result) => Self::Graph(result),
+        }
+    }
+}
+
+impl<I: Into<Arc<Instance>>, S: Into<Status>> From<Response<I, S>> for DiscoveryResponse {
+    fn from(response: Response<I, S>) -> Self {
+        let page = |instances: Vec<I>| {
+            let cursor = Cursor { epoch: 0, revision: 0 };
+            Page { cursor, instances: instances.into_iter().map(Into::into).collect(), next: None }
+        };
+        match response {
+            Response::Register(result) => Self::Register(result),
+            Response::Deregister(result) => Self::Deregister(result),
+            Response::Renew(result) => Self::Renew(result),
+            Response::Drain(result) => Self::Drain(result),
+            Response::Get(result) => Self::Get(result.map(Into::into)),
+            Response::List(result) => Self::List(result.map(page)),
+            Response::Services(result) => Self::Services(result),
+            Response::Watch(result) => Self::Watch(result.map(Into::into)),
+            Response::Report(result) => Self::Report(result),
+            Response::Status(result) => Self::Status(result.map(Into::into)),
+            Response::Graph(result) => Self::Graph(result),
+        }
+    }
+}
+
+// === impl Query ===
+
+impl From<query::Query> for Query {
+    fn from(query: query::Query) -> Self {
+        let query::Query { services, scope, tags, meta, zone, version, history, subset: _ } = query;
+        Self { services, scope, tags, meta, zone, version, history }
+    }
+}
+
+impl From<Query> for query::Query {
+    fn from(query: Query) -> Self {
+        let Query { services, scope, tags, meta, zone, version, history } = query;
+        Self { services, scope, tags, meta, zone, version, history, subset: None }
+    }
+}
+
+// === impl Update ===
+
+impl<I: From<Arc<Instance>>> From<update::Update> for Update<I> {
+    fn from(update: update::Update) -> Self {
+        let update::Update { cursor, snapshot, instances, removed, parts: _, next: _ } = update;
+        Self { cursor, snapshot, instances: instances.into_iter().map(Into::into).collect(), removed }
+    }
+}
+
+impl<I: Into<Arc<Instance>>> From<Update<I>> for update::Update {
+    fn from(update: Update<I>) -> Self {
+        let Update { cursor, snapshot, instances, removed } = update;
+        let instances = instances.into_iter().map(Into::into).collect();
+        Self { snapshot, instances, removed, ..Self::unchanged(cursor) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        digest::Digest,
+        subset::Subset,
+        update::{Bookmark, Known},
+    };
+
+    /// postcard is positional: whoever reorders them breaks every client of this version.
+    #[test]
+    fn the_order_of_the_methods_is_fixed() {
+        let id: InstanceId = "a".parse().unwrap();
+        let registration = Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
+        let requests: [Request; 11] = [
+            Request::Register { registration },
+            Request::Deregister { id: id.clone() },
+            Request::Renew { id: id.clone() },
+            Request::Drain { id: id.clone(), on: true },
+            Request::Get { service: "a".parse().unwrap() },
+            Request::List { query: Query::default() },
+            Request::Services {},
+            Request::Watch { query: Query::default(), after: None, wait: Wait(std::time::Duration::ZERO) },
+            Request::Report { id, trouble: Trouble::Timeout },
+            Request::Status {},
+            Request::Graph {},
+        ];
+        for (variant, request) in requests.iter().enumerate() {
+            let bytes = postcard::to_allocvec(request).unwrap();
+            assert_eq!(usize::from(bytes[0]), variant, "{request:?}");
+        }
+        let empty: [Response; 11] = [
+            Response::Register(Err(DiscoveryError::ShuttingDown)),
+            Response::Deregister(Ok(())),
+            Response::Renew(Ok(())),
+            Response::Drain(Ok(())),
+            Response::Get(Err(DiscoveryError::ShuttingDown)),
+            Response::List(Ok(vec![])),
+            Response::Services(Ok(vec![])),
+            Response::Watch(Ok(update::Update::unchanged(Cursor { epoch: 1, revision: 1 }).into())),
+            Response::Report(Ok(())),
+            Response::Status(Err(DiscoveryError::ShuttingDown)),
+            Response::Graph(Err(DiscoveryError::ShuttingDown)),
+        ];
+        for (variant, response) in empty.iter().enumerate() {
+            let bytes = postcard::to_allocvec(response).unwrap();
+            assert_eq!(usize::from(bytes[0]), variant, "{response:?}");
+        }
+        assert_eq!(postcard::to_allocvec(&empty[5]).unwrap(), [5, 0, 0]);
+        assert_eq!(postcard::to_allocvec(&empty[7]).unwrap(), [7, 0, 1, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_it_cannot_express_is_left_out_and_a_bookmark_refused() {
+        let subset = Some(Subset { client: "a".into(), size: 1 });
+        let query = query::Query { subset, zone: Some("z".into()), ..query::Query::default() };
+        let known = Some(Known::Digest(Digest::default()));
+        let watch = |page| DiscoveryRequest::Watch {
+            query: query.clone(),
+            after: None,
+            wait: Wait(std::time::Duration::ZERO),
+            known: known.clone(),
+            page,
+        };
+        let told = <Request>::of(watch(None)).unwrap();
+        let DiscoveryRequest::Watch { query: read, known: None, page: None, .. } = told.into() else { panic!() };
+        assert_eq!(read, query::Query { subset: None, ..query.clone() });
+        let bookmark = Some(Bookmark::try_new("b").unwrap());
+        assert_eq!(<Request>::of(watch(bookmark.clone())).unwrap_err().field, "page");
+        let list = DiscoveryRequest::List { query, after: bookmark };
+        assert_eq!(<Request>::of(list).unwrap_err().field, "after");
+    }
+}
