@@ -8,6 +8,7 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
+use roundsman_health::TargetPolicy;
 use roundsman_protocol::limits;
 use roundsman_store::StoreUrl;
 
@@ -73,6 +74,17 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Which addresses the rounds may visit.
+    pub(crate) fn targets(&self) -> TargetPolicy {
+        if self.allow_targets.is_empty() {
+            TargetPolicy::default()
+        } else {
+            TargetPolicy::only(self.allow_targets.clone())
+        }
+    }
 }
 
 impl Default for Config {

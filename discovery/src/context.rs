@@ -1,8 +1,11 @@
-//! What the doors share.
+//! The parts of a running server, as far as whoever asks it something needs them.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use roundsman_health::{Rounds, TargetPolicy};
@@ -11,17 +14,17 @@ use roundsman_registry::Registry;
 use tokio::sync::Semaphore;
 
 use crate::{
+    calls::Meters,
     config::Config,
-    doors::rpc::Encodings,
     edges::Edges,
     memory::{Budget, Division},
-    metrics::Meters,
+    metrics::Metrics,
     offload::Offload,
     store_state::StoreState,
     writer::Writer,
 };
 
-/// What the doors share: snapshots to read, and the writer to ask for changes.
+/// Snapshots to read, and the writer to ask for changes. Doors reach it through [`crate::api::Api`].
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) config: Config,
@@ -32,7 +35,10 @@ pub(crate) struct Context {
     pub(crate) rounds: Rounds,
     pub(crate) writer: Writer,
     pub(crate) store_state: Arc<StoreState>,
-    pub(crate) meters: Arc<Meters>,
+    /// What is counted of calls.
+    pub(crate) meters: Meters,
+    /// What all parts count.
+    pub(crate) metrics: Metrics,
     /// Which service calls which.
     pub(crate) edges: Arc<Edges>,
     /// Which addresses may be registered.
@@ -43,8 +49,8 @@ pub(crate) struct Context {
     pub(crate) memory: Division,
     /// What callers make the server keep of it.
     pub(crate) budget: Arc<Budget>,
-    /// Long answers of the RPC door.
-    pub(crate) encodings: Encodings,
+    /// Where work is done that takes longer than a moment.
+    pub(crate) offload: Offload,
     /// The addresses that the doors are bound to, once they are.
     pub(crate) bound: OnceLock<Bound>,
     ready: AtomicBool,
@@ -53,8 +59,8 @@ pub(crate) struct Context {
 /// The addresses that the doors are bound to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bound {
-    pub(crate) rpc: std::net::SocketAddr,
-    pub(crate) http: std::net::SocketAddr,
+    pub(crate) rpc: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 /// What a context is made of.
@@ -67,7 +73,8 @@ pub(crate) struct Parts {
     pub(crate) rounds: Rounds,
     pub(crate) writer: Writer,
     pub(crate) store_state: Arc<StoreState>,
-    pub(crate) meters: Arc<Meters>,
+    pub(crate) metrics: Metrics,
+    pub(crate) permits: Arc<Semaphore>,
     pub(crate) memory: Division,
     pub(crate) offload: Offload,
 }
@@ -76,31 +83,30 @@ pub(crate) struct Parts {
 
 impl Context {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, clock, server, registry, rounds, writer, store_state, meters, memory, offload } = parts;
-        let permits = Arc::new(Semaphore::new(config.max_connections));
-        let edges = Edges::new(config.max_edges, clock.clone(), meters.unrecorded_edges.clone());
-        let (started_at, targets) = (clock.now(), crate::server::policy(&config));
+        let Parts { config, clock, server, registry, rounds, writer, store_state, .. } = parts;
+        let Parts { mut metrics, permits, memory, offload, .. } = parts;
+        let edges = Edges::new(config.max_edges, clock.clone(), &mut metrics);
         let budget = Budget::new(memory.callers);
-        let encodings = Encodings::new(offload, Arc::clone(&budget));
-        let (bound, ready) = (OnceLock::new(), AtomicBool::new(false));
+        budget.export(memory, &registry, &mut metrics);
         Arc::new(Self {
+            started_at: clock.now(),
+            targets: config.targets(),
+            meters: Meters::new(&mut metrics),
+            bound: OnceLock::new(),
+            ready: AtomicBool::new(false),
             config,
             clock,
             server,
-            started_at,
             registry,
             rounds,
             writer,
             store_state,
-            meters,
+            metrics,
             edges,
-            targets,
             permits,
             memory,
             budget,
-            encodings,
-            bound,
-            ready,
+            offload,
         })
     }
 

@@ -19,6 +19,7 @@ use roundsman_protocol::{Callee, Clock, Edge, Graph, Namespace, ServiceName, Tim
 
 use self::tracker::Follower;
 pub(crate) use self::tracker::{Tracker, Watching};
+use crate::metrics::{Metrics, whole};
 
 /// An edge that was not used for so long may make room for another. Longer than any watch waits, so that what is watched stays.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -58,10 +59,14 @@ struct Tally {
 // === impl Edges ===
 
 impl Edges {
-    /// Knows at most `limit` edges; `unrecorded` counts what is missing because of that.
-    pub(crate) fn new(limit: usize, clock: Clock, unrecorded: Counter) -> Arc<Self> {
+    /// Knows at most `limit` edges, and counts what is missing because of that.
+    pub(crate) fn new(limit: usize, clock: Clock, metrics: &mut Metrics) -> Arc<Self> {
+        let unrecorded = metrics.counter("graph_unrecorded", "Lookups and watches missing in the graph, which is full");
         let (table, followers) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { limit, clock, table, followers, next: AtomicU64::new(0), unrecorded })
+        let edges = Arc::new(Self { limit, clock, table, followers, next: AtomicU64::new(0), unrecorded });
+        let counted = Arc::clone(&edges);
+        metrics.reading("graph_edges", "Edges of the graph of who calls whom.", move || whole(counted.len()));
+        edges
     }
 
     /// What one connection of `caller` uses for as long as it lasts.

@@ -3,6 +3,8 @@
 //! What it keeps is the registry's business, where it lasts the store's, and who is alive the rounds'. This
 //! crate puts them together: one writer task owns every change, the doors read snapshots.
 
+mod api;
+mod calls;
 pub mod config;
 mod context;
 mod doors;
@@ -10,15 +12,18 @@ mod edges;
 mod error;
 mod files;
 mod follower;
+mod inventory;
 mod loading;
 mod logging;
 mod memory;
+mod method;
 mod metrics;
 mod offload;
+mod principal;
 mod run;
 mod server;
-mod status;
 mod store_state;
+mod visits;
 mod writer;
 
 pub use config::{Config, args::ServeArgs};

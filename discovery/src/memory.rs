@@ -10,6 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use roundsman_protocol::{DiscoveryError, Namespace, status::MemoryStatus};
+use roundsman_registry::Registry;
+
+use crate::metrics::{Metrics, whole};
 
 /// Callers' buffers never need more than this, however large the machine is.
 const MOST_FOR_CALLERS: u64 = 96 * MIB;
@@ -87,6 +90,15 @@ fn available() -> u64 {
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, share: limit / 4 * 3, used: Mutex::default() })
+    }
+
+    /// Adds how much is taken of what `division` allows, what is registered included.
+    pub(crate) fn export(self: &Arc<Self>, division: Division, registry: &Arc<Registry>, metrics: &mut Metrics) {
+        let (budget, registry) = (Arc::clone(self), Arc::clone(registry));
+        let used = move || whole(budget.status(division.limit, registry.bytes()).used);
+        metrics.reading("memory_used_bytes", "Memory that is registered or kept for callers.", used);
+        let limit = move || whole(division.limit);
+        metrics.reading("memory_limit_bytes", "Memory that may be taken, as --max-memory has it.", limit);
     }
 
     /// Takes in bytes that a caller of `namespace` makes the server keep.

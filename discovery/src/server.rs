@@ -1,33 +1,32 @@
 //! Starting and stopping: in which order the parts come up and go down.
 
-use std::{net::SocketAddr, sync::Arc};
+pub(crate) mod assemble;
+mod exposed;
 
-use roundsman_health::{Rounds, Settings, TargetPolicy};
-use roundsman_protocol::Clock;
-use roundsman_registry::{Limits, Registry, registry::LOG_CAPACITY};
-use roundsman_store::{Position, Snapshot, Store};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use roundsman_store::{Position, Snapshot};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    assemble::{Assembled, assemble, task},
+    exposed::warn_if_exposed,
+};
 use crate::{
     config::Config,
-    context::{Bound, Context, Parts},
-    doors::{http, rpc},
+    context::{Bound, Context},
+    doors::{
+        http,
+        rpc::{self, RpcDoor},
+    },
     error::ServeError,
-    files, follower, loading,
-    memory::Division,
-    metrics::Meters,
+    follower, loading,
     offload::Offload,
-    store_state::StoreState,
-    writer::{Audit, Inputs, Task, Tombstones, Writer},
 };
 
-/// How many observations may wait for the writer before visits wait.
-const OBSERVATIONS: usize = 8_192;
 /// How often what nobody needs any more is given back.
-const UPKEEP: std::time::Duration = std::time::Duration::from_secs(1);
-/// How many changes of other servers may wait for the writer.
-const FOREIGN: usize = 1_024;
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// A running server.
 #[derive(Debug)]
@@ -63,10 +62,11 @@ impl Server {
         let store = config.store.open(config.probation, &name);
         let offload = Offload::start();
         let offload = offload.map_err(|source| ServeError::System { what: "cannot start a thread", source })?;
-        let (context, inputs, foreign) = assemble(config, name, store.as_ref(), offload);
+        let Assembled { context, rpc: rpc_door, http: http_meters, writer: writer_meters, inputs, foreign } =
+            assemble(config, name, store.as_ref(), offload);
         context.bound.get_or_init(|| bound);
         let (mut parts, stops) = (JoinSet::new(), Stops::default());
-        let door = http::serve(http_listener, Arc::clone(&context), stops.http.clone());
+        let door = http::serve(http_listener, Arc::clone(&context), http_meters, stops.http.clone());
         parts.spawn(async move {
             door.await;
             "HTTP door"
@@ -80,17 +80,17 @@ impl Server {
             following.await;
             "follower"
         });
-        let writing = task(&context, store).run(inputs, stops.writer.clone());
+        let writing = task(&context, store, writer_meters).run(inputs, stops.writer.clone());
         parts.spawn(async move {
             writing.await;
             "writer"
         });
-        let door = rpc::serve(rpc_listener, Arc::clone(&context), stops.rpc.clone());
+        let door = rpc::serve(rpc_listener, Arc::clone(&rpc_door), stops.rpc.clone());
         parts.spawn(async move {
             door.await;
             "RPC door"
         });
-        let upkeep = stops.upkeep.clone().run_until_cancelled_owned(upkeep(Arc::clone(&context)));
+        let upkeep = stops.upkeep.clone().run_until_cancelled_owned(upkeep(rpc_door));
         parts.spawn(async move {
             upkeep.await;
             "upkeep"
@@ -146,54 +146,6 @@ impl Server {
     }
 }
 
-fn assemble(
-    config: Config,
-    server: String,
-    store: &dyn Store,
-    offload: Offload,
-) -> (Arc<Context>, Inputs, mpsc::Sender<follower::Heard>) {
-    let clock = Clock::system();
-    let meters = Meters::new();
-    let memory = Division::of(config.max_memory);
-    let registry = Arc::new(Registry::with_logs(fastrand::u64(1..1 << 53), LOG_CAPACITY, memory.logs));
-    let store_state = Arc::new(StoreState::new(store.describe(), clock.clone()));
-    let (writer, requests) = Writer::new(config.max_queue);
-    let (observe, observations) = mpsc::channel(OBSERVATIONS);
-    let (foreign_sender, foreign) = mpsc::channel(FOREIGN);
-    let rounds = Rounds::start(settings(&config), clock.clone(), observe, Arc::clone(&meters) as Arc<_>);
-    let parts = Parts { config, clock, server, registry, rounds, writer, store_state, meters, memory, offload };
-    let context = Context::new(parts);
-    (context, Inputs { requests, observations, foreign }, foreign_sender)
-}
-
-fn settings(config: &Config) -> Settings {
-    let taken = config.max_connections + config.max_http_connections + http::BESIDE;
-    let shares = files::shares(config.max_kept, config.max_visits, taken);
-    Settings {
-        interval: config.interval,
-        timeout: config.timeout,
-        failures: config.failures,
-        probation: config.probation,
-        start_deadline: config.start_deadline,
-        brake_limit: config.brake_limit,
-        max_visits: shares.visits,
-        asking: Settings::default().asking,
-        max_kept: shares.kept,
-        targets: policy(config),
-        name_servers: None,
-        user_agent: concat!("roundsman/", env!("CARGO_PKG_VERSION")).to_owned(),
-    }
-}
-
-/// Which addresses the rounds may visit.
-pub(crate) fn policy(config: &Config) -> TargetPolicy {
-    if config.allow_targets.is_empty() {
-        TargetPolicy::default()
-    } else {
-        TargetPolicy::only(config.allow_targets.clone())
-    }
-}
-
 /// Shows readers what the store held, and sends the rounds to look after it.
 fn take_in(context: &Context, snapshot: Snapshot) -> Position {
     let records = context.registry.load(snapshot.records);
@@ -205,34 +157,10 @@ fn take_in(context: &Context, snapshot: Snapshot) -> Position {
 }
 
 /// Gives back what nobody needs any more.
-async fn upkeep(context: Arc<Context>) {
+async fn upkeep(door: Arc<RpcDoor>) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        context.encodings.tidy();
-    }
-}
-
-fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
-    Task {
-        registry: Arc::clone(&context.registry),
-        store,
-        rounds: context.rounds.clone(),
-        clock: context.clock.clone(),
-        meters: Arc::clone(&context.meters),
-        state: Arc::clone(&context.store_state),
-        limits: Limits {
-            max_instances: context.config.max_instances,
-            max_instances_per_namespace: context.config.max_instances_per_namespace,
-            max_namespaces: context.config.max_namespaces,
-            max_bytes: context.memory.instances,
-            max_bytes_per_namespace: context.memory.instances / 4 * 3,
-        },
-        unwritten: std::collections::HashMap::new(),
-        refuse_until: None,
-        full: false,
-        tombstones: Tombstones::default(),
-        audit: Audit::default(),
-        gap: None,
+        door.tidy();
     }
 }
 
@@ -242,20 +170,6 @@ async fn bind(door: &'static str, addr: SocketAddr) -> Result<TcpListener, Serve
     Ok(listener)
 }
 
-/// Says aloud that others than this machine can get in.
-fn warn_if_exposed(door: &'static str, addr: SocketAddr) {
-    if addr.ip().to_canonical().is_loopback() {
-        return;
-    }
-    let what = if door == "rpc" { "register, drain and deregister everything" } else { "read everything" };
-    tracing::warn!(
-        door,
-        %addr,
-        "EXPOSED: whoever reaches this address can {what}, since there is no authentication yet. \
-         Listen only on a trusted network or behind a firewall, or on 127.0.0.1 (--{door})"
-    );
-}
-
 fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
     listener.local_addr().map_err(|source| ServeError::System { what: "cannot ask for the bound address", source })
 }
@@ -263,56 +177,4 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, ServeError> {
 /// A name that tells this run of this server from every other.
 fn server_name() -> String {
     format!("roundsman-{:08x}", fastrand::u32(..))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
-
-    use super::*;
-
-    /// A log that can be read.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn logged(door: &'static str, addr: &str) -> String {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        tracing::subscriber::with_default(subscriber, || warn_if_exposed(door, addr.parse().unwrap()));
-        let bytes = log.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
-    }
-
-    #[test]
-    fn a_door_that_others_can_reach_is_warned_of_once() {
-        for addr in ["0.0.0.0:5555", "[::]:5555", "10.0.0.7:5555", "[::ffff:10.0.0.7]:5555"] {
-            let log = logged("rpc", addr);
-            assert_eq!(log.lines().count(), 1, "{log}");
-            for part in ["WARN", "deregister", "no authentication", "firewall", "--rpc", addr] {
-                assert!(log.contains(part), "{part}: {log}");
-            }
-        }
-        let log = logged("http", "0.0.0.0:5556");
-        assert!(log.contains("read everything") && log.contains("--http"), "{log}");
-    }
-
-    #[test]
-    fn a_door_on_loopback_is_not_warned_of() {
-        for addr in ["127.0.0.1:5555", "127.8.0.1:1", "[::1]:5555", "[::ffff:127.0.0.1]:5555"] {
-            assert_eq!(logged("rpc", addr), "");
-        }
-    }
 }

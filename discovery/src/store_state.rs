@@ -1,9 +1,11 @@
 //! How the store is doing, as the writer last saw it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roundsman_protocol::{Clock, status::StoreStatus};
 use roundsman_store::{Aside, Damage, Description, StoreError};
+
+use crate::metrics::{Metrics, whole};
 
 /// How the store is doing. Written by the writer, read by the doors.
 #[derive(Debug)]
@@ -13,7 +15,7 @@ pub(crate) struct StoreState {
 }
 
 impl StoreState {
-    pub(crate) fn new(store: Description, clock: Clock) -> Self {
+    pub(crate) fn new(store: Description, clock: Clock, metrics: &mut Metrics) -> Arc<Self> {
         let status = StoreStatus {
             kind: store.kind.to_owned(),
             location: store.location,
@@ -26,7 +28,12 @@ impl StoreState {
             damaged: 0,
             repaired: 0,
         };
-        Self { clock, status: Mutex::new(status) }
+        let state = Arc::new(Self { clock, status: Mutex::new(status) });
+        let (up, unwritten) = (Arc::clone(&state), Arc::clone(&state));
+        metrics.reading("store_up", "Whether the store answers.", move || i64::from(up.lock().available));
+        let help = "Observed changes not yet written.";
+        metrics.reading("store_unwritten", help, move || whole(unwritten.lock().unwritten));
+        state
     }
 
     pub(crate) fn status(&self) -> StoreStatus {

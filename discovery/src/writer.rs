@@ -5,6 +5,7 @@
 
 mod audit;
 mod batch;
+mod meters;
 mod operation;
 mod shared;
 mod task;
@@ -17,8 +18,11 @@ use roundsman_registry::Key;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use audit::Audit;
+pub(crate) use meters::Meters;
 pub(crate) use task::{Inputs, Task};
 pub(crate) use tombstones::Tombstones;
+
+use crate::principal::Principal;
 
 /// Where changes are asked for. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ pub(crate) struct Writer {
     requests: mpsc::Sender<Request>,
 }
 
-/// A change that a client asks for, and where the answer goes.
+/// A change that somebody asks for, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Request {
     Register {
@@ -34,15 +38,18 @@ pub(crate) enum Request {
         registration: Arc<Registration>,
         /// Who is registered at the same place under another name for it, and leaves.
         twins: Vec<InstanceId>,
+        by: Arc<Principal>,
         reply: Reply<Registered>,
     },
     Deregister {
         key: Key,
+        by: Arc<Principal>,
         reply: Reply<()>,
     },
     Drain {
         key: Key,
         on: bool,
+        by: Arc<Principal>,
         reply: Reply<()>,
     },
 }
@@ -62,17 +69,18 @@ impl Writer {
         namespace: roundsman_protocol::Namespace,
         registration: Registration,
         twins: Vec<InstanceId>,
+        by: Arc<Principal>,
     ) -> Result<Registered, DiscoveryError> {
         let registration = Arc::new(registration);
-        self.ask(|reply| Request::Register { namespace, registration, twins, reply }).await
+        self.ask(|reply| Request::Register { namespace, registration, twins, by, reply }).await
     }
 
-    pub(crate) async fn deregister(&self, key: Key) -> Result<(), DiscoveryError> {
-        self.ask(|reply| Request::Deregister { key, reply }).await
+    pub(crate) async fn deregister(&self, key: Key, by: Arc<Principal>) -> Result<(), DiscoveryError> {
+        self.ask(|reply| Request::Deregister { key, by, reply }).await
     }
 
-    pub(crate) async fn drain(&self, key: Key, on: bool) -> Result<(), DiscoveryError> {
-        self.ask(|reply| Request::Drain { key, on, reply }).await
+    pub(crate) async fn drain(&self, key: Key, on: bool, by: Arc<Principal>) -> Result<(), DiscoveryError> {
+        self.ask(|reply| Request::Drain { key, on, by, reply }).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DiscoveryError> {
@@ -104,9 +112,4 @@ impl Request {
             Self::Deregister { reply, .. } | Self::Drain { reply, .. } => drop(reply.send(Err(error))),
         }
     }
-}
-
-/// The key of an instance in a namespace.
-pub(crate) fn key(namespace: &roundsman_protocol::Namespace, id: InstanceId) -> Key {
-    Key { namespace: namespace.clone(), id }
 }

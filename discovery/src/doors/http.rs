@@ -9,6 +9,7 @@ mod crowd;
 mod line;
 mod pages;
 mod shared_page;
+mod words;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ use axum::{
 use futures::future::{BoxFuture, FutureExt};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -32,7 +34,10 @@ use self::{
     line::{Line, Patience},
     pages::Pages,
 };
-use crate::context::Context;
+use crate::{
+    context::Context,
+    metrics::{Metrics, Reasons},
+};
 
 /// How many connections there may be beside `--max-http-connections`: the reserve, and those that
 /// are being closed.
@@ -49,36 +54,53 @@ const SEND_BUFFER: usize = 64 * 1_024;
 /// What hyper keeps of requests unread: the head of one must fit.
 const READ_BUFFER: usize = 16 * 1_024;
 
+/// What the door counts.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    connections: Gauge,
+    closed: Reasons,
+}
+
 /// What all connections share.
 struct Door {
     context: Arc<Context>,
+    meters: Meters,
     crowd: Arc<Crowd>,
     pages: TowerToHyperService<axum::Router>,
     stop: CancellationToken,
     abort: CancellationToken,
 }
 
+// === impl Meters ===
+
+impl Meters {
+    pub(crate) fn new(metrics: &mut Metrics) -> Self {
+        let connections = metrics.gauge("http_connections", "HTTP connections");
+        Self { connections, closed: metrics.reasons("http_closed", "HTTP connections closed by the server, by reason") }
+    }
+}
+
 /// Serves until `stop`.
-pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, meters: Meters, stop: CancellationToken) {
     let limit = context.config.max_http_connections;
-    let crowd = Crowd::new(limit, context.meters.http_connections.clone());
+    let crowd = Crowd::new(limit, meters.connections.clone());
     let pages = TowerToHyperService::new(Pages::new(Arc::clone(&context)).router());
     let abort = CancellationToken::new();
-    let door = Arc::new(Door { context, crowd, pages, stop, abort });
+    let door = Arc::new(Door { context, meters, crowd, pages, stop, abort });
     // The crowd sees to the limits; these keep it from letting go of connections faster than they
     // close.
     let permits = Arc::new(Semaphore::new(limit + BESIDE));
     let connections = TaskTracker::new();
     while let Some((stream, permit)) = accept(&listener, &permits, &door.stop).await {
         let Some(seat) = door.crowd.admit() else {
-            door.context.meters.http_closed("max-http-connections");
-            line::last_words(&stream, pages::FULL);
+            door.meters.closed.count("max-http-connections");
+            line::last_words(&stream, words::FULL);
             continue;
         };
         let door = Arc::clone(&door);
         connections.spawn(async move {
             if let Some(reason) = door.converse(stream, Arc::new(seat)).await {
-                door.context.meters.http_closed(reason);
+                door.meters.closed.count(reason);
             }
             drop(permit);
         });
@@ -137,9 +159,9 @@ impl Door {
             Some(Err(error)) => Some(line.fault().unwrap_or(if error.is_parse() { "garbage" } else { "broken" })),
         };
         match reason {
-            Some("gave-way") => line.say_last(pages::GAVE_WAY),
-            Some("head-timeout") => line.say_last(pages::TOO_SLOW),
-            Some("garbage") => line.say_last(pages::NO_HTTP),
+            Some("gave-way") => line.say_last(words::GAVE_WAY),
+            Some("head-timeout") => line.say_last(words::TOO_SLOW),
+            Some("garbage") => line.say_last(words::NO_HTTP),
             _ => {}
         }
         reason
@@ -166,7 +188,7 @@ impl Service<Request<Incoming>> for Reception {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let seat = Arc::clone(&self.seat);
         if seat.is_guest() && !pages::is_essential(request.uri().path()) {
-            self.door.context.meters.refused("max-http-connections");
+            self.door.context.meters.refused_as("max-http-connections");
             let full = pages::full(self.door.context.config.max_http_connections);
             return async move { Ok(full) }.boxed();
         }

@@ -7,21 +7,24 @@ mod encoded;
 mod frame;
 mod greeting;
 mod outbox;
-mod twins;
 mod watch;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::encoded::Encodings;
-use crate::context::Context;
+use self::encoded::Encodings;
+use crate::{
+    context::Context,
+    metrics::{Metrics, Reasons, whole},
+};
 
 /// How long to wait after a failed accept: out of file descriptors does not heal by trying at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,6 +32,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection may be idle before the kernel asks whether the other end is still there, and how often it asks.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct RpcDoor {
+    context: Arc<Context>,
+    /// Long answers.
+    encodings: Arc<Encodings>,
+    meters: Meters,
+}
+
+/// What the door counts.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    closed: Reasons,
+}
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -43,25 +61,68 @@ enum End {
     Farewell(&'static str, String),
 }
 
+// === impl Meters ===
+
+impl Meters {
+    /// `permits`: one for each connection that there may be, of which there are `limit`.
+    pub(crate) fn new(permits: &Arc<Semaphore>, limit: usize, metrics: &mut Metrics) -> Self {
+        let permits = Arc::clone(permits);
+        let open = move || whole(limit.saturating_sub(permits.available_permits()));
+        metrics.reading("rpc_connections", "RPC connections.", open);
+        Self { closed: metrics.reasons("rpc_closed", "RPC connections closed by the server, by reason") }
+    }
+}
+
+// === impl RpcDoor ===
+
+impl RpcDoor {
+    pub(crate) fn new(context: Arc<Context>, meters: Meters) -> Arc<Self> {
+        let encodings = Arc::new(Encodings::new(context.offload.clone(), Arc::clone(&context.budget)));
+        Arc::new(Self { context, encodings, meters })
+    }
+
+    /// Gives back what nobody needs any more.
+    pub(crate) fn tidy(&self) {
+        self.encodings.tidy();
+    }
+
+    async fn converse(&self, stream: TcpStream, stop: CancellationToken) {
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%error, "cannot set the options of an RPC connection");
+        }
+        let peer: Option<SocketAddr> = stream.peer_addr().ok();
+        let greeted = match stop.run_until_cancelled(greeting::greet(stream, &self.context)).await {
+            Some(Ok(greeted)) => greeted,
+            Some(Err(reason)) => return self.meters.closed.count(reason),
+            None => return,
+        };
+        let reason = connection::Connection::new(greeted, peer, self).run(&stop).await;
+        if let Some(reason) = reason {
+            self.meters.closed.count(reason);
+        }
+    }
+}
+
 /// Serves until `stop`, then waits until every connection has answered what it was asked, at most for the drain deadline.
-pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, door: Arc<RpcDoor>, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
+    let config = &door.context.config;
     while let Some(stream) = accept(&listener, &stop).await {
-        let Ok(permit) = Arc::clone(&context.permits).try_acquire_owned() else {
-            context.meters.closed("max-connections");
+        let Ok(permit) = Arc::clone(&door.context.permits).try_acquire_owned() else {
+            door.meters.closed.count("max-connections");
             // Answered in the task of its own: the refusal is a courtesy that must not hold up the next one. It is bounded by time.
-            connections.spawn(greeting::turn_away(stream, context.config.max_connections));
+            connections.spawn(greeting::turn_away(stream, config.max_connections));
             continue;
         };
-        let (context, stop, abort) = (Arc::clone(&context), stop.clone(), abort.clone());
+        let (door, stop, abort) = (Arc::clone(&door), stop.clone(), abort.clone());
         connections.spawn(async move {
-            abort.run_until_cancelled(converse(stream, context, stop)).await;
+            abort.run_until_cancelled(door.converse(stream, stop)).await;
             drop(permit);
         });
     }
     connections.close();
-    if tokio::time::timeout(context.config.drain_deadline, connections.wait()).await.is_err() {
+    if tokio::time::timeout(config.drain_deadline, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "closing connections with calls still in flight");
         abort.cancel();
         connections.wait().await;
@@ -79,21 +140,6 @@ async fn accept(listener: &TcpListener, stop: &CancellationToken) -> Option<TcpS
                 stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await?;
             }
         }
-    }
-}
-
-async fn converse(stream: TcpStream, context: Arc<Context>, stop: CancellationToken) {
-    if let Err(error) = prepare(&stream) {
-        tracing::debug!(%error, "cannot set the options of an RPC connection");
-    }
-    let greeted = match stop.run_until_cancelled(greeting::greet(stream, &context)).await {
-        Some(Ok(greeted)) => greeted,
-        Some(Err(reason)) => return context.meters.closed(reason),
-        None => return,
-    };
-    let reason = connection::Connection::new(greeted, Arc::clone(&context)).run(&stop).await;
-    if let Some(reason) = reason {
-        context.meters.closed(reason);
     }
 }
 

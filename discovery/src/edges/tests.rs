@@ -17,7 +17,7 @@ impl Hands {
 
 fn edges(limit: usize) -> (Arc<Edges>, Hands) {
     let hands = Hands::default();
-    (Edges::new(limit, hands.clock(), Counter::default()), hands)
+    (Edges::new(limit, hands.clock(), &mut Metrics::new()), hands)
 }
 
 fn name(name: &str) -> ServiceName {

@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use roundsman_protocol::{DiscoveryError, Registered, Timestamp};
 use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
 
-use super::{Reply, Request, key};
+use super::{Reply, Request};
+use crate::principal::Principal;
 
 /// Records whose observed state the store does not have yet, as last known.
 pub(crate) type Unwritten = HashMap<Key, Arc<Record>>;
@@ -17,6 +18,8 @@ pub(crate) struct Batch {
     pub(crate) changes: Vec<Change>,
     /// What was observed and rides along.
     pub(crate) observed: Unwritten,
+    /// Who asked for the changes of which record. What was observed, nobody asked for.
+    by: HashMap<Key, Arc<Principal>>,
     answers: Vec<Answer>,
 }
 
@@ -24,8 +27,8 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 enum Answer {
     Registered(Reply<Registered>, Registered),
-    Removed(Reply<()>, Key),
-    Drained(Reply<()>, Key, bool),
+    Removed(Reply<()>, Key, Arc<Principal>),
+    Drained(Reply<()>, Key, bool, Arc<Principal>),
 }
 
 // === impl Batch ===
@@ -39,7 +42,8 @@ impl Batch {
         observed: Unwritten,
         now: Timestamp,
     ) -> Self {
-        let answers = requests.drain(..).filter_map(|request| answer(&mut draft, request, now)).collect();
+        let mut by = HashMap::new();
+        let answers = requests.drain(..).filter_map(|request| answer(&mut draft, request, &mut by, now)).collect();
         let (edits, mut changes) = draft.finish();
         let touched: std::collections::HashSet<Key> = changes.iter().map(Change::key).collect();
         for (key, last) in &observed {
@@ -50,7 +54,12 @@ impl Batch {
                 });
             }
         }
-        Self { edits, changes, observed, answers }
+        Self { edits, changes, observed, by, answers }
+    }
+
+    /// Who asked for the change of a record, if anybody did.
+    pub(crate) fn by(&self, key: &Key) -> Option<&Arc<Principal>> {
+        self.by.get(key)
     }
 
     /// The batch is committed and visible.
@@ -59,7 +68,7 @@ impl Batch {
             // Whoever asked may have hung up meanwhile; the change stands all the same.
             match answer {
                 Answer::Registered(reply, registered) => drop(reply.send(Ok(registered))),
-                Answer::Removed(reply, _) | Answer::Drained(reply, ..) => drop(reply.send(Ok(()))),
+                Answer::Removed(reply, ..) | Answer::Drained(reply, ..) => drop(reply.send(Ok(()))),
             }
         }
     }
@@ -69,7 +78,7 @@ impl Batch {
         for answer in self.answers {
             match answer {
                 Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
-                Answer::Removed(reply, _) | Answer::Drained(reply, ..) => drop(reply.send(Err(error.clone()))),
+                Answer::Removed(reply, ..) | Answer::Drained(reply, ..) => drop(reply.send(Err(error.clone()))),
             }
         }
         self.observed
@@ -82,22 +91,30 @@ impl Batch {
         for answer in self.answers {
             match answer {
                 Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
-                Answer::Removed(reply, key) => requests.push(Request::Deregister { key, reply }),
-                Answer::Drained(reply, key, on) => requests.push(Request::Drain { key, on, reply }),
+                Answer::Removed(reply, key, by) => requests.push(Request::Deregister { key, by, reply }),
+                Answer::Drained(reply, key, on, by) => requests.push(Request::Drain { key, on, by, reply }),
             }
         }
         (requests, self.observed)
     }
 }
 
-fn answer(draft: &mut Draft<'_>, request: Request, now: Timestamp) -> Option<Answer> {
+fn answer(
+    draft: &mut Draft<'_>,
+    request: Request,
+    by_key: &mut HashMap<Key, Arc<Principal>>,
+    now: Timestamp,
+) -> Option<Answer> {
     match request {
-        Request::Register { namespace, registration, twins, reply } => {
+        Request::Register { namespace, registration, twins, by, reply } => {
             match draft.register(&namespace, registration, now) {
                 Ok(registered) => {
+                    let key = |id| Key { namespace: namespace.clone(), id };
                     for twin in twins {
-                        draft.replace(key(&namespace, twin), &registered.id);
+                        by_key.insert(key(twin.clone()), Arc::clone(&by));
+                        draft.replace(key(twin), &registered.id);
                     }
+                    by_key.insert(key(registered.id.clone()), by);
                     Some(Answer::Registered(reply, registered))
                 }
                 Err(error) => {
@@ -106,12 +123,14 @@ fn answer(draft: &mut Draft<'_>, request: Request, now: Timestamp) -> Option<Ans
                 }
             }
         }
-        Request::Deregister { key, reply } => {
-            done(draft.deregister(key.clone()), reply, |reply| Answer::Removed(reply, key))
-        }
-        Request::Drain { key, on, reply } => {
-            done(draft.drain(key.clone(), on, now), reply, |reply| Answer::Drained(reply, key, on))
-        }
+        Request::Deregister { key, by, reply } => done(draft.deregister(key.clone()), reply, |reply| {
+            by_key.insert(key.clone(), Arc::clone(&by));
+            Answer::Removed(reply, key, by)
+        }),
+        Request::Drain { key, on, by, reply } => done(draft.drain(key.clone(), on, now), reply, |reply| {
+            by_key.insert(key.clone(), Arc::clone(&by));
+            Answer::Drained(reply, key, on, by)
+        }),
     }
 }
 

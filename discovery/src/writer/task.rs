@@ -13,11 +13,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Audit, Request, Tombstones,
+    Audit, Meters, Request, Tombstones,
     batch::{Batch, Unwritten},
     operation::{Done, Operation, What},
 };
-use crate::{follower::Heard, metrics::Meters, store_state::StoreState};
+use crate::{follower::Heard, store_state::StoreState};
 
 /// Most requests in one batch.
 const MAX_BATCH: usize = 1_024;
@@ -169,7 +169,6 @@ impl Task {
         let error = unavailable(self.state.status().last_error.unwrap_or_default());
         let refused = requests.extract_if(.., |request| !self.full || request.grows()).collect::<Vec<_>>();
         if !refused.is_empty() {
-            self.meters.refused("store-unavailable");
             refused.into_iter().for_each(|request| request.refuse(error.clone()));
         }
         self.begin_from_reserve(requests)
@@ -266,12 +265,12 @@ impl Task {
         self.meters.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.state.committed(self.unwritten.len());
         let effects = self.registry.apply(&std::mem::take(&mut batch.edits));
-        self.count_requests(&effects);
+        self.count_requests(&effects, &batch);
         self.follow(&effects, true);
         batch.answer();
     }
 
-    fn count_requests(&self, effects: &[Effect]) {
+    fn count_requests(&self, effects: &[Effect], batch: &Batch) {
         for effect in effects {
             let (counter, record) = match (&effect.before, &effect.after) {
                 (_, Some(after)) => (&self.meters.registrations, after),
@@ -279,8 +278,8 @@ impl Task {
                 (None, None) => continue,
             };
             counter.inc();
-            let known = &record.instance;
-            tracing::debug!(namespace = %known.namespace, service = %known.name, id = %known.id, address = %known.address, reason = %effect.reason, "changed");
+            let (known, by) = (&record.instance, batch.by(&record.key()).map(tracing::field::display));
+            tracing::debug!(namespace = %known.namespace, service = %known.name, id = %known.id, address = %known.address, reason = %effect.reason, by, "changed");
         }
     }
 

@@ -1,11 +1,8 @@
 //! What is answered on which path.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use axum::{
@@ -16,45 +13,26 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use roundsman_protocol::{Namespace, Status, status::NamespaceStatus};
-use serde::{Deserialize, Serialize};
-use tokio::{sync::Semaphore, task::yield_now};
+use roundsman_protocol::{DiscoveryError, Namespace};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
 
-use super::shared_page::{SharedPage, Written};
-use crate::{context::Context, status};
+use super::shared_page::{Fault, SharedPage, Written};
+use crate::{
+    api::{Api, Sight},
+    context::Context,
+    principal::{Door, Principal},
+};
 
 /// Answers that clients have not read yet may take so many bytes. Over it only those pages are
 /// answered that are always small.
 const MAX_UNREAD: usize = 64 * 1_024 * 1_024;
-/// How many services are written before others get their turn: well under a millisecond's work.
-const SLICE: usize = 256;
-
-/// To a client that was not admitted.
-pub(super) const FULL: &str = concat!(
-    "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n",
-    "content-type: text/plain\r\n\r\n",
-    "the server's limit --max-http-connections is reached; try again\n"
-);
-/// To a client in the middle of a head whose place another one needs.
-pub(super) const GAVE_WAY: &str = concat!(
-    "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n",
-    "content-type: text/plain\r\n\r\n",
-    "this connection was idle for longest when the server's limit --max-http-connections was reached; try again\n"
-);
-/// To a client whose head did not come in time.
-pub(super) const TOO_SLOW: &str = concat!(
-    "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n",
-    "the head of the request took too long\n"
-);
-/// To a client that hyper hangs up on without a word.
-pub(super) const NO_HTTP: &str = concat!(
-    "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n",
-    "this is the HTTP door, and it speaks HTTP/1.1 only\n"
-);
 
 /// What the pages are made of.
 pub(super) struct Pages {
     context: Arc<Context>,
+    /// For pages that are not about one namespace.
+    api: Api,
     metrics: SharedPage,
     status: SharedPage,
     /// Graphs are of different namespaces and therefore not shared; they are written one after the
@@ -73,8 +51,9 @@ struct Unread {
 
 impl Pages {
     pub(super) fn new(context: Arc<Context>) -> Arc<Self> {
+        let api = api(&context, Namespace::default());
         let (metrics, status) = (SharedPage::default(), SharedPage::default());
-        Arc::new(Self { context, metrics, status, graph: Semaphore::new(1), unread: Arc::default() })
+        Arc::new(Self { context, api, metrics, status, graph: Semaphore::new(1), unread: Arc::default() })
     }
 
     pub(super) fn router(self: Arc<Self>) -> Router {
@@ -100,9 +79,14 @@ impl Pages {
         if unread < MAX_UNREAD {
             return None;
         }
-        self.context.meters.refused("unread-answers");
+        self.api.caller().refused_as("unread-answers");
         Some(busy(&format!("answers that clients have not read yet take {unread} bytes; try again in a few seconds")))
     }
+}
+
+/// What whoever asks for a page can ask. They are not told apart: nothing is changed here.
+fn api(context: &Arc<Context>, namespace: Namespace) -> Api {
+    Api::new(Arc::clone(context), namespace, Principal::new(Door::Http, None, None))
 }
 
 impl AsRef<[u8]> for Unread {
@@ -135,7 +119,7 @@ fn busy(error: &str) -> Response {
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    if pages.context.is_ready() {
+    if pages.api.is_ready() {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not ready: the store is not loaded yet, or the server is stopping\n")
@@ -145,7 +129,7 @@ async fn ready(State(pages): State<Arc<Pages>>) -> Response {
 async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
     let writer = Arc::clone(&pages);
     let write = async move {
-        let page = writer.context.meters.export(&writer.context).map_err(|error| error.to_string())?;
+        let page = writer.api.metrics().map_err(|error| Fault::broken(&error))?;
         Ok(writer.count(page.into_bytes()))
     };
     let page = pages.metrics.ask(write).await;
@@ -158,9 +142,7 @@ async fn whole_status(State(pages): State<Arc<Pages>>) -> Response {
     }
     let writer = Arc::clone(&pages);
     let write = async move {
-        let summary = status::summary(&writer.context, None);
-        let namespaces = writer.context.registry.overview(None);
-        let page = write_status(&summary, &namespaces).await.map_err(|error| error.to_string())?;
+        let page = written(writer.api.status(Sight::Server, |status| serde_json::to_vec(&status)).await)?;
         Ok(writer.count(page))
     };
     answer(pages.status.ask(write).await, "application/json")
@@ -186,125 +168,26 @@ async fn graph(State(pages): State<Arc<Pages>>, about: Result<Query<About>, Quer
         return refusal;
     }
     let _turn = pages.graph.acquire().await;
-    let written = serde_json::to_vec(&status::graph(&pages.context, &namespace));
-    yield_now().await;
-    answer(written.map(|page| pages.count(page)).map_err(|error| error.to_string().into()), "application/json")
+    let graph = api(&pages.context, namespace).graph(|graph| serde_json::to_vec(&graph)).await;
+    answer(written(graph).map(|page| pages.count(page)), "application/json")
+}
+
+/// What was written where nobody else waits for it.
+fn written(page: Result<serde_json::Result<Vec<u8>>, DiscoveryError>) -> Result<Vec<u8>, Fault> {
+    page.map_err(|error| Fault::Busy(error.to_string().into()))?.map_err(|error| Fault::broken(&error))
 }
 
 fn answer(page: Written, content_type: &'static str) -> Response {
     match page {
         Ok(page) => ([(header::CONTENT_TYPE, content_type)], Body::from(page)).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write this page: {error}\n")).into_response(),
+        Err(Fault::Busy(error)) => busy(&error),
+        Err(Fault::Broken(error)) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write this page: {error}\n")).into_response()
+        }
     }
 }
 
 async fn nothing_here() -> Response {
     let error = "no such page; there are /health, /ready, /metrics, /api/v1/status and /api/v1/graph";
     (StatusCode::NOT_FOUND, Json(serde_json::json!({ "error": error }))).into_response()
-}
-
-/// The status as JSON, written in slices: with very many services nobody else must wait until all
-/// of them are written.
-async fn write_status(summary: &Status, namespaces: &[NamespaceStatus]) -> io::Result<Vec<u8>> {
-    let serde_json::Value::Object(fields) = serde_json::to_value(summary)? else {
-        return Err(io::Error::other("a status is an object"));
-    };
-    let mut page = Vec::new();
-    for (name, value) in fields.iter().filter(|(name, _)| *name != "namespaces") {
-        page.push(if page.is_empty() { b'{' } else { b',' });
-        put(&mut page, name)?;
-        page.push(b':');
-        put(&mut page, value)?;
-    }
-    page.extend(b",\"namespaces\":[");
-    for (nth, namespace) in namespaces.iter().enumerate() {
-        page.extend(if nth == 0 { &b"{\"namespace\":"[..] } else { b",{\"namespace\":" });
-        put(&mut page, &namespace.namespace)?;
-        page.extend(b",\"services\":[");
-        for (nth, service) in namespace.services.iter().enumerate() {
-            if nth > 0 {
-                page.push(b',');
-            }
-            put(&mut page, service)?;
-            if nth % SLICE == SLICE - 1 {
-                yield_now().await;
-            }
-        }
-        page.extend(b"]}");
-        yield_now().await;
-    }
-    page.extend(b"]}");
-    Ok(page)
-}
-
-fn put<T: Serialize + ?Sized>(page: &mut Vec<u8>, value: &T) -> io::Result<()> {
-    Ok(serde_json::to_writer(page, value)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use roundsman_protocol::{
-        ServiceSummary, Timestamp,
-        status::{BrakeStatus, DoorsStatus, MemoryStatus, RoundsStatus, StoreStatus},
-    };
-
-    fn status(namespaces: Vec<NamespaceStatus>) -> Status {
-        let at = Timestamp::from_millis(1);
-        let store = StoreStatus {
-            kind: "memory".to_owned(),
-            location: "\"namespaces\":[]".to_owned(),
-            available: true,
-            since: at,
-            last_error: None,
-            commits: 0,
-            unwritten: 0,
-            refills: 0,
-            damaged: 0,
-            repaired: 0,
-        };
-        Status {
-            server: "roundsman-1".to_owned(),
-            version: "1".to_owned(),
-            started_at: at,
-            now: at,
-            ready: true,
-            store,
-            rounds: RoundsStatus::default(),
-            brake: BrakeStatus::default(),
-            doors: DoorsStatus::default(),
-            memory: MemoryStatus::default(),
-            namespaces,
-            recent: Vec::new(),
-            replicas: Vec::new(),
-        }
-    }
-
-    fn namespace(name: &str, services: usize) -> NamespaceStatus {
-        let summary = |n| -> ServiceSummary {
-            serde_json::from_value(serde_json::json!({
-                "name": format!("service-{n}"), "instances": n, "starting": 0, "passing": n, "suspect": 0,
-                "draining": 0, "evicted": 0,
-            }))
-            .unwrap()
-        };
-        NamespaceStatus { namespace: name.parse().unwrap(), services: (0..services).map(summary).collect() }
-    }
-
-    #[tokio::test]
-    async fn a_status_in_slices_is_the_status_in_one() {
-        for namespaces in [vec![], vec![namespace("a", 0)], vec![namespace("a", 2), namespace("b", 3 * SLICE + 1)]] {
-            let whole = status(namespaces.clone());
-            let page = write_status(&status(Vec::new()), &namespaces).await.unwrap();
-            assert_eq!(serde_json::from_slice::<Status>(&page).unwrap(), whole);
-        }
-    }
-
-    #[test]
-    fn last_words_are_answers_with_a_sentence() {
-        for words in [FULL, GAVE_WAY, TOO_SLOW, NO_HTTP] {
-            let (head, body) = words.split_once("\r\n\r\n").unwrap();
-            assert!(head.starts_with("HTTP/1.1 ") && head.contains("connection: close") && body.ends_with('\n'));
-        }
-    }
 }

@@ -25,8 +25,17 @@ const PAUSE: u32 = 4;
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 /// A page, or why there is none.
-pub(super) type Written = Result<Bytes, Arc<str>>;
+pub(super) type Written = Result<Bytes, Fault>;
 type Edition = Shared<BoxFuture<'static, Written>>;
+
+/// Why a page could not be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Too much else is to be done; a little later it can be.
+    Busy(Arc<str>),
+    /// It is a bug.
+    Broken(Arc<str>),
+}
 
 /// A page that is written when somebody asks.
 #[derive(Default)]
@@ -43,7 +52,7 @@ struct Latest {
 
 impl SharedPage {
     /// A page that is not begun yet; `write` writes it when this is the first to ask for it.
-    pub(super) fn ask(&self, write: impl Future<Output = Result<Bytes, String>> + Send + 'static) -> Edition {
+    pub(super) fn ask(&self, write: impl Future<Output = Written> + Send + 'static) -> Edition {
         let mut latest = lock(&self.latest);
         let running = latest.as_ref().and_then(|latest| Some((latest.edition.upgrade()?, &latest.begun)));
         let earlier = match running {
@@ -63,7 +72,7 @@ async fn edition(
     earlier: Option<Edition>,
     not_before: Arc<Mutex<Option<Instant>>>,
     begun: Arc<AtomicBool>,
-    write: impl Future<Output = Result<Bytes, String>> + Send,
+    write: impl Future<Output = Written> + Send,
 ) -> Written {
     if let Some(earlier) = earlier {
         // For its end, not for what is in it; and in turn it needs somebody who drives it on,
@@ -78,7 +87,15 @@ async fn edition(
     let from = Instant::now();
     let written = write.await;
     *lock(&not_before) = Some(Instant::now() + (from.elapsed() * PAUSE).min(MAX_PAUSE));
-    written.map_err(Arc::from)
+    written
+}
+
+// === impl Fault ===
+
+impl Fault {
+    pub(super) fn broken(error: &impl std::error::Error) -> Self {
+        Self::Broken(error.to_string().into())
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,7 +114,7 @@ mod tests {
     const COST: Duration = Duration::from_millis(10);
 
     /// Says which edition this is, after a while.
-    fn number(editions: &Arc<AtomicU32>) -> impl Future<Output = Result<Bytes, String>> + Send + 'static {
+    fn number(editions: &Arc<AtomicU32>) -> impl Future<Output = Written> + Send + 'static {
         let editions = Arc::clone(editions);
         async move {
             let number = editions.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,6 @@ use futures::{
     future::{AbortHandle, Abortable, BoxFuture, FutureExt},
     stream::FuturesUnordered,
 };
-use roundsman_protocol::InstanceId;
 use tokio_util::sync::CancellationToken;
 
 use super::frame::Outgoing;
@@ -17,7 +16,7 @@ const MAX_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The calls of one connection that wait.
 pub(super) struct Calls {
-    waiting: FuturesUnordered<BoxFuture<'static, (u64, Kind, Option<Done>)>>,
+    waiting: FuturesUnordered<BoxFuture<'static, (u64, Kind, Option<Outgoing>)>>,
     cancels: HashMap<u64, AbortHandle>,
     /// How many there are of each kind.
     counts: [usize; 2],
@@ -37,21 +36,10 @@ pub(super) enum Kind {
     Watch,
 }
 
-/// A call that is done.
-#[derive(Debug)]
-pub(super) struct Done {
-    /// The answer, unless the caller no longer waits for it.
-    pub(super) outgoing: Option<Outgoing>,
-    /// The instance that it registered.
-    pub(super) registered: Option<InstanceId>,
-    /// The instance that it deregistered.
-    pub(super) deregistered: Option<InstanceId>,
-}
-
 /// A call that waits; given the token that asks it to end soon.
 pub(super) struct Later {
     pub(super) kind: Kind,
-    pub(super) call: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Done> + Send>,
+    pub(super) call: Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, Outgoing> + Send>,
 }
 
 // === impl Calls ===
@@ -72,7 +60,7 @@ impl Calls {
     }
 
     /// How many calls of this kind there are.
-    pub(super) fn count(&self, kind: Kind) -> usize {
+    fn count(&self, kind: Kind) -> usize {
         let [work, watches] = self.counts;
         match kind {
             Kind::Work | Kind::Change => work,
@@ -94,8 +82,11 @@ impl Calls {
                 tokio::time::timeout(deadline.min(MAX_DEADLINE), Abortable::new(&mut call, registration)).await;
             let done = match (waited.ok().and_then(Result::ok), kind) {
                 (Some(done), _) => Some(done),
-                // What it registers belongs to this connection all the same.
-                (None, Kind::Change) => Some(Done { outgoing: None, ..call.await }),
+                (None, Kind::Change) => {
+                    // What it registers belongs to this connection all the same.
+                    drop(call.await);
+                    None
+                }
                 (None, Kind::Work | Kind::Watch) => None,
             };
             (id, kind, done)
@@ -118,7 +109,7 @@ impl Calls {
     }
 
     /// The next call that is done; `None` when it has no answer. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<Done> {
+    pub(super) async fn next(&mut self) -> Option<Outgoing> {
         let (id, kind, done) = self.waiting.next().await?;
         self.cancels.remove(&id);
         *self.counter(kind) -= 1;

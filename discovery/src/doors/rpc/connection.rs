@@ -3,53 +3,48 @@
 //! Not tarpc's own server channel, whose documented use spawns a task per call: lookups are answered inline, so that a
 //! burst of calls becomes a burst of answers in one write, and calls that wait are futures of this task.
 
-use std::{collections::HashSet, io, ops::Range, pin::Pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use roundsman_health::Nudge;
-use roundsman_protocol::{DiscoveryError, DiscoveryRequest, DiscoveryResponse, InstanceId, Namespace};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
-    End,
-    answer::{Answered, Caller},
-    calls::{Calls, Done, Kind},
+    End, RpcDoor,
+    answer::{Answered, Desk},
+    calls::Calls,
     frame::{Incoming, NO_ID, Outgoing},
     greeting::Greeted,
     wire::{Event, Wire},
 };
-use crate::{context::Context, edges::Tracker, writer::key};
+use crate::{
+    api::Api,
+    principal::{Door, Principal},
+};
 
 /// Most frames that are answered before others get a turn.
 const BURST: usize = 256;
-/// How many of a connection's instances are looked up for each registration beyond its share.
-const LOOKED_UP: usize = 256;
 /// How long the calls of a client that sends no more may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Frames longer than this are read where nobody else waits for it.
 const LONG: usize = 4 * 1_024;
 
 /// One RPC connection.
-pub(super) struct Connection {
+pub(super) struct Connection<'a> {
+    door: &'a RpcDoor,
     wire: Wire,
-    caller: Caller,
-    /// Counts what is asked for, when the caller said who it is.
-    tracker: Option<Tracker>,
+    desk: Desk,
     calls: Calls,
-    /// What was registered here and not deregistered: when the connection breaks, they are visited at once.
-    registered: HashSet<InstanceId>,
-    /// Registrations beyond its share since that was looked at last, each counted as so many look-ups.
-    refused: usize,
 }
 
-impl Connection {
-    pub(super) fn new(greeted: Greeted, context: Arc<Context>) -> Self {
+impl<'a> Connection<'a> {
+    pub(super) fn new(greeted: Greeted, peer: Option<SocketAddr>, door: &'a RpcDoor) -> Self {
         let Greeted { wire, namespace, service } = greeted;
-        let tracker = service.map(|service| context.edges.track(namespace.clone(), service));
-        let calls = Calls::new(context.config.max_in_flight);
-        let caller = Caller::new(context, namespace, wire.dialect());
-        Self { wire, caller, tracker, calls, registered: HashSet::new(), refused: 0 }
+        let principal = Principal::new(Door::Rpc, peer, service);
+        let api = Api::new(Arc::clone(&door.context), namespace, principal);
+        let calls = Calls::new(door.context.config.max_in_flight);
+        let desk = Desk::new(api, wire.dialect(), Arc::clone(&door.encodings));
+        Self { door, wire, desk, calls }
     }
 
     /// Serves until the client hangs up, breaks a rule, or `stop`. Returns the reason to count, if there is one.
@@ -61,7 +56,7 @@ impl Connection {
                 break end;
             }
         };
-        self.visit_registered();
+        self.desk.api.close();
         match end {
             End::Orderly => None,
             End::HungUp => {
@@ -69,7 +64,8 @@ impl Connection {
                 if timeout(LAST_ANSWERS, self.drain()).await.is_err() {
                     tracing::debug!("a client that hung up had calls in flight for long");
                 }
-                self.visit_registered();
+                // What was registered meanwhile.
+                self.desk.api.close();
                 None
             }
             End::Closed(reason) => Some(reason),
@@ -78,14 +74,6 @@ impl Connection {
                 self.wire.farewell(&last).await;
                 Some(reason)
             }
-        }
-    }
-
-    /// Has everything visited that was registered here: whoever registered it may be dead.
-    fn visit_registered(&mut self) {
-        let registered = std::mem::take(&mut self.registered);
-        for id in registered {
-            self.caller.context.rounds.nudge(&key(self.namespace(), id), Nudge::SessionClosed);
         }
     }
 
@@ -167,26 +155,21 @@ impl Connection {
         let (dialect, end) = (self.wire.dialect(), frame.end);
         let incoming = if frame.len() > LONG {
             let bytes = self.wire.bytes(frame).to_vec();
-            let read = self.caller.context.encodings.offload().run(move || Incoming::read(dialect, &bytes)).await;
+            let read = self.door.encodings.offload().run(move || Incoming::read(dialect, &bytes)).await;
             read.map_err(|error| End::Farewell("busy", error.to_string()))?
         } else {
             Incoming::read(dialect, self.wire.bytes(frame))
         };
         self.wire.frame_done(end);
         match incoming {
-            Incoming::Call { id, deadline, request } => {
-                if let Some(refusal) = self.too_many_instances(id, &request) {
-                    return self.wire.put(&refusal);
+            Incoming::Call { id, deadline, request } => match self.desk.call(id, request) {
+                Answered::Now(outgoing) => self.wire.put(&outgoing),
+                Answered::Later(later) if self.calls.is_full(later.kind) => self.too_many_calls(id),
+                Answered::Later(later) => {
+                    self.calls.add(id, deadline, later);
+                    Ok(())
                 }
-                match self.caller.call(id, request, self.tracker.as_mut()) {
-                    Answered::Now(outgoing) => self.wire.put(&outgoing),
-                    Answered::Later(later) if self.calls.is_full(later.kind) => self.too_many_calls(id),
-                    Answered::Later(later) => {
-                        self.calls.add(id, deadline, later);
-                        Ok(())
-                    }
-                }
-            }
+            },
             Incoming::Cancel { id } => {
                 self.calls.cancel(id);
                 Ok(())
@@ -197,58 +180,17 @@ impl Connection {
     }
 
     fn too_many_calls(&mut self, id: u64) -> Result<(), End> {
-        let limit = self.caller.context.config.max_in_flight;
+        let limit = self.door.context.config.max_in_flight;
         let rule = format!("the server's limit --max-in-flight ({limit}) of calls on one connection is reached");
         self.refuse(id, "max-in-flight", rule)
     }
 
-    /// The refusal of one more instance than a connection may have.
-    fn too_many_instances(&mut self, id: u64, request: &DiscoveryRequest) -> Option<Outgoing> {
-        let DiscoveryRequest::Register { registration } = request else { return None };
-        if registration.id.as_ref().is_some_and(|id| self.registered.contains(id)) {
-            return None;
-        }
-        let limit = self.caller.context.config.max_instances_per_connection;
-        if self.registered.len() + self.calls.count(Kind::Work) < limit {
-            return None;
-        }
-        // Those that left by themselves, or died long ago, do not count. Each refusal pays for a few that are looked up.
-        self.refused += LOOKED_UP;
-        if self.refused < self.registered.len() {
-            return Some(self.full(id, limit));
-        }
-        self.refused = 0;
-        let (registry, namespace) = (Arc::clone(&self.caller.context.registry), self.caller.namespace.clone());
-        self.registered.retain(|id| registry.find(&key(&namespace, id.clone())).is_some());
-        if self.registered.len() + self.calls.count(Kind::Work) < limit {
-            return None;
-        }
-        Some(self.full(id, limit))
-    }
-
-    fn full(&self, id: u64, limit: usize) -> Outgoing {
-        let value = u64::try_from(limit).unwrap_or(u64::MAX);
-        let error = DiscoveryError::LimitReached { limit: "--max-instances-per-connection".to_owned(), value };
-        self.caller.answer(id, DiscoveryResponse::Register(Err(error)))
-    }
-
     fn refuse(&mut self, id: u64, reason: &'static str, sentence: String) -> Result<(), End> {
-        self.caller.context.meters.refused(reason);
+        self.desk.api.caller().refused_as(reason);
         self.wire.put(&Outgoing::refusal(id, io::ErrorKind::InvalidInput, sentence))
     }
 
-    fn answer(&mut self, answered: Option<Done>) -> Result<(), End> {
-        let Some(done) = answered else { return Ok(()) };
-        if let Some(id) = done.registered {
-            self.registered.insert(id);
-        }
-        if let Some(id) = done.deregistered {
-            self.registered.remove(&id);
-        }
-        done.outgoing.map_or(Ok(()), |outgoing| self.wire.put(&outgoing))
-    }
-
-    fn namespace(&self) -> &Namespace {
-        &self.caller.namespace
+    fn answer(&mut self, answered: Option<Outgoing>) -> Result<(), End> {
+        answered.map_or(Ok(()), |outgoing| self.wire.put(&outgoing))
     }
 }

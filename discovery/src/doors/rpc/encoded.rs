@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     memory::{Budget, Reservation, kept},
+    method::Method,
     offload::Offload,
 };
 
@@ -164,10 +165,11 @@ impl Encoded {
 
     /// Puts a frame into the outbox: what belongs to this one call, and around it what all share.
     pub(super) fn put(&self, codec: Codec, id: u64, outbox: &mut Outbox) -> io::Result<()> {
-        let (variant, name) = match self.form {
-            Form::List => (5_u8, "List"),
-            Form::Watch => (7, "Watch"),
+        let method = match self.form {
+            Form::List => Method::List,
+            Form::Watch => Method::Watch,
         };
+        let (variant, name) = (method.number(), method.variant());
         let (mut before, mut after) = (vec![0; HEADER], String::new());
         match codec {
             // Response.message: Ok; DiscoveryResponse: the method; its result: Ok.

@@ -12,11 +12,10 @@ use roundsman_registry::Record;
 use tarpc::ServerError;
 
 use super::{encoded::Encoded, outbox::Outbox};
+use crate::method::Method;
 
 /// Bytes of the length before each frame.
 pub(super) const HEADER: usize = 4;
-/// Where `get` stands in the RPC trait.
-const GET: u8 = 4;
 /// The id of an answer to something that has none that could be read.
 pub(super) const NO_ID: u64 = u64::MAX;
 
@@ -93,7 +92,7 @@ impl Outgoing {
             Self::Got { id, record } if codec == Codec::Postcard && version >= Version::V2 => {
                 put_number(*id, out)?;
                 // Response.message: Ok; DiscoveryResponse: Get; its result: Ok; and the instance.
-                out.extend_from_slice(&[0, GET, 0]);
+                out.extend_from_slice(&[0, Method::Get.number(), 0]);
                 out.extend_from_slice(record.encoded());
                 Ok(())
             }

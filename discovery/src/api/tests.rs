@@ -1,0 +1,205 @@
+//! The layer that all doors use, without any door.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use roundsman_protocol::{Check, Scope, instance::Outcome};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    config::Config,
+    offload::Offload,
+    principal::Door,
+    server::assemble::{Assembled, assemble, task},
+};
+
+/// A server without doors.
+struct Inside {
+    context: Arc<Context>,
+    writer: JoinSet<()>,
+    stop: CancellationToken,
+    /// As long as it lives, there may be other servers.
+    _foreign: tokio::sync::mpsc::Sender<crate::follower::Heard>,
+}
+
+impl Inside {
+    fn new(config: Config) -> Self {
+        let store = "memory:".parse::<roundsman_store::StoreUrl>().unwrap().open(config.probation, "test");
+        let Assembled { context, writer: meters, inputs, foreign, .. } =
+            assemble(config, "test".to_owned(), store.as_ref(), Offload::start().unwrap());
+        let (mut writer, stop) = (JoinSet::new(), CancellationToken::new());
+        writer.spawn(task(&context, store, meters).run(inputs, stop.clone()));
+        Self { context, writer, stop, _foreign: foreign }
+    }
+
+    fn api(&self, service: Option<&str>) -> Api {
+        let principal = Principal::new(Door::Rpc, "10.0.0.9:4711".parse().ok(), service.map(name));
+        Api::new(Arc::clone(&self.context), Namespace::default(), principal)
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while self.writer.join_next().await.is_some() {}
+        self.context.rounds.clone().stop().await;
+    }
+}
+
+fn name(name: &str) -> ServiceName {
+    name.parse().unwrap()
+}
+
+fn registration(port: u16) -> Registration {
+    let address = format!("10.0.0.7:{port}").parse().unwrap();
+    let id = Some(format!("db-{port}").parse().unwrap());
+    Registration { id, check: Check::none(), ..Registration::new(name("db"), address) }
+}
+
+fn everything() -> Query {
+    Query::service(name("db")).scope(Scope::All)
+}
+
+#[tokio::test]
+async fn everything_can_be_asked_without_a_socket() {
+    let inside = Inside::new(Config::default());
+    let mut api = inside.api(None);
+    let registered = api.register(registration(1)).await.unwrap();
+    assert_eq!(registered.outcome, Outcome::Created);
+    assert_eq!(api.get(&name("db")).unwrap().instance.id, registered.id);
+    api.renew(&registered.id).unwrap();
+    api.report(&registered.id, Trouble::Timeout).unwrap();
+    api.drain(registered.id.clone(), true).await.unwrap();
+    assert!(matches!(api.get(&name("db")), Err(DiscoveryError::NonePassing { registered: 1, .. })));
+    let listed = api.list(everything()).unwrap();
+    assert!(listed.is_small());
+    assert_eq!(listed.page().unwrap().instances.len(), 1);
+    assert_eq!(api.few_services().unwrap().len(), 1);
+    assert_eq!(api.services(|services| services.len()).await, Ok(1));
+    let status = api.status(Sight::Server, |status| status).await.unwrap();
+    assert_eq!((status.namespaces.len(), status.doors.calls), (1, 9));
+    api.deregister(registered.id).await.unwrap();
+    assert!(matches!(api.get(&name("db")), Err(DiscoveryError::NoSuchService { .. })));
+    inside.stop().await;
+}
+
+#[tokio::test]
+async fn the_rules_hold_whoever_asks_and_refusals_are_counted() {
+    let shares = Config { max_instances_per_connection: 1, max_watches: 0, ..Config::default() };
+    let inside = Inside::new(shares);
+    let (mut api, other) = (inside.api(None), inside.api(None));
+    let metadata = Registration { address: "169.254.169.254:80".parse().unwrap(), ..registration(1) };
+    let refusal = api.register(metadata).await.unwrap_err();
+    assert!(matches!(&refusal, DiscoveryError::Invalid(invalid) if invalid.to_string().contains("address")));
+    let wide = Query { services: (0..2_000).map(|n| name(&format!("s{n}"))).collect(), ..Query::default() };
+    assert!(matches!(api.list(wide.clone()), Err(DiscoveryError::Invalid(_))));
+    assert!(matches!(api.watch(wide, None, Wait(Duration::ZERO)), Err(DiscoveryError::Invalid(_))));
+    assert!(matches!(api.list(everything()), Err(DiscoveryError::NoSuchService { .. })));
+
+    api.register(registration(1)).await.unwrap();
+    assert_eq!(api.register(registration(1)).await.unwrap().outcome, Outcome::Unchanged, "its own");
+    let limit = |refusal| match refusal {
+        DiscoveryError::LimitReached { limit, .. } => limit,
+        other => panic!("{other}"),
+    };
+    let refusal = api.register(registration(2)).await.unwrap_err();
+    assert_eq!(limit(refusal), "--max-instances-per-connection");
+    // It is gone, whoever took it out, and counts no longer.
+    other.deregister("db-1".parse().unwrap()).await.unwrap();
+    api.register(registration(2)).await.unwrap();
+
+    let Ok(Watch::Now(News::Snapshot(listing))) = api.watch(everything(), None, Wait(Duration::ZERO)) else {
+        panic!("without a cursor there is something to tell");
+    };
+    let cursor = listing.update().unwrap().cursor;
+    let refusal = api.watch(everything(), Some(cursor), Wait(Duration::from_secs(60))).unwrap_err();
+    assert_eq!(limit(refusal), "--max-watches");
+    let page = api.metrics().unwrap();
+    for (reason, count) in [("invalid", 3), ("no-such-service", 1), ("limit-reached", 2)] {
+        let line = format!("roundsman_refusals_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(page.contains(&line), "{line}{page}");
+    }
+    for (method, count) in [("register", 5), ("list", 2), ("watch", 3), ("deregister", 1)] {
+        let line = format!("roundsman_rpc_calls_total{{method=\"{method}\"}} {count}\n");
+        assert!(page.contains(&line), "{line}{page}");
+    }
+    inside.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_waits_and_is_told_and_ends_when_the_server_stops() {
+    let inside = Inside::new(Config::default());
+    let (mut api, mut other) = (inside.api(None), inside.api(None));
+    let Ok(Watch::Now(News::Snapshot(listing))) = api.watch(everything(), None, Wait(Duration::ZERO)) else {
+        panic!("without a cursor there is something to tell");
+    };
+    let cursor = listing.update().unwrap().cursor;
+    let minute = Wait(Duration::from_secs(60));
+    let Ok(Watch::Later(waiting)) = api.watch(everything(), Some(cursor), minute) else { panic!("nothing happened") };
+    let (told, registered) = tokio::join!(waiting.run(CancellationToken::new()), other.register(registration(1)));
+    let Ok(News::Update(update)) = told else { panic!("it was told of nothing") };
+    assert_eq!(update.instances[0].id, registered.unwrap().id);
+
+    let stop = CancellationToken::new();
+    let Ok(Watch::Later(waiting)) = other.watch(everything(), Some(update.cursor), minute) else {
+        panic!("nothing happened since");
+    };
+    stop.cancel();
+    let Ok(News::Update(last)) = waiting.run(stop).await else { panic!("it has a cursor to go on from") };
+    assert!(last.is_unchanged());
+    inside.stop().await;
+}
+
+#[tokio::test]
+async fn what_named_callers_ask_for_is_in_the_graph() {
+    let inside = Inside::new(Config::default());
+    let (mut order, mut nobody) = (inside.api(Some("order")), inside.api(None));
+    drop((order.get(&name("db")), order.list(everything()), nobody.get(&name("db"))));
+    let graph = nobody.graph(|graph| graph).await.unwrap();
+    let edges: Vec<_> = graph.edges.iter().map(|edge| (edge.caller.as_str(), edge.lookups)).collect();
+    assert_eq!(edges, [("order", 2)]);
+    inside.stop().await;
+}
+
+/// A log that can be read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_who_asked_for_a_change() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+    let subscriber = subscriber.with_writer(move || writer.clone()).with_ansi(false).finish();
+    // Everything of this test is on this thread.
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let inside = Inside::new(Config::default());
+    let (order, operator) = (inside.api(Some("order")), inside.api(None));
+    order.register(registration(1)).await.unwrap();
+    operator.drain("db-1".parse().unwrap(), true).await.unwrap();
+    operator.deregister("db-1".parse().unwrap()).await.unwrap();
+    inside.stop().await;
+    let changed: Vec<String> = log.lines().into_iter().filter(|line| line.contains("changed")).collect();
+    let by = ["by=order at 10.0.0.9:4711, rpc session ", "by=10.0.0.9:4711, rpc ", "by=10.0.0.9:4711, rpc "];
+    assert_eq!(changed.len(), by.len(), "{changed:#?}");
+    assert!(changed.iter().zip(by).all(|(line, by)| line.contains(by)), "{changed:#?}");
+}
