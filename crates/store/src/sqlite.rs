@@ -10,16 +10,18 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use roundsman_protocol::Clock;
+use roundsman_protocol::{Clock, Timestamp};
 use roundsman_registry::{Change, Record};
 
 use crate::{Aside, Description, Foreign, Position, Snapshot, Store, StoreError};
 
 mod aside;
+mod backup;
 mod error;
 mod file;
 mod places;
 mod reserve;
+mod schema;
 mod table;
 mod worker;
 
@@ -80,7 +82,7 @@ impl Store for SqliteStore {
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let now = self.clock.now();
         self.run(move |state, path| {
-            let (records, unreadable) = table::load(state.open(path)?, path, now)?;
+            let (records, unreadable) = table::load(state.open(path, now)?, path, now)?;
             let damaged = unreadable.iter().map(Unreadable::damage).collect();
             state.unreadable = unreadable;
             Ok(Snapshot { records, damaged, position: Position::default() })
@@ -92,15 +94,15 @@ impl Store for SqliteStore {
         let now = self.clock.now();
         self.run(move |state, path| {
             let rows = std::mem::take(&mut state.unreadable);
-            aside::set_aside(&mut state.open(path)?.connection, path, &rows, now)
+            aside::set_aside(&mut state.open(path, now)?.connection, path, &rows, now)
         })
         .await
     }
 
     async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
-        let (batch, retention) = (batch.to_vec(), self.retention);
+        let (batch, retention, now) = (batch.to_vec(), self.retention, self.clock.now());
         self.run(move |state, path| {
-            let db = state.open(path)?;
+            let db = state.open(path, now)?;
             db.keep_reserve()?;
             table::commit(db, path, &batch, retention)
         })
@@ -109,9 +111,9 @@ impl Store for SqliteStore {
     }
 
     async fn commit_from_reserve(&self, batch: &[Change]) -> Result<Position, StoreError> {
-        let (batch, retention) = (batch.to_vec(), self.retention);
+        let (batch, retention, now) = (batch.to_vec(), self.retention, self.clock.now());
         self.run(move |state, path| {
-            let db = state.open(path)?;
+            let db = state.open(path, now)?;
             match table::commit(db, path, &batch, retention) {
                 Err(StoreError::Full { .. }) => {
                     db.use_reserve();
@@ -125,13 +127,14 @@ impl Store for SqliteStore {
     }
 
     async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
-        let records = records.to_vec();
-        self.run(move |state, path| table::missing(state.open(path)?, path, &records)).await
+        let (records, now) = (records.to_vec(), self.clock.now());
+        self.run(move |state, path| table::missing(state.open(path, now)?, path, &records)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.run(|state, path| {
-            let db = state.open(path)?;
+        let now = self.clock.now();
+        self.run(move |state, path| {
+            let db = state.open(path, now)?;
             table::probe(db, path)?;
             db.tend_reserve()
         })
@@ -140,14 +143,14 @@ impl Store for SqliteStore {
 
     async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
         let batch: Vec<_> = records.iter().map(|record| Change::Put(Arc::clone(record))).collect();
-        let retention = self.retention;
+        let (retention, now) = (self.retention, self.clock.now());
         self.run(move |state, path| {
             if !state.is_another_file(path)? {
-                return table::commit(state.open(path)?, path, &batch, retention);
+                return table::commit(state.open(path, now)?, path, &batch, retention);
             }
             // Until everything is in the new file, the old one stays what we rely on, and the store counts as lost.
             let mut fresh = State::default();
-            table::commit(fresh.open(path)?, path, &batch, retention)?;
+            table::commit(fresh.open(path, now)?, path, &batch, retention)?;
             *state = fresh;
             Ok(())
         })
@@ -163,13 +166,13 @@ impl Store for SqliteStore {
 // === impl State ===
 
 impl State {
-    fn open(&mut self, path: &Path) -> Result<&mut Db, StoreError> {
+    fn open(&mut self, path: &Path, now: Timestamp) -> Result<&mut Db, StoreError> {
         if self.is_another_file(path)? {
             return Err(StoreError::GenerationLost);
         }
         let db = match self.db.take() {
             Some(db) => db,
-            None => file::open(path)?,
+            None => file::open(path, now)?,
         };
         self.known = Some(db.identity());
         Ok(self.db.insert(db))
@@ -187,7 +190,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roundsman_protocol::{Registration, Timestamp};
+    use roundsman_protocol::Registration;
     use roundsman_registry::Key;
 
     fn put(n: u32) -> Change {

@@ -11,20 +11,20 @@ use std::{
     time::Duration,
 };
 
+use roundsman_protocol::Timestamp;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
     error::{damaged, failed, io_failed, not_sqlite, reserved},
     places::Places,
     reserve::{self, Reserve},
+    schema::{self, check_version},
     table,
 };
 use crate::StoreError;
 
 /// `Rman`, in the header of every file of ours.
 const APPLICATION_ID: u32 = 0x526d_616e;
-/// The version of the schema that this server writes.
-const SCHEMA: u32 = 1;
 /// How long a commit waits for somebody who looks into the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -154,14 +154,16 @@ pub(super) fn identity(path: &Path) -> Result<Option<Identity>, StoreError> {
 }
 
 /// Opens the file, and creates it when there is none. What is left of a reserve is given up when it needs that.
-pub(super) fn open(path: &Path) -> Result<Db, StoreError> {
-    match try_open(path) {
-        Err(StoreError::Full { .. }) if reserve::give_up_all(path) => try_open(path),
+///
+/// One of an earlier version is migrated, once a copy of it lies beside it.
+pub(super) fn open(path: &Path, now: Timestamp) -> Result<Db, StoreError> {
+    match try_open(path, now) {
+        Err(StoreError::Full { .. }) if reserve::give_up_all(path) => try_open(path, now),
         result => result,
     }
 }
 
-fn try_open(path: &Path) -> Result<Db, StoreError> {
+fn try_open(path: &Path, now: Timestamp) -> Result<Db, StoreError> {
     let mut lock = lock(path)?;
     let header = header(path, &mut lock.0)?;
     // With a write-ahead log beside it, the file alone is not the whole truth.
@@ -170,8 +172,8 @@ fn try_open(path: &Path) -> Result<Db, StoreError> {
         look(path)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed(path, error))?;
-    prepare(&connection, path, settled).map_err(|error| match error {
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| failed(path, error))?;
+    prepare(&mut connection, path, settled, now).map_err(|error| match error {
         Refusal::Sqlite(error) => failed(path, error),
         Refusal::Store(error) => error,
     })?;
@@ -237,16 +239,6 @@ fn header(path: &Path, file: &mut File) -> Result<Header, StoreError> {
     Ok(Header::Ours)
 }
 
-fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
-    if found <= SCHEMA {
-        return Ok(());
-    }
-    Err(StoreError::Unusable(format!(
-        "{} was written by a newer version: its schema is {found}, this one knows {SCHEMA}; use the newer version",
-        path.display()
-    )))
-}
-
 /// Whether SQLite left a file with something in it beside the main one.
 fn has_content(path: &Path, suffix: &str) -> bool {
     let mut beside = path.as_os_str().to_owned();
@@ -296,31 +288,25 @@ impl From<rusqlite::Error> for Refusal {
     }
 }
 
-fn prepare(connection: &Connection, path: &Path, settled: bool) -> Result<(), Refusal> {
+fn prepare(connection: &mut Connection, path: &Path, settled: bool, now: Timestamp) -> Result<(), Refusal> {
     // A log that was found beside the file stays there until the file is known to be good.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     if connection.is_readonly("main")? {
         return Err(Refusal::Store(StoreError::Unavailable { reason: "the file is read-only".into(), source: None }));
     }
-    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = schema::version(connection)?;
     check_version(path, version).map_err(Refusal::Store)?;
     if version == 0 {
-        initialise(connection)?;
+        schema::create(connection, APPLICATION_ID, now)?;
     } else if !settled {
         check(connection, path).map_err(Refusal::Store)?;
     }
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "full")?;
+    if (1..schema::CURRENT).contains(&version) {
+        schema::migrate(connection, path, version, now, &mut |_| ()).map_err(Refusal::Store)?;
+    }
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(())
-}
-
-/// Schema, version and application id in one transaction, and before the switch to a write-ahead log: so they are
-/// in the main file, where [`header`] looks, from the first moment on.
-fn initialise(connection: &Connection) -> rusqlite::Result<()> {
-    let create = table::create();
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {create}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
-    ))
 }

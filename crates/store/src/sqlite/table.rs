@@ -17,20 +17,6 @@ use crate::{
     stored::{COUNT, FIELDS, Reader, evicted_until, values},
 };
 
-/// The statement that makes the table. Its key is a number that [`Places`] gives out: new rows then lie side by side, where a key
-/// made of namespace and id would touch another page for each of them, and every page that a commit touches is written twice.
-pub(super) fn create() -> String {
-    let column = |field: &&str| match *field {
-        "weight" => "\"weight\" INTEGER NOT NULL".to_owned(),
-        field => format!("\"{field}\" TEXT NOT NULL"),
-    };
-    let columns: Vec<_> = FIELDS.iter().map(column).collect();
-    format!(
-        "CREATE TABLE instances (\"place\" INTEGER PRIMARY KEY, {}, \"evicted_until\" TEXT) STRICT",
-        columns.join(", ")
-    )
-}
-
 fn columns() -> String {
     let quoted: Vec<_> = FIELDS.iter().map(|field| format!("\"{field}\"")).collect();
     quoted.join(", ")

@@ -52,6 +52,13 @@ impl SmallDisk {
         }
     }
 
+    /// Gives back some of what was taken.
+    pub(crate) fn make_some_room(&self, bytes: u64) {
+        let ballast = fs::OpenOptions::new().write(true).open(self.path.join("ballast")).unwrap();
+        let len = ballast.metadata().unwrap().len();
+        ballast.set_len(len - bytes).unwrap();
+    }
+
     pub(crate) fn make_room(&self) {
         fs::remove_file(self.path.join("ballast")).unwrap();
     }

@@ -13,6 +13,7 @@ mod contract;
 mod damaged;
 mod disk;
 mod memory;
+mod migration;
 mod records;
 mod redis;
 mod redis_damaged;

@@ -1,0 +1,4 @@
+-- One row per record, one column per field, `evicted_until` for those on probation. The key is a number that the
+-- server gives out: new rows then lie side by side, where a key made of namespace and id would touch another page for
+-- each of them, and every page that a commit touches is written twice.
+CREATE TABLE instances ("place" INTEGER PRIMARY KEY, "name" TEXT NOT NULL, "address" TEXT NOT NULL, "health" TEXT NOT NULL, "id" TEXT NOT NULL, "namespace" TEXT NOT NULL, "status" TEXT NOT NULL, "reason" TEXT NOT NULL, "since" TEXT NOT NULL, "registered_at" TEXT NOT NULL, "check" TEXT NOT NULL, "tags" TEXT NOT NULL, "meta" TEXT NOT NULL, "zone" TEXT NOT NULL, "version" TEXT NOT NULL, "weight" INTEGER NOT NULL, "draining" TEXT NOT NULL, "observed" TEXT NOT NULL, "history" TEXT NOT NULL, "evicted_until" TEXT) STRICT;
