@@ -8,6 +8,7 @@
 pub mod address;
 pub mod check;
 pub mod codec;
+pub mod digest;
 pub mod error;
 pub mod graph;
 pub mod handshake;
@@ -24,6 +25,7 @@ pub mod wire;
 pub use address::{Address, Host};
 pub use check::{Check, CheckKind, Expect};
 pub use codec::Codec;
+pub use digest::Digest;
 pub use error::{DiscoveryError, Invalid};
 pub use graph::{Callee, Edge, Graph};
 pub use instance::{Flip, Instance, InstanceStatus, Registered, Registration};
