@@ -1,40 +1,198 @@
-//! What a set of instances comes to in a few numbers, so that two sides can tell whether they know the same.
+//! Fingerprints of instances, and digests of sets of them: two sides find out in a few bytes whether they know the same.
+//!
+//! Any language can compute them. The hash is SipHash-1-3 with both keys 0, over these bytes: a number is eight bytes,
+//! little endian; a text is its length in bytes, as a number, then its UTF-8; a list is its length, as a number, then
+//! its elements; an optional text is a list of none or one. The fields of an instance, in this order:
+//!
+//! | field | as |
+//! |---|---|
+//! | `id`, `name` | texts |
+//! | `address` | a text, as JSON has it |
+//! | `status` | a text: `starting`, `passing`, `suspect`, `evicted` or `draining` |
+//! | `reason` | a text |
+//! | `since`, `registered_at` | numbers: milliseconds since 1970 |
+//! | `check` | a text: its JSON as the server writes it, without spaces |
+//! | `tags` | a list of texts, in their order |
+//! | `meta` | a list of entries, each two texts: key and value, sorted by key |
+//! | `zone`, `version` | optional texts |
+//! | `weight` | a number |
+//!
+//! The history is not part of it, nor is any field that a later version adds: both sides compute the same, whatever
+//! their release. The tests below hold fixed examples.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use std::hash::Hasher;
 
-use crate::{bounded, limits};
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
-/// The digest of a set of instances. Equal digests mean equal sets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+use crate::{
+    instance::{Instance, InstanceStatus},
+    name::InstanceId,
+};
+
+/// How many parts a digest has.
+pub const PARTS: usize = 64;
+/// All parts of a digest, as a bitmask.
+pub const ALL_PARTS: u64 = u64::MAX;
+
+/// What a set of instances adds up to. Equal digests mean equal sets, but for odds of one in 2^64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     /// How many instances there are.
     pub count: u64,
-    /// The sum of their fingerprints, wrapping.
-    #[serde(with = "hex")]
+    /// The wrapping sum of their fingerprints.
+    #[serde(with = "sum")]
     pub sum: u64,
-    /// The same sum for each part of them: instances are told apart by their ids.
-    #[serde(serialize_with = "write_parts", deserialize_with = "read_parts")]
+    /// The same sum for each of [`PARTS`] parts: an instance belongs to that of its [`InstanceId::part`].
+    #[serde(with = "sum::list")]
     pub parts: Vec<u64>,
 }
 
-/// A sum: hexadecimal in JSON, where numbers of 64 bits do not survive every library.
-#[derive(Serialize, Deserialize)]
-struct Sum(#[serde(with = "hex")] u64);
+/// Feeds a hash with the values that the table of this module names.
+struct Fields(SipHasher13);
 
-fn write_parts<S: Serializer>(parts: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(parts.iter().copied().map(Sum))
+// === impl Instance ===
+
+impl Instance {
+    /// The hash of everything that is known about the instance but its history.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut fields = Fields(SipHasher13::new());
+        fields.text(self.id.as_str());
+        fields.text(self.name.as_str());
+        fields.text(&self.address.to_string());
+        fields.text(status(self.status));
+        fields.text(&self.reason);
+        fields.number(self.since.as_millis());
+        fields.number(self.registered_at.as_millis());
+        // Writing a check fails for none that there is; a text in its place differs from every check.
+        fields.text(&serde_json::to_string(&*self.check).unwrap_or_default());
+        fields.list(self.tags.len());
+        self.tags.iter().for_each(|tag| fields.text(tag));
+        fields.list(self.meta.len());
+        for (key, value) in self.meta.iter() {
+            fields.text(key);
+            fields.text(value);
+        }
+        fields.optional(self.zone.as_deref());
+        fields.optional(self.version.as_deref());
+        fields.number(u64::from(self.weight));
+        fields.0.finish()
+    }
 }
 
-fn read_parts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
-    let rule = || format!("a digest has {} parts", limits::DIGEST_PARTS);
-    let parts: Vec<Sum> = bounded::few(deserializer, 2 * limits::DIGEST_PARTS, rule)?;
-    Ok(parts.into_iter().map(|Sum(sum)| sum).collect())
+/// The status as JSON has it.
+fn status(status: InstanceStatus) -> &'static str {
+    match status {
+        InstanceStatus::Starting => "starting",
+        InstanceStatus::Passing => "passing",
+        InstanceStatus::Suspect => "suspect",
+        InstanceStatus::Evicted => "evicted",
+        InstanceStatus::Draining => "draining",
+    }
 }
 
-mod hex {
-    use super::{Deserialize, Deserializer, Error, Serialize, Serializer};
+// === impl InstanceId ===
 
-    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+impl InstanceId {
+    /// The part of a digest that the instance belongs to, below [`PARTS`]: the hash of the id's UTF-8, without a length
+    /// before it, modulo [`PARTS`].
+    #[must_use]
+    pub fn part(&self) -> usize {
+        let mut hasher = SipHasher13::new();
+        hasher.write(self.as_str().as_bytes());
+        // Less than 64 fits everywhere.
+        usize::try_from(hasher.finish() % (PARTS as u64)).unwrap_or_default()
+    }
+
+    /// The part as a bitmask.
+    #[must_use]
+    pub fn part_mask(&self) -> u64 {
+        1 << self.part()
+    }
+}
+
+// === impl Fields ===
+
+impl Fields {
+    fn number(&mut self, number: u64) {
+        self.0.write(&number.to_le_bytes());
+    }
+
+    fn list(&mut self, len: usize) {
+        self.number(u64::try_from(len).unwrap_or(u64::MAX));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.list(text.len());
+        self.0.write(text.as_bytes());
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        self.list(usize::from(text.is_some()));
+        if let Some(text) = text {
+            self.text(text);
+        }
+    }
+}
+
+// === impl Digest ===
+
+impl Default for Digest {
+    /// That of no instance.
+    fn default() -> Self {
+        Self { count: 0, sum: 0, parts: vec![0; PARTS] }
+    }
+}
+
+impl Digest {
+    /// That of a set of instances.
+    pub fn of<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Self {
+        let mut digest = Self::default();
+        for instance in instances {
+            digest.add(&instance.id, instance.fingerprint());
+        }
+        digest
+    }
+
+    /// Adds an instance by its fingerprint.
+    pub fn add(&mut self, id: &InstanceId, fingerprint: u64) {
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(fingerprint);
+        if let Some(part) = self.parts.get_mut(id.part()) {
+            *part = part.wrapping_add(fingerprint);
+        }
+    }
+
+    /// Takes out an instance that was added with this fingerprint.
+    pub fn remove(&mut self, id: &InstanceId, fingerprint: u64) {
+        self.count = self.count.saturating_sub(1);
+        self.sum = self.sum.wrapping_sub(fingerprint);
+        if let Some(part) = self.parts.get_mut(id.part()) {
+            *part = part.wrapping_sub(fingerprint);
+        }
+    }
+
+    /// The parts in which two digests differ, as a bitmask: part `n` is bit `n`. All of them when the digests differ
+    /// although no part does.
+    #[must_use]
+    pub fn parts_that_differ(&self, other: &Self) -> u64 {
+        if self == other {
+            return 0;
+        }
+        let pairs = self.parts.iter().zip(&other.parts).take(PARTS).enumerate();
+        let mask = pairs.filter(|(_, (a, b))| a != b).fold(0, |mask, (part, _)| mask | 1 << part);
+        if mask == 0 || self.parts.len() != other.parts.len() { ALL_PARTS } else { mask }
+    }
+}
+
+/// Serde for sums: 16 hexadecimal digits in JSON, whose numbers are not exact beyond 2^53, and numbers in postcard.
+mod sum {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    struct Sum(#[serde(with = "super::sum")] u64);
+
     pub(super) fn serialize<S: Serializer>(sum: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             serializer.collect_str(&format_args!("{sum:016x}"))
@@ -48,28 +206,48 @@ mod hex {
             return u64::deserialize(deserializer);
         }
         let text = String::deserialize(deserializer)?;
-        let digits = (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let sum = digits.then(|| u64::from_str_radix(&text, 16).ok()).flatten();
-        sum.ok_or_else(|| D::Error::custom("a sum must be 1 to 16 hexadecimal digits"))
+        let digits = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let sum = if digits { u64::from_str_radix(&text, 16).ok() } else { None };
+        sum.ok_or_else(|| D::Error::custom("a sum is written as at most 16 hexadecimal digits"))
+    }
+
+    /// The same for the sums of all parts.
+    pub(super) mod list {
+        use std::fmt;
+
+        use serde::{
+            Deserializer, Serializer,
+            de::{Error, SeqAccess, Visitor},
+        };
+
+        use super::{super::PARTS, Sum};
+
+        pub(crate) fn serialize<S: Serializer>(sums: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_seq(sums.iter().map(|sum| Sum(*sum)))
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+            struct Parts;
+            impl<'de> Visitor<'de> for Parts {
+                type Value = Vec<u64>;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    write!(f, "the sums of {PARTS} parts")
+                }
+                fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u64>, A::Error> {
+                    let mut sums = Vec::with_capacity(PARTS);
+                    while let Some(Sum(sum)) = list.next_element()? {
+                        if sums.len() == PARTS {
+                            return Err(A::Error::invalid_length(PARTS + 1, &self));
+                        }
+                        sums.push(sum);
+                    }
+                    if sums.len() == PARTS { Ok(sums) } else { Err(A::Error::invalid_length(sums.len(), &self)) }
+                }
+            }
+            deserializer.deserialize_seq(Parts)
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_are_hexadecimal_in_json() {
-        let digest = Digest { count: 2, sum: u64::MAX, parts: vec![0, 0xab] };
-        let json = serde_json::to_string(&digest).unwrap();
-        let expected = r#"{"count":2,"sum":"ffffffffffffffff","parts":["0000000000000000","00000000000000ab"]}"#;
-        assert_eq!(json, expected);
-        assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
-        let bytes = postcard::to_allocvec(&digest).unwrap();
-        assert_eq!(postcard::from_bytes::<Digest>(&bytes).unwrap(), digest);
-        for bad in ["", "+1", "g", "00000000000000000"] {
-            let text = format!(r#"{{"count":0,"sum":"{bad}","parts":[]}}"#);
-            assert!(serde_json::from_str::<Digest>(&text).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

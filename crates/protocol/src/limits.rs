@@ -28,8 +28,6 @@ pub const MAX_SUBSET_CLIENT_LEN: usize = 64;
 pub const SUBSET_SIZE: RangeInclusive<u32> = 1..=1_024;
 /// Longest bookmark.
 pub const MAX_BOOKMARK_LEN: usize = 512;
-/// In how many parts a digest tells instances apart, by their ids.
-pub const DIGEST_PARTS: usize = 64;
 /// Most ids that a watcher tells that it knows.
 pub const MAX_KNOWN_IDS: usize = 1_024;
 /// About how many bytes of instances are on one page of an answer.

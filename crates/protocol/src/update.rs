@@ -208,8 +208,8 @@ impl Known {
                 let rule = format!("at most {} ids, got {}", limits::MAX_KNOWN_IDS, ids.len());
                 Err(Invalid::new("known", rule))
             }
-            Self::Digest(digest) if digest.parts.len() != limits::DIGEST_PARTS => {
-                let rule = format!("a digest has {} parts, this one has {}", limits::DIGEST_PARTS, digest.parts.len());
+            Self::Digest(digest) if digest.parts.len() != crate::digest::PARTS => {
+                let rule = format!("a digest has {} parts, this one has {}", crate::digest::PARTS, digest.parts.len());
                 Err(Invalid::new("known", rule))
             }
             Self::Ids(_) | Self::Digest(_) => Ok(()),
@@ -260,7 +260,7 @@ mod tests {
     fn what_a_watcher_knows_has_limits() {
         let digest = |parts| Known::Digest(Digest { count: 1, sum: u64::MAX, parts: vec![u64::MAX; parts] });
         let ids = |count| Known::Ids((0..count).map(|n| format!("i{n}").parse().unwrap()).collect());
-        for good in [digest(limits::DIGEST_PARTS), ids(0), ids(limits::MAX_KNOWN_IDS)] {
+        for good in [digest(crate::digest::PARTS), ids(0), ids(limits::MAX_KNOWN_IDS)] {
             good.validate().unwrap();
             both(&good);
         }

@@ -85,8 +85,11 @@ async fn a_disk_without_room_for_the_copy_leaves_the_file_as_it_was() {
     put_file(FILES[0], &path);
     // Too large for what room SQLite gets below.
     let file = rusqlite::Connection::open(&path).unwrap();
-    file.execute("UPDATE instances SET meta = ?1 WHERE id = 'gone-1'", [format!("{{\"k\":\"{}\"}}", "x".repeat(300_000))])
-        .unwrap();
+    file.execute(
+        "UPDATE instances SET meta = ?1 WHERE id = 'gone-1'",
+        [format!("{{\"k\":\"{}\"}}", "x".repeat(300_000))],
+    )
+    .unwrap();
     drop(file);
     disk.fill();
     let before = fs::read(&path).unwrap();
