@@ -1,14 +1,15 @@
 //! Who gets which part of a service that is too large for everybody to know all of it.
 //!
-//! Each client gets `size` instances. How many clients an instance has is its load. The rules, in this order:
+//! Each client gets `size` instances. How many clients an instance has is its load. The rules, in
+//! this order:
 //! 1. A client has `size` different instances, or all when there are fewer.
-//! 2. Loads are even: each is the mean rounded up or down, or within 5 % of it ([`Band`] says exactly).
+//! 2. Loads are even: each is the mean rounded up or down, or within 5 % of it ([`loads::Band`]).
 //! 3. Of all ways to get there, one that moves few: at most twice as many as rules 1 and 2 force.
 //! 4. The same calls lead to the same subsets: ties are broken by hashes of clients and instances.
 //!
 //! There is no clock in here and no lock: time is a parameter, and the caller has it to itself.
-//!
-//! [`Band`]: loads::Band
+//! Weights play no part: a client picks by weight from its subset, and as each instance is in as many
+//! subsets as any other, it still gets its share.
 
 mod balance;
 mod loads;
@@ -18,7 +19,7 @@ mod pairs;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, num::NonZeroU32};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
 use roundsman_protocol::InstanceId;
 use tokio::time::Instant;
@@ -55,23 +56,24 @@ pub struct Full {
 impl Subsets {
     /// Subsets of `size` instances each, for at most `limit` clients at a time.
     ///
-    /// Clients that join before `settled` get back what they had elsewhere, whatever the loads: most others are still
-    /// on their way, and with them the loads are even again. What is not even then is evened out by the first
-    /// [`Subsets::expire`] at or after that time. Servers with different seeds break ties differently, so that
-    /// what is left over on each of them does not fall upon the same instances.
+    /// Clients that join before `settled` get back what they had elsewhere, whatever the loads:
+    /// most others are still on their way, and with them the loads are even again. What is not even
+    /// then is evened out by the first [`Subsets::expire`] at or after that time. Servers with
+    /// different seeds break ties differently, so that each of them favours other instances.
     #[must_use]
     pub fn new(size: NonZeroU32, limit: usize, seed: u64, settled: Instant) -> Self {
         Self { pairs: Pairs::new(size, seed), limit, gone: BTreeSet::new(), settled, uneven: false }
     }
 
-    /// Gives a client its subset; one that has it already keeps it, and is kept until each join has had its
-    /// [`Subsets::leave`].
+    /// Gives a client its subset; one that has it already keeps it, and is kept until each join has
+    /// had its [`Subsets::leave`].
     ///
-    /// `wanted` is what a client that is new here had before, on this server or another; it gets of these what
-    /// exists and balance allows.
+    /// `wanted` is what a client that is new here had before, on this server or another; it gets of
+    /// these what exists and balance allows.
     ///
     /// # Errors
-    /// When there are too many clients. Of those that are gone, the first to be forgotten makes room.
+    /// When there are too many clients. Of those that are gone, the first to be forgotten makes
+    /// room.
     pub fn join(&mut self, client: &str, wanted: &[InstanceId], now: Instant) -> Result<Vec<Moved>, Full> {
         if let Some((number, lease)) = self.pairs.lease(client) {
             let watches = match *lease {
@@ -93,8 +95,9 @@ impl Subsets {
         Ok(self.even_out(now))
     }
 
-    /// Ends one join. When it was the client's last, the client keeps its subset until `until`, in case it comes
-    /// back: then nothing has moved. Sets change by the first [`Subsets::expire`] at or after that time.
+    /// Ends one join. When it was the client's last, the client keeps its subset until `until`, in
+    /// case it comes back: then nothing has moved. Sets change by the first [`Subsets::expire`] at
+    /// or after that time.
     pub fn leave(&mut self, client: &str, until: Instant) {
         let Some((number, lease)) = self.pairs.lease(client) else { return };
         match *lease {
@@ -107,7 +110,7 @@ impl Subsets {
         }
     }
 
-    /// Forgets the clients whose time is over, and evens out what they and the settling left behind.
+    /// Forgets the clients whose time is over, and evens out what they and the settling left.
     pub fn expire(&mut self, now: Instant) -> Vec<Moved> {
         while let Some(&(until, number)) = self.gone.first()
             && until <= now
@@ -126,12 +129,13 @@ impl Subsets {
         settled.into_iter().chain(gone).min()
     }
 
-    /// Takes instances in and out. Those that are in or out already, or named on both sides, stay as they are.
+    /// Takes instances in and out. One that is named on both sides is in, and moves nothing if it
+    /// was in before.
     pub fn update(&mut self, added: &[InstanceId], removed: &[InstanceId], now: Instant) -> Vec<Moved> {
-        let both: BTreeSet<_> = if removed.is_empty() { BTreeSet::new() } else { added.iter().collect() };
+        let stay: BTreeSet<_> = added.iter().collect();
         let before = self.pairs.wanted();
         let mut short = BTreeSet::new();
-        for id in removed.iter().filter(|id| !both.contains(id)) {
+        for id in removed.iter().filter(|id| !stay.contains(id)) {
             self.pairs.remove_instance(id, &mut short);
         }
         for id in added {
@@ -149,6 +153,16 @@ impl Subsets {
     /// The subset of a client that has one, in no particular order.
     pub fn of(&self, client: &str) -> Option<impl Iterator<Item = &InstanceId>> {
         self.pairs.of(client)
+    }
+
+    /// The clients that are there and have an instance, and so must hear of it when it changes.
+    pub fn holders(&self, instance: &InstanceId) -> impl Iterator<Item = &Arc<str>> {
+        self.pairs.holders(instance)
+    }
+
+    /// The instances that subsets are made of, in no particular order.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+        self.pairs.instances.iter().map(|(_, member)| &member.id)
     }
 
     /// How many clients there are, those that are gone but kept included.

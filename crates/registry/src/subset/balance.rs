@@ -8,7 +8,8 @@ use super::{
 };
 
 impl Pairs {
-    /// Gives a new client of what it had before what exists and leaves the loads even; all of it, if `anyway`.
+    /// Gives a new client of what it had before what exists and leaves the loads even; all of it,
+    /// if `anyway`.
     pub(super) fn take_over(&mut self, client: u32, had: &[InstanceId], anyway: bool) {
         let wanted = self.wanted();
         let known = had.iter().filter_map(|id| self.instances.number(id));
@@ -38,8 +39,9 @@ impl Pairs {
 
     /// Moves pairs from the most loaded to the least loaded until all loads are in the band.
     ///
-    /// Each step brings one that is above the band closer to it, or one that is below, and if there are both, both:
-    /// so as many pairs move as are above, or as are missing below, whichever is more; and that many must.
+    /// Each step brings one that is above the band closer to it, or one that is below, and if there
+    /// are both, both: so as many pairs move as are above, or as are missing below, whichever is
+    /// more; and that many must.
     pub(super) fn even_out(&mut self) {
         let Some(band) = self.band(0) else { return };
         while let (Some(least), Some(most)) = (self.loads.least(), self.loads.most())
@@ -54,7 +56,8 @@ impl Pairs {
 
     fn one_to_move(&self, from: Rank, to: Rank) -> Option<u32> {
         let clients = &self.instances.get(from.number)?.clients;
-        let start = (self.point((from.point, to.point)), 0);
+        // From somewhere else each time: around the last place, all have been moved already.
+        let start = (self.point((from.point, to.point, to.load)), 0);
         let mut circle = clients.range(start..).chain(clients.range(..start));
         circle.find(|(_, client)| !self.has(*client, to.number)).map(|(_, client)| *client)
     }

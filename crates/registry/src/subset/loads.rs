@@ -19,8 +19,8 @@ pub(super) struct Rank {
 
 /// The loads that count as even.
 ///
-/// Below a mean of 20 these are the mean rounded down and up, so that no two loads differ by more than one; above,
-/// everything within 5 % of the mean, so that small changes move nothing at all.
+/// Below a mean of 20 these are the mean rounded down and up, so that no two loads differ by more
+/// than one; above, everything within 5 % of the mean, so that small changes move nothing at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Band {
     pub(super) least: u32,

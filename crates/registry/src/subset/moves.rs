@@ -18,7 +18,8 @@ pub struct Moved {
 }
 
 impl Pairs {
-    /// What changed since this was last asked for. Of clients that are gone nothing is told: nobody waits for it.
+    /// What changed since this was last asked for. Of clients that are gone nothing is told: nobody
+    /// waits for it.
     pub(super) fn moved(&mut self) -> Vec<Moved> {
         let before = mem::take(&mut self.before);
         let moved = before.into_iter().filter_map(|(client, had)| self.moved_of(client, &had)).collect();

@@ -15,13 +15,14 @@ use super::{
     numbered::Numbered,
 };
 
-/// What a client, an instance and a pair take in memory, about: measured, with what maps leave empty.
+/// What a client, an instance and a pair take in memory, about: measured, with what maps leave
+/// empty.
 const CLIENT_BYTES: usize = 240;
 const INSTANCE_BYTES: usize = 260;
 const PAIR_BYTES: usize = 24;
 
-/// Clients, instances, and who has which. What changes here is remembered until it is asked for by
-/// [`Pairs::moved`].
+/// Clients, instances, and who has which. What changes here is remembered until it is asked for
+/// by [`Pairs::moved`].
 #[derive(Debug)]
 pub(super) struct Pairs {
     size: u32,
@@ -99,6 +100,13 @@ impl Pairs {
         let client = self.clients.get(self.clients.number(client)?)?;
         let members = client.set.iter().filter_map(|number| self.instances.get(*number));
         Some(members.map(|member| &member.id))
+    }
+
+    pub(super) fn holders(&self, instance: &InstanceId) -> impl Iterator<Item = &Arc<str>> {
+        let member = self.instances.number(instance).and_then(|number| self.instances.get(number));
+        let marks = member.into_iter().flat_map(|member| &member.clients);
+        let clients = marks.filter_map(|(_, client)| self.clients.get(*client));
+        clients.filter(|client| matches!(client.lease, Lease::Held(_))).map(|client| &client.name)
     }
 
     /// Adds a client that is not there yet, with nothing. `None` when no number is left for it.
@@ -187,7 +195,8 @@ impl Pairs {
         names.saturating_add(pairs.saturating_mul(PAIR_BYTES))
     }
 
-    /// A number that depends on all of these and on the seed, and is the same in every process.
+    /// A number that depends on all of these and on the seed, and is the same in every process of a
+    /// release.
     pub(super) fn point(&self, of: impl Hash) -> u32 {
         let mut hasher = DefaultHasher::new();
         (self.seed, of).hash(&mut hasher);

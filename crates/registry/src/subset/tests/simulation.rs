@@ -178,11 +178,13 @@ fn resident() -> usize {
 fn a_large_service_stays_even_with_few_moves() {
     live(500, 100, 10);
     live(400, 2_000, 10);
+    live(300, 40, 8);
 }
 
 #[test]
 #[ignore = "takes minutes without optimization; prints the table at full size"]
 fn a_very_large_service_stays_even_with_few_moves() {
-    live(10_000, 50_000, 50);
-    live(10_000, 1_000, 50);
+    live(10_000, 50_000, 20);
+    live(10_000, 1_000, 20);
+    live(10_000, 42, 14);
 }
