@@ -60,8 +60,19 @@ impl<K: Keyed> Index<K> {
         self.records.find(hash, |record| K::has(record, &key))
     }
 
+    /// Puts `after` in the place of `before`.
+    pub(crate) fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
+        // Most changes leave the key as it is: then inserting replaces.
+        if let Some(before) = before.filter(|before| after.is_none_or(|after| !K::has(after, &K::key(before)))) {
+            self.remove(before);
+        }
+        if let Some(after) = after {
+            self.insert(after);
+        }
+    }
+
     /// Puts a record in the place of the one with the same key.
-    pub(crate) fn insert(&mut self, record: &Arc<Record>) {
+    fn insert(&mut self, record: &Arc<Record>) {
         let Self { records, hasher, .. } = self;
         let key = K::key(record);
         let entry =
@@ -73,7 +84,7 @@ impl<K: Keyed> Index<K> {
     }
 
     /// Takes out the record with the same key.
-    pub(crate) fn remove(&mut self, record: &Record) {
+    fn remove(&mut self, record: &Record) {
         let key = K::key(record);
         let hash = self.hasher.hash_one(&key);
         if let Ok(known) = self.records.find_entry(hash, |other| K::has(other, &key)) {

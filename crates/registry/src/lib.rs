@@ -3,6 +3,7 @@
 //! This crate knows no socket, starts no task and waits for nothing but its own changes. One writer changes
 //! it ([`Draft`] plans, [`Registry::apply`] carries out); any number of readers take immutable snapshots.
 
+mod changes;
 pub mod draft;
 pub mod edit;
 mod hub;
@@ -13,15 +14,18 @@ pub mod look;
 mod recent;
 pub mod record;
 pub mod registry;
+mod roster;
+mod shards;
+pub mod snapshot;
 mod subset;
 mod table;
-pub mod view;
+mod tally;
+mod view;
 pub mod watch;
 
 pub use draft::{Draft, Limits};
 pub use edit::{Change, Edit, Effect, Key};
-pub use look::{Look, Snapshot};
+pub use look::{Changes, Look, Snapshot};
 pub use record::{Health, Record};
 pub use registry::Registry;
 pub use subset::{Full, Moved, Subsets};
-pub use view::View;

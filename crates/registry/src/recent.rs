@@ -19,9 +19,9 @@ pub(crate) struct Recent(Mutex<VecDeque<RecentFlip>>);
 impl Recent {
     /// Keeps those effects that changed a status.
     pub(crate) fn remember(&self, effects: &[Effect]) {
-        let flips: Vec<RecentFlip> = effects.iter().filter_map(flip).collect();
+        let flips: Vec<RecentFlip> = effects.iter().rev().filter_map(flip).take(KEPT).collect();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(flips);
+        kept.extend(flips.into_iter().rev());
         let excess = kept.len().saturating_sub(KEPT);
         kept.drain(..excess);
     }

@@ -42,6 +42,8 @@ pub struct Record {
     pub history: Arc<[Flip]>,
     /// The instance in postcard, made when it is first looked up.
     pub encoded: OnceLock<Box<[u8]>>,
+    /// The instance's [`Instance::fingerprint`], computed once: [`Record::restored`] does so.
+    pub fingerprint: u64,
 }
 
 /// What the visits say about an instance; draining comes on top.
@@ -101,7 +103,9 @@ impl Record {
         history: Arc<[Flip]>,
     ) -> Self {
         instance.status = status(health, draining);
-        Self { instance: Arc::new(instance), health, draining, incarnation, history, encoded: OnceLock::new() }
+        let fingerprint = instance.fingerprint();
+        let encoded = OnceLock::new();
+        Self { instance: Arc::new(instance), health, draining, incarnation, history, encoded, fingerprint }
     }
 
     /// Where it belongs.

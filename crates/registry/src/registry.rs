@@ -1,14 +1,13 @@
 //! The registry: all namespaces, one writer, any number of readers.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use arc_swap::ArcSwap;
 use roundsman_protocol::{
     Address, DiscoveryError, Host, InstanceId, Namespace, Query, ServiceName, ServiceSummary,
     status::{NamespaceStatus, RecentFlip},
@@ -22,13 +21,17 @@ use crate::{
     look::{Look, Snapshot},
     recent::Recent,
     record::Record,
-    table::Table,
+    shards::Shards,
+    table::{Applied, Table},
+    view::Cell,
 };
 
 /// How many changes a namespace's log keeps, unless the caller says otherwise.
 pub const LOG_CAPACITY: usize = 4_096;
 /// What the logs of all namespaces may keep in memory, unless the caller says otherwise.
 const LOG_BYTES: usize = 64 * 1_024 * 1_024;
+/// How many empty namespaces are dropped when one is added.
+const DROPPED_AT_ONCE: usize = 64;
 
 /// Who is registered and who is alive.
 ///
@@ -38,7 +41,11 @@ const LOG_BYTES: usize = 64 * 1_024 * 1_024;
 pub struct Registry {
     pub(crate) epoch: u64,
     pub(crate) hub: Hub,
-    tables: ArcSwap<HashMap<Namespace, Arc<Table>>>,
+    tables: Shards<Namespace, Table>,
+    /// Those that became empty and are still there.
+    empty: Mutex<BTreeSet<Namespace>>,
+    /// How many namespaces have an instance.
+    populated: AtomicUsize,
     log_capacity: usize,
     log_budget: Arc<LogBudget>,
     /// Where the revisions of a namespace begin: past those of every namespace that became empty and was dropped, so
@@ -66,7 +73,9 @@ impl Registry {
         Self {
             epoch,
             hub: Hub::default(),
-            tables: ArcSwap::default(),
+            tables: Shards::default(),
+            empty: Mutex::default(),
+            populated: AtomicUsize::new(0),
             log_capacity,
             log_budget: Arc::new(LogBudget::new(log_bytes)),
             retired: AtomicU64::new(0),
@@ -85,11 +94,11 @@ impl Registry {
     /// # Errors
     /// When the service has no instance, or none that is handed out.
     pub fn get(&self, namespace: &Namespace, service: &ServiceName) -> Result<Arc<Record>, DiscoveryError> {
-        let tables = self.tables.load();
-        let cell = tables.get(namespace).and_then(|table| {
-            table.with_cell(service, |cell| cell.next().ok_or_else(|| cell.view().summary.instances))
-        });
-        match cell {
+        let registered = |cell: &Cell| cell.view().records.tally().registered();
+        let picked = self
+            .tables
+            .with(namespace, |table| table.with_cell(service, |cell| cell.next().ok_or_else(|| registered(cell))));
+        match picked.flatten() {
             None => Err(DiscoveryError::NoSuchService { service: service.clone() }),
             Some(Err(registered)) => Err(DiscoveryError::NonePassing { service: service.clone(), registered }),
             Some(Ok(record)) => Ok(record),
@@ -101,44 +110,46 @@ impl Registry {
     pub fn snapshot(&self, namespace: &Namespace, query: &Query) -> Snapshot {
         match self.look(namespace, query, None) {
             Look::Snapshot(snapshot) => snapshot,
-            Look::Changes(changes) => Snapshot::new(changes.cursor, Vec::new()),
+            Look::Changes(changes) => Snapshot::empty(changes.cursor()),
         }
     }
 
     /// Whether anybody is registered or on probation under this name.
     #[must_use]
     pub fn has_service(&self, namespace: &Namespace, service: &ServiceName) -> bool {
-        self.table(namespace).is_some_and(|table| table.cell(service).is_some())
+        self.with_cell(namespace, service, |_| ()).is_some()
     }
 
     /// The name as the registry holds it, so that its instances share one text.
     #[must_use]
     pub fn shared_name(&self, namespace: &Namespace, service: ServiceName) -> ServiceName {
-        let known = self.table(namespace).and_then(|table| table.cell(&service));
-        known.map_or(service, |cell| cell.view().summary.name.clone())
+        self.with_cell(namespace, &service, |cell| cell.view().name.clone()).unwrap_or(service)
     }
 
     /// How many services a namespace has.
     #[must_use]
     pub fn services_of(&self, namespace: &Namespace) -> usize {
-        self.table(namespace).map_or(0, |table| table.services())
+        self.tables.with(namespace, |table| table.services_len()).unwrap_or(0)
     }
 
     /// All services of a namespace, by name.
     #[must_use]
     pub fn services(&self, namespace: &Namespace) -> Vec<ServiceSummary> {
-        let Some(table) = self.table(namespace) else { return Vec::new() };
-        table.cells(&Query::default()).iter().map(|cell| cell.view().summary.clone()).collect()
+        self.table(namespace).map_or_else(Vec::new, |table| summaries(&table))
     }
 
     /// All services of one namespace, or of all, by name.
     #[must_use]
     pub fn overview(&self, only: Option<&Namespace>) -> Vec<NamespaceStatus> {
-        let tables = self.tables.load();
-        let names = tables.iter().filter(|(_, table)| !table.is_empty()).map(|(name, _)| name);
-        let mut names: Vec<Namespace> = names.filter(|name| only.is_none_or(|only| only == *name)).cloned().collect();
-        names.sort();
-        names.into_iter().map(|namespace| NamespaceStatus { services: self.services(&namespace), namespace }).collect()
+        let mut tables = match only {
+            Some(only) => self.table(only).map(|table| (only.clone(), table)).into_iter().collect(),
+            None => self.tables.entries(),
+        };
+        tables.retain(|(_, table)| !table.is_empty());
+        tables.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let status =
+            |(namespace, table): (Namespace, Arc<Table>)| NamespaceStatus { services: summaries(&table), namespace };
+        tables.into_iter().map(status).collect()
     }
 
     /// One record.
@@ -150,9 +161,11 @@ impl Registry {
     /// All records, for a store that has to be filled again.
     #[must_use]
     pub fn records(&self) -> Vec<Arc<Record>> {
-        let tables = self.tables.load();
-        let cells = tables.values().flat_map(|table| table.cells(&Query::default()));
-        cells.flat_map(|cell| cell.view().records.to_vec()).collect()
+        let mut all = Vec::with_capacity(self.len());
+        for (_, table) in self.tables.entries() {
+            all.extend(table.services().iter().flat_map(|view| view.records.iter()).cloned());
+        }
+        all
     }
 
     /// The latest flips, newest first, of one namespace or of all.
@@ -193,21 +206,21 @@ impl Registry {
 
     /// How many namespaces have an instance.
     pub(crate) fn namespaces(&self) -> usize {
-        self.tables.load().values().filter(|table| !table.is_empty()).count()
+        self.populated.load(Ordering::Relaxed)
     }
 
     /// How many instances a namespace has, those on probation included.
     pub(crate) fn len_of(&self, namespace: &Namespace) -> usize {
-        self.table(namespace).map_or(0, |table| table.len())
+        self.tables.with(namespace, |table| table.len()).unwrap_or(0)
     }
 
     /// What the instances of a namespace take in memory, about.
     pub(crate) fn bytes_of(&self, namespace: &Namespace) -> usize {
-        self.table(namespace).map_or(0, |table| table.bytes())
+        self.tables.with(namespace, |table| table.bytes()).unwrap_or(0)
     }
 
     pub(crate) fn has_namespace(&self, namespace: &Namespace) -> bool {
-        self.table(namespace).is_some_and(|table| !table.is_empty())
+        self.len_of(namespace) > 0
     }
 
     pub(crate) fn occupant(
@@ -220,7 +233,11 @@ impl Registry {
     }
 
     pub(crate) fn table(&self, namespace: &Namespace) -> Option<Arc<Table>> {
-        self.tables.load().get(namespace).cloned()
+        self.tables.get(namespace)
+    }
+
+    fn with_cell<T>(&self, namespace: &Namespace, service: &ServiceName, f: impl FnOnce(&Cell) -> T) -> Option<T> {
+        self.tables.with(namespace, |table| table.with_cell(service, f)).flatten()
     }
 
     /// Where an empty namespace stands.
@@ -265,7 +282,12 @@ impl Registry {
         let mut all = Vec::new();
         for (namespace, edits) in by_namespace {
             let table = self.table(&namespace).unwrap_or_else(|| self.add_table(&namespace));
-            let effects = table.apply(edits.into_iter(), logged);
+            let was_empty = table.is_empty();
+            let Applied { effects, before } = table.apply(edits.into_iter(), logged);
+            self.count(&namespace, was_empty, table.is_empty());
+            if effects.is_empty() {
+                continue;
+            }
             let added = effects.iter().filter(|effect| effect.before.is_none() && effect.after.is_some()).count();
             let removed = effects.iter().filter(|effect| effect.after.is_none()).count();
             self.account(&table, &effects);
@@ -273,10 +295,22 @@ impl Registry {
             self.len.fetch_sub(removed, Ordering::Relaxed);
             let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
             let services: HashSet<&ServiceName> = records.map(|record| &record.instance.name).collect();
-            self.hub.wake(&namespace, services.into_iter());
+            self.hub.wake(&namespace, before, services.into_iter());
             all.extend(effects);
         }
         all
+    }
+
+    /// Counts the namespaces that have an instance, and notes those that have none.
+    fn count(&self, namespace: &Namespace, was_empty: bool, is_empty: bool) {
+        match (was_empty, is_empty) {
+            (true, false) => drop(self.populated.fetch_add(1, Ordering::Relaxed)),
+            (false, true) => drop(self.populated.fetch_sub(1, Ordering::Relaxed)),
+            (true, true) | (false, false) => {}
+        }
+        if is_empty {
+            self.empty.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone());
+        }
     }
 
     /// Keeps the sums over all records, and over those of a namespace.
@@ -294,20 +328,28 @@ impl Registry {
         table.weigh(more, less);
     }
 
-    /// Adds a namespace, and drops those that are empty: not when they become so, since their watchers still want to
-    /// be told who left and why.
+    /// Adds a namespace, and drops some of those that are empty: not when they become so, since their watchers still want
+    /// to be told who left and why.
     fn add_table(&self, namespace: &Namespace) -> Arc<Table> {
-        let mut tables = HashMap::clone(&self.tables.load());
-        tables.retain(|_, table| {
-            let kept = !table.is_empty();
-            if !kept {
-                self.retired.fetch_max(table.revision(), Ordering::AcqRel);
-            }
-            kept
-        });
+        self.drop_empty();
         let table = Arc::new(Table::new(self.retired(), self.log_capacity, Arc::clone(&self.log_budget)));
-        tables.insert(namespace.clone(), Arc::clone(&table));
-        self.tables.store(Arc::new(tables));
+        self.tables.insert(namespace.clone(), Arc::clone(&table));
         table
     }
+
+    fn drop_empty(&self) {
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..DROPPED_AT_ONCE {
+            let Some(namespace) = empty.pop_first() else { return };
+            if let Some(table) = self.table(&namespace).filter(|table| table.is_empty()) {
+                self.retired.fetch_max(table.revision(), Ordering::AcqRel);
+                self.tables.remove(&namespace);
+            }
+        }
+    }
+}
+
+/// The services of a namespace, by name.
+fn summaries(table: &Table) -> Vec<ServiceSummary> {
+    table.services().iter().map(|view| view.summary()).collect()
 }

@@ -1,76 +1,94 @@
 //! One namespace: its records, its services as readers see them, and its change log.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use arc_swap::ArcSwap;
 use roundsman_protocol::{Address, Cursor, InstanceId, Namespace, Query, ServiceName};
 
 use crate::{
+    changes::{Changes, Names},
     edit::{Edit, Effect, Key},
     index::{ById, ByPlace, Index},
     ledger::{Ledger, carry_out},
-    log::{Log, LogBudget, Named},
-    look::{Changes, Look, Snapshot},
+    log::{Log, LogBudget},
+    look::{Look, Snapshot},
     record::Record,
+    roster::{Put, Roster, in_order},
+    shards::Shards,
     view::{Cell, View},
 };
 
 /// One namespace.
 #[derive(Debug)]
 pub(crate) struct Table {
-    services: ArcSwap<HashMap<ServiceName, Arc<Cell>>>,
+    /// Where lookups find a service.
+    cells: Shards<ServiceName, Cell>,
     books: Mutex<Books>,
-    /// What its records take in memory, about.
+    /// That of the log, for those who do not lock it. Everything up to it is shown.
+    revision: AtomicU64,
+    /// The revision at which a service was last taken out, at first the one before all.
+    gone: AtomicU64,
+    /// How many records there are, and what they take in memory, about.
+    len: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// What only the writer changes. Watches lock it for as long as it takes to read the log.
+/// What only the writer changes. Readers lock it for as long as it takes to copy a few pointers.
 #[derive(Debug)]
 struct Books {
     by_id: Index<ById>,
     by_place: Index<ByPlace>,
+    /// The services by name, as of the log's revision.
+    services: Roster<Arc<View>>,
     log: Log,
 }
+
+/// What a batch did to a namespace.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) effects: Vec<Effect>,
+    /// The revision before it.
+    pub(crate) before: u64,
+}
+
+/// What becomes of the records of services.
+type Puts<'e> = BTreeMap<&'e ServiceName, Vec<Put<Arc<Record>>>>;
 
 // === impl Table ===
 
 impl Table {
     pub(crate) fn new(revision: u64, log_capacity: usize, budget: Arc<LogBudget>) -> Self {
         let log = Log::new(revision, log_capacity, budget);
-        let books = Books { by_id: Index::default(), by_place: Index::default(), log };
-        Self { services: ArcSwap::default(), books: Mutex::new(books), bytes: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn cell(&self, service: &ServiceName) -> Option<Arc<Cell>> {
-        self.services.load().get(service).cloned()
+        let services = Roster::default();
+        let books = Books { by_id: Index::default(), by_place: Index::default(), services, log };
+        Self {
+            cells: Shards::default(),
+            books: Mutex::new(books),
+            revision: AtomicU64::new(revision),
+            gone: AtomicU64::new(revision),
+            len: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        }
     }
 
     /// Calls `f` with a service's cell, without cloning it: lookups come through here.
     pub(crate) fn with_cell<T>(&self, service: &ServiceName, f: impl FnOnce(&Cell) -> T) -> Option<T> {
-        self.services.load().get(service).map(|cell| f(cell))
+        self.cells.with(service, |cell| f(cell))
     }
 
-    /// The cells that a query is about, sorted by service.
-    pub(crate) fn cells(&self, query: &Query) -> Vec<Arc<Cell>> {
-        let services = self.services.load();
-        let mut chosen: BTreeMap<&ServiceName, &Arc<Cell>> = BTreeMap::new();
-        if query.services.is_empty() {
-            chosen.extend(services.iter());
-        } else {
-            chosen.extend(query.services.iter().filter_map(|name| services.get_key_value(name)));
-        }
-        chosen.into_values().cloned().collect()
+    /// All services as they are now, by name.
+    pub(crate) fn services(&self) -> Roster<Arc<View>> {
+        self.lock().services.clone()
     }
 
     /// How many services there are.
-    pub(crate) fn services(&self) -> usize {
-        self.services.load().len()
+    pub(crate) fn services_len(&self) -> usize {
+        self.cells.len()
     }
 
     pub(crate) fn find(&self, id: &InstanceId) -> Option<Arc<Record>> {
@@ -82,12 +100,12 @@ impl Table {
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        self.lock().log.revision()
+        self.revision.load(Ordering::Acquire)
     }
 
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
-        self.lock().by_id.len()
+        self.len.load(Ordering::Relaxed)
     }
 
     /// How many bytes they take in memory, about.
@@ -106,71 +124,96 @@ impl Table {
     }
 
     /// Carries edits out, and shows them to readers all at once. `logged`: whether watchers may get them one by one.
-    pub(crate) fn apply<'e>(&self, edits: impl Iterator<Item = &'e Edit>, logged: bool) -> Vec<Effect> {
+    pub(crate) fn apply<'e>(&self, edits: impl Iterator<Item = &'e Edit>, logged: bool) -> Applied {
         let mut books = self.lock();
+        let before = books.log.revision();
         let mut effects = Vec::new();
         for edit in edits {
             effects.extend(carry_out(&mut *books, edit));
         }
-        self.show(&effects);
+        if effects.is_empty() {
+            return Applied { effects, before };
+        }
+        let steps = if logged { u64::try_from(effects.len()).unwrap_or(u64::MAX) } else { 1 };
+        self.show(&mut books, &effects, before.saturating_add(steps));
         if logged {
             effects.iter().cloned().for_each(|effect| books.log.push(effect));
-        } else if !effects.is_empty() {
+        } else {
             books.log.skip();
         }
-        effects
+        self.len.store(books.by_id.len(), Ordering::Relaxed);
+        self.revision.store(books.log.revision(), Ordering::Release);
+        Applied { effects, before }
     }
 
-    /// What a watcher has to learn. `after`: where it stands. Nothing is matched under the lock: it is held for as long as
-    /// it takes to copy pointers.
+    /// What a watcher has to learn. `after`: where it stands. Nothing is matched under the lock, and whom nothing concerns
+    /// does not take it.
     pub(crate) fn look(&self, epoch: u64, query: &Query, after: Option<Cursor>) -> Look {
-        let named = Named::of(query);
+        let revision = self.revision();
+        let since = after.filter(|after| after.epoch == epoch).map(|after| after.revision);
+        if let Some(since) = since.filter(|since| *since <= revision)
+            && self.changed(query, since, revision).is_empty()
+        {
+            return Look::Changes(Changes::none(Cursor { epoch, revision }));
+        }
         let books = self.lock();
         let cursor = Cursor { epoch, revision: books.log.revision() };
-        if let Some(effects) = after.and_then(|after| books.log.after(epoch, after, &named)) {
-            return Look::Changes(Changes { cursor, effects });
-        }
-        // Still under the lock, so that the snapshot is that of the cursor.
-        let views = self.views(query);
+        let stretch = since.and_then(|since| books.log.after(since).map(|stretch| (since, stretch)));
+        let services = if stretch.is_none() { books.services.clone() } else { Roster::default() };
         drop(books);
-        Look::Snapshot(Snapshot::new(cursor, views))
+        match stretch {
+            Some((since, stretch)) => {
+                Look::Changes(Changes::new(cursor, stretch, self.changed(query, since, cursor.revision)))
+            }
+            None => Look::Snapshot(Snapshot::of(cursor, services, query)),
+        }
     }
 
-    /// The views that a query is about, in no order.
-    fn views(&self, query: &Query) -> Vec<Arc<View>> {
-        let services = self.services.load();
+    /// The services of a query that changed after `since`, as of `revision` or later. One too many does no harm.
+    fn changed(&self, query: &Query, since: u64, revision: u64) -> Names {
         if query.services.is_empty() {
-            return services.values().map(|cell| cell.current()).collect();
+            return if revision > since { Names::All } else { Names::from_iter([]) };
         }
-        query.services.iter().filter_map(|name| services.get(name)).map(|cell| cell.current()).collect()
+        let changed = query.services.iter().filter(|name| {
+            let last = self.cells.with(name, |cell| cell.view().revision);
+            last.unwrap_or_else(|| self.gone.load(Ordering::Acquire)) > since
+        });
+        changed.cloned().collect()
     }
 
-    fn show(&self, effects: &[Effect]) {
-        let mut touched: BTreeMap<&ServiceName, Vec<&Effect>> = BTreeMap::new();
+    fn show(&self, books: &mut Books, effects: &[Effect], revision: u64) {
+        let mut touched = Puts::new();
         for effect in effects {
-            let before = effect.before.as_ref().map(|record| &record.instance.name);
-            let after = effect.after.as_ref().map(|record| &record.instance.name);
-            for service in before.into_iter().chain(after.filter(|name| before != Some(name))) {
-                touched.entry(service).or_default().push(effect);
+            let before = effect.before.iter().map(|record| (record, None));
+            for (record, after) in before.chain(effect.after.iter().map(|record| (record, Some(Arc::clone(record))))) {
+                let put = Put { key: record.instance.id.clone(), member: after };
+                touched.entry(&record.instance.name).or_default().push(put);
             }
         }
-        let services = self.services.load_full();
-        let (mut new, mut gone) = (Vec::new(), Vec::new());
-        for (service, effects) in touched {
-            let cell = services.get(service).cloned().unwrap_or_else(|| {
-                let cell = Arc::new(Cell::new(service.clone()));
-                new.push((service.clone(), Arc::clone(&cell)));
-                cell
-            });
-            if !cell.show(&effects) {
-                gone.push(service);
+        let views = touched.into_iter().map(|(name, mut puts)| {
+            in_order(&mut puts);
+            let view = match books.services.get(name) {
+                Some(view) => view.after(&puts, revision),
+                None => View::new(name.clone()).after(&puts, revision),
+            };
+            let key = view.name.clone();
+            Put { key, member: if view.records.is_empty() { None } else { Some(Arc::new(view)) } }
+        });
+        let views: Vec<_> = views.collect();
+        books.services = books.services.after(&views);
+        for Put { key, member } in views {
+            match member {
+                Some(view) => {
+                    let shown = self.cells.with(&key, |cell| cell.show(Arc::clone(&view)));
+                    if shown.is_none() {
+                        self.cells.insert(key, Arc::new(Cell::new(view)));
+                    }
+                }
+                None => {
+                    self.gone.store(revision, Ordering::Release);
+                    self.cells.remove(&key);
+                }
             }
-        }
-        if !new.is_empty() || !gone.is_empty() {
-            let mut services = HashMap::clone(&services);
-            services.extend(new);
-            gone.into_iter().for_each(|service| drop(services.remove(service)));
-            self.services.store(Arc::new(services));
         }
     }
 
@@ -191,13 +234,7 @@ impl Ledger for Books {
     }
 
     fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
-        if let Some(before) = before {
-            self.by_id.remove(before);
-            self.by_place.remove(before);
-        }
-        if let Some(after) = after {
-            self.by_id.insert(after);
-            self.by_place.insert(after);
-        }
+        self.by_id.replace(before, after);
+        self.by_place.replace(before, after);
     }
 }

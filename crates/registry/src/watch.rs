@@ -6,12 +6,10 @@ use roundsman_protocol::{Cursor, Namespace, Query, Update};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    hub::Waiter,
     look::{Changes, Look, Snapshot},
     registry::Registry,
 };
-
-/// Changes that are matched before others get a turn. A query has at most a few thousand comparisons for each.
-const TURN: usize = 256;
 
 /// What a watch ends with.
 #[derive(Debug)]
@@ -26,7 +24,8 @@ impl Registry {
     /// What changed for `query` after a cursor; waits up to `wait` for it.
     ///
     /// Without a cursor, or with one from which this registry cannot go on (another epoch, too old), answers with a
-    /// snapshot at once. A watch that ends without news says so, and moves the cursor on. Cancel safe.
+    /// snapshot at once. A watch that ends without news says so, and moves the cursor on to that moment, also past what
+    /// happened to others meanwhile. Cancel safe.
     pub async fn watch(&self, namespace: &Namespace, query: &Query, after: Option<Cursor>, wait: Duration) -> News {
         let deadline = Instant::now().checked_add(wait);
         let mut seen = match self.news(namespace, query, after).await {
@@ -39,12 +38,14 @@ impl Registry {
                 News::Update(update) if update.is_unchanged() => seen = update.cursor,
                 news => return news,
             }
-            match deadline {
-                Some(deadline) if timeout_at(deadline, waiter.woken()).await.is_err() => {
-                    return News::Update(Update::unchanged(seen));
-                }
-                Some(_) => {}
-                None => waiter.woken().await,
+            let woken = match deadline {
+                Some(deadline) => timeout_at(deadline, waiter.woken()).await,
+                None => Ok(waiter.woken().await),
+            };
+            match woken {
+                // What happened to others meanwhile is not looked through, even if the log no longer reaches back to it.
+                Ok(before) => seen.revision = seen.revision.max(before.unwrap_or(0)),
+                Err(_) => return self.last_news(namespace, query, seen, &waiter).await,
             }
         }
     }
@@ -57,20 +58,27 @@ impl Registry {
         }
         let cursor = Cursor { epoch: self.epoch, revision: self.retired() };
         if after == Some(cursor) {
-            return Look::Changes(Changes { cursor, effects: Vec::new() });
+            return Look::Changes(Changes::none(cursor));
         }
-        Look::Snapshot(Snapshot::new(cursor, Vec::new()))
+        Look::Snapshot(Snapshot::empty(cursor))
     }
 
     async fn news(&self, namespace: &Namespace, query: &Query, after: Option<Cursor>) -> News {
         match self.look(namespace, query, after) {
             Look::Snapshot(snapshot) => News::Snapshot(snapshot),
-            Look::Changes(changes) => {
-                if changes.len() > TURN {
-                    tokio::task::yield_now().await;
-                }
-                News::Update(changes.update(query))
+            Look::Changes(changes) => News::Update(changes.update_in_turns(query).await),
+        }
+    }
+
+    /// What a watch answers that ends by its wait.
+    async fn last_news(&self, namespace: &Namespace, query: &Query, seen: Cursor, waiter: &Waiter<'_>) -> News {
+        match self.news(namespace, query, Some(seen)).await {
+            // There is no such namespace, nor was there one in the meantime: that would have woken the watcher before
+            // the namespace was dropped again. Only others came and went.
+            News::Snapshot(snapshot) if self.table(namespace).is_none() && !waiter.was_woken() => {
+                News::Update(Update::unchanged(snapshot.cursor()))
             }
+            news => news,
         }
     }
 }

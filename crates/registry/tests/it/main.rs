@@ -8,5 +8,8 @@
     reason = "clippy knows tests by their attribute, and what they share has none"
 )]
 
+mod costs;
+mod growing;
 mod model;
+mod snapshots;
 mod watching;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_protocol::{Namespace, Query, Registration, Scope, Timestamp, Update};
-use roundsman_registry::{Edit, Limits, Registry};
+use roundsman_registry::{Edit, Key, Limits, Look, Record, Registry};
 use tokio::time::{Instant, timeout};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -99,6 +99,112 @@ async fn another_epoch_and_an_old_cursor_get_a_snapshot_at_once() {
     }
     let late = watch(&registry, "a", &registered("x"), &update).await;
     assert!(late.snapshot && late.instances.len() == 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_by_its_wait_answers_with_the_cursor_of_now() {
+    let registry = Registry::with_logs(1, 8, 1 << 20);
+    register(&registry, "a", "x", 1);
+    register(&registry, "a", "other", 1);
+    let query = registered("x");
+    let first = registry.look(&namespace("a"), &query, None).update(&query);
+    let mut waiting = std::pin::pin!(watch(&registry, "a", &query, &first));
+    assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+    // More than the log keeps, all of it elsewhere.
+    (2..102).for_each(|port| register(&registry, "a", "other", port));
+    let quiet = waiting.await;
+    assert!(quiet.is_unchanged());
+    assert_eq!(quiet.cursor.revision, first.cursor.revision + 100);
+    register(&registry, "a", "x", 2);
+    let next = watch(&registry, "a", &query, &quiet).await;
+    assert_eq!((next.snapshot, next.instances.len()), (false, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happened_to_others_costs_nobody_a_snapshot() {
+    let registry = Registry::with_logs(1, 8, 1 << 20);
+    register(&registry, "a", "x", 1);
+    let query = registered("x");
+    let first = registry.look(&namespace("a"), &query, None).update(&query);
+    let mut waiting = std::pin::pin!(watch(&registry, "a", &query, &first));
+    assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+    (1..101).for_each(|port| register(&registry, "a", "other", port));
+    // Nobody waits meanwhile, and still its old cursor is one to go on from.
+    let look = registry.look(&namespace("a"), &query, Some(first.cursor)).update(&query);
+    assert!(look.is_unchanged() && look.cursor.revision == first.cursor.revision + 100);
+    register(&registry, "a", "x", 2);
+    let update = timeout(Duration::ZERO, waiting).await.unwrap();
+    assert_eq!((update.snapshot, update.instances.len()), (false, 1), "it waited all the time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_a_namespace_that_is_not_there_ends_quietly_when_others_come_and_go() {
+    let registry = Registry::new(1);
+    register(&registry, "b", "x", 1);
+    let query = registered("x");
+    let first = registry.look(&namespace("a"), &query, None).update(&query);
+    let mut waiting = std::pin::pin!(watch(&registry, "a", &query, &first));
+    assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+    deregister_all(&registry);
+    register(&registry, "c", "x", 1);
+    let quiet = waiting.await;
+    assert!(quiet.is_unchanged() && quiet.cursor.revision > first.cursor.revision);
+
+    // One that came and went in the meantime is news.
+    let mut waiting = std::pin::pin!(watch(&registry, "a", &query, &quiet));
+    assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+    register(&registry, "a", "x", 1);
+    deregister_all(&registry);
+    register(&registry, "d", "x", 1);
+    let update = timeout(Duration::ZERO, waiting).await.unwrap();
+    assert!(update.snapshot && update.instances.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_over_a_thousand_services_is_told_of_those_that_changed_left_or_came() {
+    let registry = Registry::new(1);
+    (0..1_000).for_each(|n| register(&registry, "a", &format!("s{n}"), 1));
+    let services = (0..1_024).map(|n| format!("s{n}").parse().unwrap()).collect();
+    let query = Query { services, scope: Scope::All, ..Query::default() }.canonical();
+    let first = registry.look(&namespace("a"), &query, None).update(&query);
+    assert_eq!(first.instances.len(), 1_000);
+    (1..3_001).for_each(|port| register(&registry, "a", "other", port));
+    let look = registry.look(&namespace("a"), &query, Some(first.cursor));
+    assert!(matches!(&look, Look::Changes(changes) if changes.is_empty()), "nothing has to be looked through");
+    let quiet = look.update(&query);
+
+    register(&registry, "a", "s7", 2);
+    register(&registry, "a", "s1023", 1);
+    let gone = first.instances.iter().find(|instance| instance.name.as_str() == "s9").unwrap();
+    let key = Key { namespace: namespace("a"), id: gone.id.clone() };
+    registry.apply(&[Edit::Remove { key, reason: "done".into() }]);
+    for after in [&first, &quiet] {
+        let update = watch(&registry, "a", &query, after).await;
+        let mut names: Vec<_> = update.instances.iter().map(|instance| instance.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!((update.snapshot, names, update.removed.len()), (false, vec!["s1023", "s7"], 1));
+        assert_eq!(update.removed[0].id, gone.id);
+        assert_eq!(update, registry.look(&namespace("a"), &query, Some(after.cursor)).update(&query));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_of_a_former_life_of_the_namespace_gets_a_snapshot() {
+    let registry = Registry::new(1);
+    register(&registry, "a", "x", 1);
+    let query = registered("x");
+    let first = registry.look(&namespace("a"), &query, None).update(&query);
+    deregister_all(&registry);
+    register(&registry, "b", "x", 1);
+    register(&registry, "a", "other", 1);
+    let update = watch(&registry, "a", &query, &first).await;
+    assert!(update.snapshot && update.instances.is_empty(), "it was never told that its instance is gone");
+}
+
+fn deregister_all(registry: &Registry) {
+    let gone = |record: Arc<Record>| Edit::Remove { key: record.key(), reason: "done".into() };
+    let edits: Vec<Edit> = registry.records().into_iter().map(gone).collect();
+    registry.apply(&edits);
 }
 
 #[test]
