@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roundsman_protocol::{DiscoveryError, Instance, Query, Update};
 use roundsman_registry::{Look, Snapshot};
 
-use super::{Timing, caller::SHORT};
+use super::caller::{SHORT, Timing};
 
 /// Answers of no more instances are put together at once.
 const FEW: usize = 64;

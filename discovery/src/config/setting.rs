@@ -146,7 +146,7 @@ impl Value for Vec<IpNet> {
 
     fn shown(&self) -> Option<String> {
         let texts: Vec<String> = self.iter().map(ToString::to_string).collect();
-        Some(format!("{texts:?}"))
+        (!texts.is_empty()).then(|| format!("{texts:?}"))
     }
 }
 
