@@ -21,8 +21,9 @@ use roundsman_registry::Record;
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    caller::{Caller, Timing},
+    caller::Caller,
     listing::Listing,
+    status::Sight,
     watch::{News, Watch},
 };
 use crate::{context::Context, edges::Tracker, method::Method, principal::Principal};
@@ -39,15 +40,6 @@ pub(crate) struct Api {
     caller: Caller,
     /// Counts what is asked for, when the caller said who it is.
     tracker: Option<Tracker>,
-}
-
-/// How much of the server a caller is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
-    /// The services of its own namespace.
-    Namespace,
-    /// Those of all: for operators.
-    Server,
 }
 
 // === impl Api ===

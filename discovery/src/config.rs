@@ -1,80 +1,95 @@
 //! The server's configuration: one validated struct, from flags, environment and file.
+//!
+//! Each setting stands in one table, below. What clap, the file, `--check-config` and the README's table know of it is
+//! made from there; a test compares the README.
 
 pub mod args;
 mod file;
 mod merge;
+mod setting;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::LazyLock, time::Duration};
 
 use ipnet::IpNet;
 use roundsman_health::TargetPolicy;
 use roundsman_protocol::limits;
 use roundsman_store::StoreUrl;
 
+use self::{
+    setting::{Setting, Value, settings},
+    values::{duration, fitting, log_format, networks, number, path, size, socket_addr, switch},
+};
+
 pub use merge::Mistakes;
 pub use values::LogFormat;
 
-/// Everything that an operator can set. The defaults are those of the command line.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where the RPC door listens. Port 0: any free one.
-    pub rpc: SocketAddr,
-    /// Where the HTTP door listens. Port 0: any free one.
-    pub http: SocketAddr,
-    /// Where registrations last.
-    pub store: StoreUrl,
-    /// Whether records that cannot be read refuse the start, instead of being set aside.
-    pub strict: bool,
-    /// Time between two visits of an instance that names no other.
-    pub interval: Duration,
-    /// Time that a visit may take, unless the instance names another.
-    pub timeout: Duration,
-    /// Failed visits in a row that evict.
-    pub failures: u32,
-    /// How long an evicted instance may come back without registering.
-    pub probation: Duration,
-    /// How long an instance may take until its first visit passes.
-    pub start_deadline: Duration,
-    /// How long evictions for silence are held back at most.
-    pub brake_limit: Duration,
-    /// How long a stopping server waits for calls in flight.
-    pub drain_deadline: Duration,
-    /// Networks that the rounds may visit; empty: all but link-local, multicast and unspecified addresses.
-    pub allow_targets: Vec<IpNet>,
-    /// RPC connections at a time.
-    pub max_connections: usize,
-    /// HTTP connections at a time.
-    pub max_http_connections: usize,
-    /// Bytes of an RPC frame.
-    pub max_frame: usize,
-    /// Calls in flight on one RPC connection.
-    pub max_in_flight: usize,
-    /// Watches that wait at a time.
-    pub max_watches: usize,
-    /// Instances, those on probation included.
-    pub max_instances: usize,
-    /// Instances in one namespace, those on probation included.
-    pub max_instances_per_namespace: usize,
-    /// Instances that one RPC connection has registered and that are still there.
-    pub max_instances_per_connection: usize,
-    /// Namespaces that have an instance.
-    pub max_namespaces: usize,
-    /// Bytes that what is registered and what callers make the server keep may take; `None`: half of what there is.
-    pub max_memory: Option<u64>,
-    /// Edges of the graph of who calls whom.
-    pub max_edges: usize,
-    /// Changes that wait for the writer.
-    pub max_queue: usize,
-    /// Visits at a time.
-    pub max_visits: usize,
-    /// Connections kept open to instances between visits. Cut to what the file descriptor limit leaves.
-    pub max_kept: usize,
-    /// Where the bound addresses are written once the server serves.
-    pub ready_file: Option<PathBuf>,
-    /// How log lines look.
-    pub log_format: LogFormat,
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+settings! {
+    rpc: SocketAddr = local(5555), "ADDR", socket_addr,
+        "RPC door: IP:PORT; port 0 takes any free one";
+    http: SocketAddr = local(5556), "ADDR", socket_addr,
+        "HTTP door: `/health`, `/ready`, `/metrics`, `/api/v1/status`, `/api/v1/graph`";
+    store: StoreUrl = StoreUrl::sqlite("roundsman.db"), "URL", fitting,
+        "Where registrations last: `memory:`, `sqlite:PATH`, `redis://HOST:PORT/DB` or `rediss://…`";
+    strict: bool = false, "BOOL", switch,
+        "Refuse to start over records that cannot be read, which are otherwise set aside (`roundsman.db.damaged`)";
+    interval: Duration = 5 * SECOND, "TIME", duration(limits::INTERVAL),
+        "Time between two visits of an instance that names no other";
+    timeout: Duration = SECOND, "TIME", duration(limits::TIMEOUT),
+        "Time that a visit may take, unless the instance names another";
+    failures: u32 = 2, "N", number(1..=100),
+        "Failed visits in a row that evict";
+    probation: Duration = 60 * SECOND, "TIME", duration(SECOND..=DAY),
+        "How long an evicted instance may come back without registering";
+    start_deadline: Duration = 30 * SECOND, "TIME", duration(SECOND..=DAY),
+        "How long a new instance may take until its first visit passes";
+    brake_limit: Duration = 120 * SECOND, "TIME", duration(Duration::ZERO..=DAY),
+        "How long evictions for silence are held back at most";
+    drain_deadline: Duration = 10 * SECOND, "TIME", duration(Duration::ZERO..=HOUR),
+        "How long a stopping server waits for calls in flight";
+    allow_targets: Vec<IpNet> = Vec::new(), "CIDR", networks,
+        "Networks that may be registered and visited, in whatever form an address is written and wherever a name moves",
+        or "all but link-local, cloud metadata, multicast, unspecified";
+    max_connections: usize = 16_384, "N", number(1..=1_000_000),
+        "RPC connections at a time";
+    max_http_connections: usize = 512, "N", number(1..=1_000_000),
+        "HTTP connections at a time";
+    max_frame: usize = limits::MAX_FRAME_BYTES, "BYTES", number(65_536..=limits::MAX_ANSWER_BYTES),
+        "Bytes of an RPC frame";
+    max_in_flight: usize = 1_024, "N", number(1..=1_000_000),
+        "Calls in flight on one RPC connection";
+    max_watches: usize = 20_000, "N", number(1..=10_000_000),
+        "Watches that wait at a time";
+    max_instances: usize = 200_000, "N", number(1..=10_000_000),
+        "Instances, those on probation included";
+    max_instances_per_namespace: usize = 150_000, "N", number(1..=10_000_000),
+        "Instances in one namespace, so that no tenant takes all";
+    max_instances_per_connection: usize = 20_000, "N", number(1..=10_000_000),
+        "Instances that one RPC connection registered and that are still there";
+    max_namespaces: usize = 1_000, "N", number(1..=1_000_000),
+        "Namespaces that have an instance";
+    max_memory: Option<u64> = None, "BYTES", size,
+        "Bytes (`512M`, `2G`) that what is registered and what callers leave unread may take; a namespace gets at most three quarters of either",
+        or "half of what the machine or the cgroup has";
+    max_edges: usize = 20_000, "N", number(0..=1_000_000),
+        "Edges of `roundsman graph`; beyond it new ones are counted in a metric only";
+    max_queue: usize = 8_192, "N", number(1..=1_000_000),
+        "Changes that wait for the writer";
+    max_visits: usize = 10_000, "N", number(1..=100_000),
+        "Visits at a time, those that wait for an answer included; cut to what the limit of open files leaves";
+    max_kept: usize = 100_000, "N", number(0..=10_000_000),
+        "Connections kept open to instances between visits; cut to what the limit of open files leaves";
+    ready_file: Option<PathBuf> = None, "PATH", path,
+        "Where the bound addresses are written, as JSON, once it serves";
+    log_format: LogFormat = LogFormat::Human, "FORMAT", log_format,
+        "`human` or `json`; `RUST_LOG` filters";
 }
+
+// === impl Config ===
 
 impl Config {
     /// Which addresses the rounds may visit.
@@ -87,86 +102,18 @@ impl Config {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            rpc: SocketAddr::from(([127, 0, 0, 1], 5555)),
-            http: SocketAddr::from(([127, 0, 0, 1], 5556)),
-            store: StoreUrl::sqlite("roundsman.db"),
-            strict: false,
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(1),
-            failures: 2,
-            probation: Duration::from_secs(60),
-            start_deadline: Duration::from_secs(30),
-            brake_limit: Duration::from_secs(120),
-            drain_deadline: Duration::from_secs(10),
-            allow_targets: Vec::new(),
-            max_connections: 16_384,
-            max_http_connections: 512,
-            max_frame: limits::MAX_FRAME_BYTES,
-            max_in_flight: 1_024,
-            max_watches: 20_000,
-            max_instances: 200_000,
-            max_instances_per_namespace: 150_000,
-            max_instances_per_connection: 20_000,
-            max_namespaces: 1_000,
-            max_memory: None,
-            max_edges: 20_000,
-            max_queue: 8_192,
-            max_visits: 10_000,
-            max_kept: 100_000,
-            ready_file: None,
-            log_format: LogFormat::Human,
-        }
-    }
-}
-
-impl std::fmt::Display for Config {
+impl fmt::Display for Config {
     /// As a configuration file, with every setting in it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = |duration| roundsman_protocol::time::display(duration);
-        let texts = [
-            ("rpc", self.rpc.to_string()),
-            ("http", self.http.to_string()),
-            ("store", self.store.to_string()),
-            ("interval", time(self.interval)),
-            ("timeout", time(self.timeout)),
-            ("probation", time(self.probation)),
-            ("start-deadline", time(self.start_deadline)),
-            ("brake-limit", time(self.brake_limit)),
-            ("drain-deadline", time(self.drain_deadline)),
-            ("log-format", if self.log_format == LogFormat::Json { "json" } else { "human" }.to_owned()),
-        ];
-        let ready_file = self.ready_file.as_ref().map(|path| ("ready-file", path.display().to_string()));
-        for (name, text) in texts.into_iter().chain(ready_file) {
-            writeln!(f, "{name} = {text:?}")?;
-        }
-        let networks: Vec<String> = self.allow_targets.iter().map(ToString::to_string).collect();
-        writeln!(f, "allow-targets = {networks:?}")?;
-        writeln!(f, "strict = {}", self.strict)?;
-        writeln!(f, "failures = {}", self.failures)?;
-        let numbers = [
-            ("max-connections", self.max_connections),
-            ("max-http-connections", self.max_http_connections),
-            ("max-frame", self.max_frame),
-            ("max-in-flight", self.max_in_flight),
-            ("max-watches", self.max_watches),
-            ("max-instances", self.max_instances),
-            ("max-instances-per-namespace", self.max_instances_per_namespace),
-            ("max-instances-per-connection", self.max_instances_per_connection),
-            ("max-namespaces", self.max_namespaces),
-            ("max-edges", self.max_edges),
-            ("max-queue", self.max_queue),
-            ("max-visits", self.max_visits),
-            ("max-kept", self.max_kept),
-        ];
-        for (name, number) in numbers {
-            writeln!(f, "{name} = {number}")?;
-        }
-        if let Some(bytes) = self.max_memory {
-            writeln!(f, "max-memory = {bytes}")?;
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for setting in SETTINGS.iter() {
+            if let Some(value) = (setting.show)(self) {
+                writeln!(f, "{} = {value}", setting.name)?;
+            }
         }
         Ok(())
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }

@@ -113,3 +113,8 @@ impl Request {
         }
     }
 }
+
+/// The key of an instance in a namespace.
+pub(crate) fn key(namespace: &roundsman_protocol::Namespace, id: InstanceId) -> Key {
+    Key { namespace: namespace.clone(), id }
+}

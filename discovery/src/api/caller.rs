@@ -22,6 +22,7 @@ use crate::{
     memory::{Reservation, kept},
     method::Method,
     principal::{Door, Principal},
+    writer::key,
 };
 
 /// Answers of no more bytes are not accounted for.
@@ -147,7 +148,7 @@ impl Caller {
     }
 
     pub(super) fn key(&self, id: InstanceId) -> Key {
-        Key { namespace: self.namespace.clone(), id }
+        key(&self.namespace, id)
     }
 
     pub(super) fn looked_up(&self, service: &ServiceName) -> Result<Arc<Record>, DiscoveryError> {

@@ -6,8 +6,15 @@ use roundsman_health::Nudge;
 use roundsman_protocol::{DiscoveryError, InstanceId, Invalid, Registered, Registration};
 use tokio::time::Instant;
 
-use super::{Caller, owned::Claim, twins};
+use super::{caller::Caller, twins};
 use crate::{method::Method, principal::Principal};
+
+/// Room for an instance that is on its way.
+#[derive(Debug)]
+struct Claim<'a> {
+    caller: &'a Caller,
+    room: usize,
+}
 
 // === impl Caller ===
 
@@ -52,7 +59,9 @@ impl Caller {
         let twins = twins::of(&self.context, &self.namespace, &registration).await;
         let (namespace, by) = (self.namespace.clone(), self.who());
         let registered = self.context.writer.register(namespace, registration, twins, by).await?;
-        claim.keep(registered.id.clone());
+        // Before the room is given back, so that it is counted all the time.
+        self.owned().keep(registered.id.clone());
+        drop(claim);
         Ok(registered)
     }
 
@@ -62,7 +71,7 @@ impl Caller {
         let is_there = |id: &InstanceId| self.context.registry.find(&self.key(id.clone())).is_some();
         let room = self.owned().make_room(id, limit, is_there);
         if let Some(room) = room {
-            return Ok(Claim::new(self, room));
+            return Ok(Claim { caller: self, room });
         }
         let value = u64::try_from(limit).unwrap_or(u64::MAX);
         Err(DiscoveryError::LimitReached { limit: "--max-instances-per-connection".to_owned(), value })
@@ -79,5 +88,11 @@ impl Caller {
         registration.check = std::mem::take(&mut registration.check).or_defaults(config.interval, config.timeout)?;
         registration.name = self.context.registry.shared_name(&self.namespace, registration.name.clone());
         Ok(())
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.caller.owned().give_back(self.room);
     }
 }

@@ -4,7 +4,7 @@
 use roundsman_protocol::{DiscoveryError, Page, Query, Update};
 use roundsman_registry::{Look, Snapshot};
 
-use super::{Timing, caller::SHORT};
+use super::caller::{SHORT, Timing};
 
 /// Answers of no more instances are put together at once.
 const FEW: usize = 64;

@@ -4,8 +4,6 @@ use std::collections::HashSet;
 
 use roundsman_protocol::InstanceId;
 
-use super::Caller;
-
 /// How many of a caller's instances are looked up for each registration beyond its share.
 const LOOKED_UP: usize = 256;
 
@@ -17,13 +15,6 @@ pub(super) struct Owned {
     coming: usize,
     /// Registrations beyond its share since that was looked at last, each counted as so many look-ups.
     refused: usize,
-}
-
-/// Room for an instance that is on its way.
-#[derive(Debug)]
-pub(super) struct Claim<'a> {
-    caller: &'a Caller,
-    room: usize,
 }
 
 // === impl Owned ===
@@ -56,6 +47,16 @@ impl Owned {
         Some(1)
     }
 
+    /// One that room was made for is registered.
+    pub(super) fn keep(&mut self, id: InstanceId) {
+        self.ids.insert(id);
+    }
+
+    /// So much of the room that was made is needed no longer: what it was for is registered, or was refused.
+    pub(super) fn give_back(&mut self, room: usize) {
+        self.coming = self.coming.saturating_sub(room);
+    }
+
     pub(super) fn forget(&mut self, id: &InstanceId) {
         self.ids.remove(id);
     }
@@ -67,27 +68,6 @@ impl Owned {
 
     fn len(&self) -> usize {
         self.ids.len() + self.coming
-    }
-}
-
-// === impl Claim ===
-
-impl<'a> Claim<'a> {
-    /// With the room that [`Owned::make_room`] made.
-    pub(super) fn new(caller: &'a Caller, room: usize) -> Self {
-        Self { caller, room }
-    }
-
-    /// It is registered.
-    pub(super) fn keep(self, id: InstanceId) {
-        self.caller.owned().ids.insert(id);
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let mut owned = self.caller.owned();
-        owned.coming = owned.coming.saturating_sub(self.room);
     }
 }
 

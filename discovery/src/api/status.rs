@@ -2,8 +2,17 @@
 
 use roundsman_protocol::{Graph, Status, status::DoorsStatus};
 
-use super::{Caller, Sight};
+use super::caller::Caller;
 use crate::principal::Door;
+
+/// How much of the server a caller is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// The services of its own namespace.
+    Namespace,
+    /// Those of all: for operators.
+    Server,
+}
 
 // === impl Caller ===
 

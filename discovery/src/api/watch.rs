@@ -6,7 +6,7 @@ use roundsman_protocol::{Cursor, DiscoveryError, Query, Update};
 use roundsman_registry::{Look, Snapshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Caller, Listing};
+use super::{caller::Caller, listing::Listing};
 use crate::{edges::Watching, memory::Reservation, method::Method};
 
 /// So many changes are matched at once; more, where nobody else waits for it.

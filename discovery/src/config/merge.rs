@@ -1,15 +1,8 @@
 //! Puts flags, environment, file and defaults together, and reports all mistakes at once.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
-use roundsman_protocol::limits;
-
-use super::{
-    Config,
-    args::ServeArgs,
-    file,
-    values::{duration, network, number, size, socket_addr},
-};
+use super::{Config, SETTINGS, args::ServeArgs, file};
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +32,7 @@ impl Config {
         }
         for (name, text) in args.given() {
             let source = format!("--{name} or ROUNDSMAN_{}", name.replace('-', "_").to_uppercase());
-            given.values.insert(name.to_owned(), Value { text, source });
+            given.values.insert(name.to_owned(), Value { text: text.to_owned(), source });
         }
         let config = given.take_all(Self::default());
         let unknown =
@@ -72,52 +65,14 @@ impl Given {
         }
     }
 
-    fn take<T>(&mut self, name: &str, target: &mut T, read: impl Fn(&str) -> Result<T, String>) {
-        let Some(value) = self.values.remove(name) else { return };
-        match read(&value.text) {
-            Ok(read) => *target = read,
-            Err(rule) => self.mistakes.push(format!("{}: {rule}, got {:?}", value.source, value.text)),
-        }
-    }
-
     fn take_all(&mut self, mut config: Config) -> Config {
-        let c = &mut config;
-        self.take("rpc", &mut c.rpc, socket_addr);
-        self.take("http", &mut c.http, socket_addr);
-        self.take("store", &mut c.store, |text| text.parse().map_err(|error| format!("{error}")));
-        self.take("strict", &mut c.strict, |text| text.parse().map_err(|_| "must be true or false".to_owned()));
-        self.take_times(c);
-        self.take("failures", &mut c.failures, number(1..=100));
-        self.take("allow-targets", &mut c.allow_targets, |text| {
-            text.split(',').map(|part| network(part.trim())).collect()
-        });
-        self.take("max-connections", &mut c.max_connections, number(1..=1_000_000));
-        self.take("max-http-connections", &mut c.max_http_connections, number(1..=1_000_000));
-        self.take("max-frame", &mut c.max_frame, number(65_536..=limits::MAX_ANSWER_BYTES));
-        self.take("max-in-flight", &mut c.max_in_flight, number(1..=1_000_000));
-        self.take("max-watches", &mut c.max_watches, number(1..=10_000_000));
-        self.take("max-instances", &mut c.max_instances, number(1..=10_000_000));
-        self.take("max-instances-per-namespace", &mut c.max_instances_per_namespace, number(1..=10_000_000));
-        self.take("max-instances-per-connection", &mut c.max_instances_per_connection, number(1..=10_000_000));
-        self.take("max-memory", &mut c.max_memory, |text| size(text).map(Some));
-        self.take("max-namespaces", &mut c.max_namespaces, number(1..=1_000_000));
-        self.take("max-edges", &mut c.max_edges, number(0..=1_000_000));
-        self.take("max-queue", &mut c.max_queue, number(1..=1_000_000));
-        self.take("max-visits", &mut c.max_visits, number(1..=100_000));
-        self.take("max-kept", &mut c.max_kept, number(0..=10_000_000));
-        self.take("ready-file", &mut c.ready_file, |text| Ok(Some(PathBuf::from(text))));
-        self.take("log-format", &mut c.log_format, str::parse);
+        for setting in SETTINGS.iter() {
+            let Some(value) = self.values.remove(&setting.name) else { continue };
+            if let Err(rule) = (setting.read)(&mut config, &value.text) {
+                self.mistakes.push(format!("{}: {rule}, got {:?}", value.source, value.text));
+            }
+        }
         config
-    }
-
-    fn take_times(&mut self, c: &mut Config) {
-        let hour = Duration::from_secs(3_600);
-        self.take("interval", &mut c.interval, duration(limits::INTERVAL));
-        self.take("timeout", &mut c.timeout, duration(limits::TIMEOUT));
-        self.take("probation", &mut c.probation, duration(Duration::from_secs(1)..=24 * hour));
-        self.take("start-deadline", &mut c.start_deadline, duration(Duration::from_secs(1)..=24 * hour));
-        self.take("brake-limit", &mut c.brake_limit, duration(Duration::ZERO..=24 * hour));
-        self.take("drain-deadline", &mut c.drain_deadline, duration(Duration::ZERO..=hour));
     }
 }
 
@@ -133,6 +88,8 @@ impl std::error::Error for Mistakes {}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn with_file(text: &str, mut args: ServeArgs) -> Result<Config, String> {
@@ -145,7 +102,7 @@ mod tests {
 
     #[test]
     fn flags_go_before_the_file_and_the_file_before_defaults() {
-        let args = ServeArgs { interval: Some("2s".to_owned()), ..ServeArgs::default() };
+        let args = ServeArgs::default().with("interval", "2s");
         let text = "interval = \"3s\"\nstrict = true\nfailures = 4\nallow-targets = [\"10.0.0.0/8\", \"::1\"]\n";
         let config = with_file(text, args).unwrap();
         assert_eq!((config.interval, config.failures, config.strict), (Duration::from_secs(2), 4, true));
@@ -155,12 +112,7 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_at_once() {
-        let args = ServeArgs {
-            rpc: Some("localhost".to_owned()),
-            store: Some("mysql://x".to_owned()),
-            timeout: Some("1h".to_owned()),
-            ..ServeArgs::default()
-        };
+        let args = ServeArgs::default().with("rpc", "localhost").with("store", "mysql://x").with("timeout", "1h");
         let mistakes = with_file("intervall = \"3s\"\nfailures = 0\nmax-queue = true\n", args).unwrap_err();
         for part in ["--rpc", "--store", "ROUNDSMAN_TIMEOUT", "`intervall`", "failures in", "max-queue in"] {
             assert!(mistakes.contains(part), "{part}: {mistakes}");
@@ -170,16 +122,28 @@ mod tests {
 
     #[test]
     fn two_doors_are_not_one() {
-        let doors =
-            |addr: &str| ServeArgs { rpc: Some(addr.to_owned()), http: Some(addr.to_owned()), ..ServeArgs::default() };
+        let doors = |addr: &str| ServeArgs::default().with("rpc", addr).with("http", addr);
         assert!(with_file("", doors("127.0.0.1:5999")).unwrap_err().contains("the same address as rpc"));
         assert!(with_file("", doors("127.0.0.1:0")).is_ok(), "any free port is another one each time");
+    }
+
+    /// What `--check-config` prints is a file with the same meaning, whatever is in it.
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        let ready_file = Some("/tmp/a \"quoted\" \\ place".into());
+        let allow_targets = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let set = Config { strict: true, max_memory: Some(1 << 30), ready_file, allow_targets, ..Config::default() };
+        for config in [Config::default(), set] {
+            let shown = config.to_string();
+            assert_eq!(with_file(&shown, ServeArgs::default()).unwrap().to_string(), shown);
+        }
     }
 
     #[test]
     fn a_file_that_is_missing_or_no_toml_is_a_mistake() {
         assert!(with_file("interval = ", ServeArgs::default()).unwrap_err().contains("roundsman.toml"));
-        let args = ServeArgs { config: Some("/nowhere/roundsman.toml".into()), ..ServeArgs::default() };
+        let mut args = ServeArgs::default().with("failures", "3");
+        args.config = Some("/nowhere/roundsman.toml".into());
         assert!(Config::gather(&args).unwrap_err().to_string().contains("cannot read"));
     }
 }

@@ -1,6 +1,13 @@
 //! How single settings are read from text, and what is said of those that cannot be.
 
-use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    fmt::{self, Display},
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use roundsman_protocol::time;
@@ -13,6 +20,15 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+impl Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        })
+    }
 }
 
 impl FromStr for LogFormat {
@@ -30,7 +46,30 @@ pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "must be IP:PORT such as 127.0.0.1:5555; port 0 takes any free one".to_owned())
 }
 
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+/// What a type of another crate makes of it.
+pub(super) fn fitting<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "must be true or false".to_owned())
+}
+
+/// Any text is one.
+#[allow(clippy::unnecessary_wraps, reason = "it is read like all other settings")]
+pub(super) fn path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(PathBuf::from(text)))
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    text.parse()
+}
+
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    text.split(',').map(|part| network(part.trim())).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
     let net = text.parse().or_else(|_| text.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
     net.map_err(|_| "must be a network such as 10.0.0.0/8".to_owned())
 }
@@ -51,7 +90,7 @@ where
 }
 
 /// Bytes, with K, M or G for the powers of 1,024; at least as much as a server needs to be of use.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<Option<u64>, String> {
     const LEAST: u64 = 32 << 20;
     let text = text.trim().trim_end_matches("iB").trim_end_matches('B');
     let (digits, shift) = match text.chars().last() {
@@ -63,7 +102,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     let rule = || "must be a number of bytes such as 512M or 2G".to_owned();
     let number: u64 = digits.unwrap_or_default().trim().replace('_', "").parse().map_err(|_| rule())?;
     let bytes = number.checked_mul(1 << shift).ok_or_else(rule)?;
-    if bytes < LEAST { Err("must be at least 32M".to_owned()) } else { Ok(bytes) }
+    if bytes < LEAST { Err("must be at least 32M".to_owned()) } else { Ok(Some(bytes)) }
 }
 
 fn within<T: PartialOrd>(value: T, range: &RangeInclusive<T>, show: impl Fn(&T) -> String) -> Result<T, String> {
@@ -80,7 +119,7 @@ mod tests {
     #[test]
     fn sizes_have_units() {
         for (text, bytes) in [("512M", 512 << 20), ("2G", 2 << 30), ("64MiB", 64 << 20), ("100_000_000", 100_000_000)] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(size(text), Ok(Some(bytes)), "{text}");
         }
         for text in ["", "G", "1M", "-1G", "99999999999G", "half"] {
             assert!(size(text).is_err(), "{text}");

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use roundsman_protocol::{DiscoveryError, Registered, Timestamp};
 use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
 
-use super::{Reply, Request};
+use super::{Reply, Request, key};
 use crate::principal::Principal;
 
 /// Records whose observed state the store does not have yet, as last known.
@@ -109,12 +109,11 @@ fn answer(
         Request::Register { namespace, registration, twins, by, reply } => {
             match draft.register(&namespace, registration, now) {
                 Ok(registered) => {
-                    let key = |id| Key { namespace: namespace.clone(), id };
                     for twin in twins {
-                        by_key.insert(key(twin.clone()), Arc::clone(&by));
-                        draft.replace(key(twin), &registered.id);
+                        by_key.insert(key(&namespace, twin.clone()), Arc::clone(&by));
+                        draft.replace(key(&namespace, twin), &registered.id);
                     }
-                    by_key.insert(key(registered.id.clone()), by);
+                    by_key.insert(key(&namespace, registered.id.clone()), by);
                     Some(Answer::Registered(reply, registered))
                 }
                 Err(error) => {
