@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use roundsman_health::{Rounds, Settings, TargetPolicy};
 use roundsman_protocol::Clock;
-use roundsman_registry::{Limits, Registry, registry::LOG_CAPACITY};
-use roundsman_store::{Position, Snapshot, Store};
+use roundsman_registry::{Limits, Record, Registry, registry::LOG_CAPACITY};
+use roundsman_store::{Durable, Replicator, Store};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -14,12 +14,13 @@ use crate::{
     context::{Bound, Context, Parts},
     doors::{http, rpc},
     error::ServeError,
-    files, follower, loading,
+    files, follower,
+    loading::{self, Loaded},
     memory::Division,
     metrics::Meters,
     offload::Offload,
     store_state::StoreState,
-    writer::{Audit, Inputs, Task, Tombstones, Writer},
+    writer::{Audit, Inputs, Journal, Task, Tombstones, Troubled, Writer},
 };
 
 /// How many observations may wait for the writer before visits wait.
@@ -72,10 +73,15 @@ impl Server {
             "HTTP door"
         });
 
-        let snapshot = loading::load(store.as_ref(), &context.store_state, context.config.strict).await?;
-        let position = take_in(&context, snapshot);
-        let following =
-            stops.followers.clone().run_until_cancelled_owned(follower::follow(Arc::clone(&store), position, foreign));
+        let (state, strict) = (&context.store_state, context.config.strict);
+        let Loaded { records, position } = loading::load(store.as_ref(), &context.registry, state, strict).await?;
+        look_after(&context, &records);
+        drop(records);
+        let following = stops.followers.clone().run_until_cancelled_owned(follower::follow(
+            Arc::clone(&store) as Arc<dyn Replicator>,
+            position,
+            foreign,
+        ));
         parts.spawn(async move {
             following.await;
             "follower"
@@ -194,14 +200,12 @@ pub(crate) fn policy(config: &Config) -> TargetPolicy {
     }
 }
 
-/// Shows readers what the store held, and sends the rounds to look after it.
-fn take_in(context: &Context, snapshot: Snapshot) -> Position {
-    let records = context.registry.load(snapshot.records);
+/// Sends the rounds to look after what the store held.
+fn look_after(context: &Context, records: &[Arc<Record>]) {
     if !records.is_empty() {
         tracing::info!(instances = records.len(), "loaded");
     }
-    context.rounds.track_stored(&records);
-    snapshot.position
+    context.rounds.track_stored(records);
 }
 
 /// Gives back what nobody needs any more.
@@ -212,7 +216,7 @@ async fn upkeep(context: Arc<Context>) {
     }
 }
 
-fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
+fn task(context: &Arc<Context>, store: Arc<dyn Durable>) -> Task {
     Task {
         registry: Arc::clone(&context.registry),
         store,
@@ -232,6 +236,8 @@ fn task(context: &Arc<Context>, store: Arc<dyn Store>) -> Task {
         full: false,
         tombstones: Tombstones::default(),
         audit: Audit::default(),
+        journal: Journal::new(&context.server),
+        troubled: Troubled::default(),
         gap: None,
     }
 }

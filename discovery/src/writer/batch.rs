@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use roundsman_protocol::{DiscoveryError, Registered, Timestamp};
+use roundsman_protocol::{DiscoveryError, Event, Namespace, Registered, Timestamp};
 use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
 
 use super::{Reply, Request, key};
@@ -17,13 +17,17 @@ pub(crate) struct Batch {
     pub(crate) changes: Vec<Change>,
     /// What was observed and rides along.
     pub(crate) observed: Unwritten,
+    /// What the history will say of the changes, once they are committed.
+    pub(crate) planned: Vec<Event>,
+    /// What happened already and rides along.
+    pub(crate) seen: Vec<Event>,
     answers: Vec<Answer>,
 }
 
 /// What a request is answered once its batch is committed.
 #[derive(Debug)]
 enum Answer {
-    Registered(Reply<Registered>, Registered),
+    Registered(Reply<Registered>, Registered, Namespace),
     Removed(Reply<()>, Key),
     Drained(Reply<()>, Key, bool),
 }
@@ -50,7 +54,7 @@ impl Batch {
                 });
             }
         }
-        Self { edits, changes, observed, answers }
+        Self { edits, changes, observed, answers, ..Self::default() }
     }
 
     /// The batch is committed and visible.
@@ -58,17 +62,35 @@ impl Batch {
         for answer in self.answers {
             // Whoever asked may have hung up meanwhile; the change stands all the same.
             match answer {
-                Answer::Registered(reply, registered) => drop(reply.send(Ok(registered))),
+                Answer::Registered(reply, registered, _) => drop(reply.send(Ok(registered))),
                 Answer::Removed(reply, _) | Answer::Drained(reply, ..) => drop(reply.send(Ok(()))),
             }
         }
+    }
+
+    /// Takes out the part that is about one namespace.
+    pub(crate) fn split_off(&mut self, namespace: &Namespace) -> Self {
+        let told = |event: &mut Event| event.namespace.as_ref() == Some(namespace);
+        Self {
+            edits: self.edits.extract_if(.., |edit| edit.key().namespace == *namespace).collect(),
+            changes: self.changes.extract_if(.., |change| change.key().namespace == *namespace).collect(),
+            observed: self.observed.extract_if(|key, _| key.namespace == *namespace).collect(),
+            planned: self.planned.extract_if(.., told).collect(),
+            seen: self.seen.extract_if(.., told).collect(),
+            answers: self.answers.extract_if(.., |answer| answer.namespace() == namespace).collect(),
+        }
+    }
+
+    /// The events as a store gets them: what is seen came first.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.seen.iter().chain(&self.planned).cloned().collect()
     }
 
     /// The batch was not committed. Gives back what was observed, to be written later.
     pub(crate) fn refuse(self, error: &DiscoveryError) -> Unwritten {
         for answer in self.answers {
             match answer {
-                Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Registered(reply, ..) => drop(reply.send(Err(error.clone()))),
                 Answer::Removed(reply, _) | Answer::Drained(reply, ..) => drop(reply.send(Err(error.clone()))),
             }
         }
@@ -81,12 +103,23 @@ impl Batch {
         let mut requests = Vec::new();
         for answer in self.answers {
             match answer {
-                Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Registered(reply, ..) => drop(reply.send(Err(error.clone()))),
                 Answer::Removed(reply, key) => requests.push(Request::Deregister { key, reply }),
                 Answer::Drained(reply, key, on) => requests.push(Request::Drain { key, on, reply }),
             }
         }
         (requests, self.observed)
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn namespace(&self) -> &Namespace {
+        match self {
+            Self::Registered(.., namespace) => namespace,
+            Self::Removed(_, key) | Self::Drained(_, key, _) => &key.namespace,
+        }
     }
 }
 
@@ -98,7 +131,7 @@ fn answer(draft: &mut Draft<'_>, request: Request, now: Timestamp) -> Option<Ans
                     for twin in twins {
                         draft.replace(key(&namespace, twin), &registered.id);
                     }
-                    Some(Answer::Registered(reply, registered))
+                    Some(Answer::Registered(reply, registered, namespace))
                 }
                 Err(error) => {
                     drop(reply.send(Err(error)));

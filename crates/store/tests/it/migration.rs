@@ -65,7 +65,7 @@ async fn files_of_earlier_releases_are_served_with_everything_in_them() {
         }
 
         // It is an ordinary file now, and was copied once.
-        store.commit(&[put(&record("product", 9))]).await.unwrap();
+        store.commit(&[put(&record("product", 9))], &[]).await.unwrap();
         drop(store);
         assert_eq!(loaded(&folder.store()).await.len(), records.len() + 1);
         let names = fs::read_dir(folder.dir.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -85,8 +85,11 @@ async fn a_disk_without_room_for_the_copy_leaves_the_file_as_it_was() {
     put_file(FILES[0], &path);
     // Too large for what room SQLite gets below.
     let file = rusqlite::Connection::open(&path).unwrap();
-    file.execute("UPDATE instances SET meta = ?1 WHERE id = 'gone-1'", [format!("{{\"k\":\"{}\"}}", "x".repeat(300_000))])
-        .unwrap();
+    file.execute(
+        "UPDATE instances SET meta = ?1 WHERE id = 'gone-1'",
+        [format!("{{\"k\":\"{}\"}}", "x".repeat(300_000))],
+    )
+    .unwrap();
     drop(file);
     disk.fill();
     let before = fs::read(&path).unwrap();
