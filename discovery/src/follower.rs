@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use roundsman_store::{Foreign, Position, Store};
+use roundsman_store::{Foreign, Position, Replicator};
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
@@ -23,7 +23,7 @@ pub(crate) enum Heard {
 
 /// Hands what others commit to the writer, for ever. Where the stream ends, because changes were missed, the writer
 /// reads the store again: it alone can do so while nothing of ours is on its way, and what was read is the truth.
-pub(crate) async fn follow(store: Arc<dyn Store>, mut position: Position, heard: mpsc::Sender<Heard>) {
+pub(crate) async fn follow(store: Arc<dyn Replicator>, mut position: Position, heard: mpsc::Sender<Heard>) {
     loop {
         let mut changes = store.changes(position);
         while let Some(change) = changes.next().await {

@@ -1,25 +1,39 @@
 //! Loading the store: for as long as it takes, unless waiting cannot help.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use roundsman_store::{Aside, Damage, Snapshot, Store, StoreError};
-use tokio::time::sleep;
+use roundsman_registry::{Record, Registry};
+use roundsman_store::{Aside, Damage, Durable, Position, Snapshot, StoreError};
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{error::ServeError, store_state::StoreState};
 
 /// Between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How many parts of the records may wait while those before are taken in.
+const PARTS: usize = 2;
 
-/// Everything that the store holds.
+/// What was loaded: the records as the registry has them, and where to listen for what comes after.
+pub(crate) struct Loaded {
+    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) position: Position,
+}
+
+/// Has the registry take in everything that the store holds, while it is read.
 ///
 /// # Errors
 /// When the store is not ours, damaged as a whole or from a newer version; when `strict`, also for single records that
 /// cannot be read, which are set aside otherwise. One that does not answer is asked again.
-pub(crate) async fn load(store: &dyn Store, state: &StoreState, strict: bool) -> Result<Snapshot, ServeError> {
-    let mut pause = FIRST_PAUSE;
+pub(crate) async fn load(
+    store: &dyn Durable,
+    registry: &Registry,
+    state: &StoreState,
+    strict: bool,
+) -> Result<Loaded, ServeError> {
+    let (mut pause, mut records) = (FIRST_PAUSE, Vec::new());
     loop {
-        match store.load().await {
+        match load_once(store, registry, &mut records).await {
             Ok(snapshot) => {
                 state.answered();
                 if let Some(first) = snapshot.damaged.first() {
@@ -29,7 +43,7 @@ pub(crate) async fn load(store: &dyn Store, state: &StoreState, strict: bool) ->
                     let aside = store.set_aside().await.unwrap_or_else(|error| not_moved(&error));
                     state.damaged(&snapshot.damaged, &aside);
                 }
-                return Ok(snapshot);
+                return Ok(Loaded { records, position: snapshot.position });
             }
             Err(error @ StoreError::Unusable(_)) => {
                 return Err(ServeError::Store { location: store.describe().location, reason: error.to_string() });
@@ -41,7 +55,26 @@ pub(crate) async fn load(store: &dyn Store, state: &StoreState, strict: bool) ->
     }
 }
 
-fn refused(store: &dyn Store, count: usize, first: &Damage) -> ServeError {
+/// One try. What it took in before it failed is there once more with the next one, which makes no difference.
+async fn load_once(
+    store: &dyn Durable,
+    registry: &Registry,
+    records: &mut Vec<Arc<Record>>,
+) -> Result<Snapshot, StoreError> {
+    let (parts, mut received) = mpsc::channel(PARTS);
+    let reading = store.load_in_parts(parts);
+    let taking = async {
+        while let Some(part) = received.recv().await {
+            records.extend(registry.load(part));
+        }
+    };
+    let (snapshot, ()) = tokio::join!(reading, taking);
+    let mut snapshot = snapshot?;
+    records.extend(registry.load(std::mem::take(&mut snapshot.records)));
+    Ok(snapshot)
+}
+
+fn refused(store: &dyn Durable, count: usize, first: &Damage) -> ServeError {
     let Damage { what, reason } = first;
     let reason = format!(
         "{count} of its records cannot be read (the first is {what}: {reason}); mend or delete them, or start without \

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use roundsman_protocol::ServiceName;
+use roundsman_protocol::{ServiceName, Who};
 
 /// Who asks for something: made when a door lets somebody in, and carried along with every change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,17 @@ impl Principal {
     /// Which service it says it is.
     pub(crate) fn service(&self) -> Option<&ServiceName> {
         self.service.as_ref()
+    }
+}
+
+impl Principal {
+    /// As the history keeps it.
+    pub(crate) fn who(&self) -> Who {
+        Who {
+            session: Some(format!("{} {:016x}", self.door, self.session).into()),
+            address: self.peer.map(|peer| peer.to_string().into()),
+            service: self.service.as_ref().map(|service| service.as_str().into()),
+        }
     }
 }
 

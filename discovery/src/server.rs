@@ -5,7 +5,8 @@ mod exposed;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use roundsman_store::{Position, Snapshot};
+use roundsman_registry::Record;
+use roundsman_store::Replicator;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,8 @@ use crate::{
         rpc::{self, RpcDoor},
     },
     error::ServeError,
-    follower, loading,
+    follower,
+    loading::{self, Loaded},
     offload::Offload,
 };
 
@@ -72,10 +74,15 @@ impl Server {
             "HTTP door"
         });
 
-        let snapshot = loading::load(store.as_ref(), &context.store_state, context.config.strict).await?;
-        let position = take_in(&context, snapshot);
-        let following =
-            stops.followers.clone().run_until_cancelled_owned(follower::follow(Arc::clone(&store), position, foreign));
+        let (state, strict) = (&context.store_state, context.config.strict);
+        let Loaded { records, position } = loading::load(store.as_ref(), &context.registry, state, strict).await?;
+        look_after(&context, &records);
+        drop(records);
+        let following = stops.followers.clone().run_until_cancelled_owned(follower::follow(
+            Arc::clone(&store) as Arc<dyn Replicator>,
+            position,
+            foreign,
+        ));
         parts.spawn(async move {
             following.await;
             "follower"
@@ -146,14 +153,12 @@ impl Server {
     }
 }
 
-/// Shows readers what the store held, and sends the rounds to look after it.
-fn take_in(context: &Context, snapshot: Snapshot) -> Position {
-    let records = context.registry.load(snapshot.records);
+/// Sends the rounds to look after what the store held.
+fn look_after(context: &Context, records: &[Arc<Record>]) {
     if !records.is_empty() {
         tracing::info!(instances = records.len(), "loaded");
     }
-    context.rounds.track_stored(&records);
-    snapshot.position
+    context.rounds.track_stored(records);
 }
 
 /// Gives back what nobody needs any more.

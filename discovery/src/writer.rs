@@ -5,11 +5,13 @@
 
 mod audit;
 mod batch;
+mod journal;
 mod meters;
 mod operation;
 mod shared;
 mod task;
 mod tombstones;
+mod troubled;
 
 use std::sync::Arc;
 
@@ -18,9 +20,11 @@ use roundsman_registry::Key;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use audit::Audit;
+pub(crate) use journal::Journal;
 pub(crate) use meters::Meters;
 pub(crate) use task::{Inputs, Task};
 pub(crate) use tombstones::Tombstones;
+pub(crate) use troubled::Troubled;
 
 use crate::principal::Principal;
 
@@ -102,6 +106,14 @@ impl Request {
     /// Whether it makes a store grow: then it waits for room on a full disk, and everything else does not.
     pub(crate) fn grows(&self) -> bool {
         matches!(self, Self::Register { .. })
+    }
+
+    /// Which namespace it is about.
+    pub(crate) fn namespace(&self) -> &roundsman_protocol::Namespace {
+        match self {
+            Self::Register { namespace, .. } => namespace,
+            Self::Deregister { key, .. } | Self::Drain { key, .. } => &key.namespace,
+        }
     }
 
     /// Answers with a refusal.

@@ -3,27 +3,31 @@
 //! A store keeps what the one writer commits and gives it back when a server starts. It answers no lookups,
 //! takes no decisions and knows nothing of health beyond the field that says it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use roundsman_protocol::Namespace;
+use roundsman_protocol::{Event, HistoryPage, HistoryQuery, Namespace};
 use roundsman_registry::{Change, Record};
+use tokio::sync::mpsc;
 
+mod events;
 mod memory;
 mod redis;
 mod sqlite;
 mod stored;
 mod url;
 
+pub use events::Keep;
 pub use url::StoreUrl;
 
 /// Where registrations last.
 ///
-/// There is one writer per server; [`Store::commit`] is never called twice at a time. All methods are cancel
-/// safe in this sense: a commit that was dropped may or may not have happened, and writing it again does no harm.
+/// There is one writer per server; [`Durable::commit`] is never called twice at a time. All methods are cancel
+/// safe in this sense: a commit that was dropped may or may not have happened, and writing it again does no harm,
+/// but for the history, in which its events may then stand twice.
 #[async_trait]
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Durable: Send + Sync + fmt::Debug {
     /// What this store is, for status and logs: its kind, and where it is, without credentials.
     fn describe(&self) -> Description;
 
@@ -33,37 +37,74 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// of an empty snapshot, so that nobody mistakes the loss for the truth.
     async fn load(&self) -> Result<Snapshot, StoreError>;
 
-    /// Moves what the last [`Store::load`] could not read to where it harms nobody and nobody overwrites it. What
-    /// cannot be kept safely stays where it is; [`Store::load`] leaves it out each time.
+    /// Like [`Durable::load`], but hands records over while it goes on reading, so that whoever takes them in need not
+    /// wait for the last one, and none of both holds all of them twice. The snapshot has those that were not handed
+    /// over. After an error, what was handed over may be incomplete: load again, everything comes anew.
+    async fn load_in_parts(&self, parts: mpsc::Sender<Vec<Record>>) -> Result<Snapshot, StoreError> {
+        drop(parts);
+        self.load().await
+    }
+
+    /// Moves what the last [`Durable::load`] could not read to where it harms nobody and nobody overwrites it. What
+    /// cannot be kept safely stays where it is; [`Durable::load`] leaves it out each time.
     async fn set_aside(&self) -> Result<Aside, StoreError>;
 
-    /// Makes a batch durable: all of it or nothing, per namespace for stores that spread namespaces over machines.
-    /// The position is where the batch stands; [`Store::changes`] goes on from where it was, not from here.
-    async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError>;
+    /// Makes changes durable, and the events that tell of them part of the history, in one go: of each namespace all
+    /// or nothing.
+    ///
+    /// A store that writes everything in one transaction, as SQLite does, answers for all namespaces alike: an error, or
+    /// no failed one. One that writes namespace by namespace, as Redis does, answers for each by itself: what is wrong
+    /// with one hurts no other. An error says that none of it is known to be written.
+    ///
+    /// The changes come first: events for which there is no room are left out and come back in [`Committed::untold`].
+    async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError>;
 
-    /// Like [`Store::commit`], for what must not wait until a full store has room again: removals and drains.
-    /// A store that keeps a reserve for this case uses it now.
-    async fn commit_from_reserve(&self, batch: &[Change]) -> Result<Position, StoreError> {
-        self.commit(batch).await
+    /// Like [`Durable::commit`], for what must not wait until a full store has room again: removals and drains.
+    /// A store that keeps a reserve for this case uses it now, and none of it for events.
+    async fn commit_from_reserve(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
+        self.commit(changes, events).await
     }
 
     /// Those of these live records that should be in the store and are not, although nobody removed them
     /// through a server: somebody deleted them by hand. Not to be called while a commit is under way.
     async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError>;
 
-    /// Asks whether the store is there and still carries the generation that [`Store::load`] or [`Store::refill`] saw.
+    /// Asks whether the store is there and still carries the generation that [`Durable::load`] or [`Durable::refill`]
+    /// saw. A single namespace that cannot be used is no failure of the store.
     async fn probe(&self) -> Result<(), StoreError>;
 
-    /// Gives a store that came back empty everything it has lost, and a generation.
-    /// After it, what others wrote meanwhile is still there, and [`Store::changes`] after the position tells it.
+    /// Gives a store that came back empty everything it has lost but the history, and a generation.
+    /// After it, what others wrote meanwhile is still there, and [`Replicator::changes`] after the position tells it.
     /// Not atomic: when it fails halfway, do it again.
     async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError>;
 
+    /// What happened in a namespace, newest first. A bookmark that is none of this store's means the newest.
+    async fn history(&self, namespace: &Namespace, query: &HistoryQuery) -> Result<HistoryPage, StoreError>;
+}
+
+/// How a server hears of what other servers do.
+pub trait Replicator: Send + Sync + fmt::Debug {
     /// What other servers committed after `after`. Never yields for embedded stores. Ends when it can no longer
     /// tell everything (the change log was trimmed, the store was emptied): then load again.
     ///
     /// An error is told once per outage; the stream heals by itself, and goes on without a gap or ends.
     fn changes(&self, after: Position) -> BoxStream<'static, Result<Foreign, StoreError>>;
+}
+
+/// A store that is both, as all of today's are: servers that share it hear of each other through it.
+pub trait Store: Durable + Replicator {}
+
+impl<T: Durable + Replicator> Store for T {}
+
+/// What became of a commit that was carried out.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Where it stands; [`Replicator::changes`] goes on from where it was, not from here.
+    pub position: Position,
+    /// The namespaces of which nothing was written, and why. All others are durable.
+    pub failed: BTreeMap<Namespace, StoreError>,
+    /// Events of namespaces that were written for which there was no room, to be given again another time.
+    pub untold: Vec<Event>,
 }
 
 /// What a store is.
@@ -82,11 +123,11 @@ pub struct Position(pub String);
 /// Everything a store holds.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The records, those on probation included. Their incarnations are 0; the reader gives them out.
+    /// The records, those on probation included, as far as they were not handed over before. Their incarnations are 0; the reader gives them out.
     pub records: Vec<Record>,
-    /// What is there and cannot be read. See [`Store::set_aside`].
+    /// What is there and cannot be read. See [`Durable::set_aside`].
     pub damaged: Vec<Damage>,
-    /// Where [`Store::changes`] goes on.
+    /// Where [`Replicator::changes`] goes on.
     pub position: Position,
 }
 
@@ -132,7 +173,7 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// There is no room left. Nothing was written; [`Store::commit_from_reserve`] may still work.
+    /// There is no room left. Nothing was written; [`Durable::commit_from_reserve`] may still work.
     #[error("{reason}")]
     Full {
         /// In short, for clients.

@@ -17,16 +17,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{future::try_join_all, stream::BoxStream};
-use redis::{AsyncTypedCommands, Script};
-use roundsman_protocol::{Clock, Namespace};
+use futures::{future::join_all, stream::BoxStream};
+use redis::{AsyncTypedCommands, RedisResult, Script, aio::MultiplexedConnection};
+use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace};
 use roundsman_registry::{Change, Record};
 
-use crate::{Aside, Description, Foreign, Position, Snapshot, Store, StoreError};
+use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, StoreError};
 
 mod aside;
 mod audit;
 mod changes;
+mod history;
 mod layout;
 mod link;
 mod load;
@@ -36,7 +37,7 @@ use aside::Unreadable;
 pub(crate) use layout::is_before;
 use layout::{Mark, Marks, NAMESPACES, position};
 use link::{Link, PATIENCE};
-use script::{Answer, MAX_CHANGES, Mode, Write};
+use script::{Answer, MAX_CHANGES, Mode, Write, Writes};
 
 /// How many records of a refill go into one call.
 const REFILL_CHUNK: usize = 500;
@@ -50,6 +51,7 @@ struct Shared {
     link: Link,
     location: String,
     retention: Duration,
+    keep: Keep,
     clock: Clock,
     script: Script,
     /// Marks our changes, so that we do not read them back.
@@ -66,15 +68,39 @@ struct Shared {
     unreadable: Mutex<Vec<Unreadable>>,
 }
 
+/// Why a namespace was not written.
+enum Failure {
+    /// Something is wrong with it alone.
+    Namespace(StoreError),
+    /// Something is wrong with Redis, or the way there.
+    Store(StoreError),
+    /// Redis was not asked any more, for this reason.
+    Unasked(String),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn of(error: StoreError) -> Self {
+        let alone = match &error {
+            StoreError::Unusable(_) => true,
+            StoreError::Unavailable { reason, .. } => reason == script::LATE,
+            StoreError::Full { .. } | StoreError::GenerationLost => false,
+        };
+        if alone { Self::Namespace(error) } else { Self::Store(error) }
+    }
+}
+
 // === impl RedisStore ===
 
 impl RedisStore {
     /// A store at `url`, which is called `location` where people see it.
-    pub(crate) fn new(url: String, location: String, retention: Duration, server: &str) -> Self {
+    pub(crate) fn new(url: String, location: String, retention: Duration, server: &str, keep: Keep) -> Self {
         Self(Arc::new(Shared {
             link: Link::new(url),
             location,
             retention,
+            keep,
             clock: Clock::system(),
             script: Script::new(script::SOURCE),
             server: server.to_owned(),
@@ -89,7 +115,7 @@ impl RedisStore {
 }
 
 #[async_trait]
-impl Store for RedisStore {
+impl Durable for RedisStore {
     fn describe(&self) -> Description {
         Description { kind: "redis", location: self.0.location.clone() }
     }
@@ -106,15 +132,39 @@ impl Store for RedisStore {
         self.0.missing(records).await
     }
 
-    async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
-        let mut marks = Marks::new();
-        for (namespace, writes) in by_namespace(batch.iter().map(Write::from)) {
-            for writes in writes.chunks(MAX_CHANGES) {
-                let mark = self.0.write(namespace, writes).await?;
-                marks.insert(namespace.clone(), mark);
-            }
+    async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
+        let (mut groups, mut told) = (by_namespace(changes.iter().map(Write::from)), by_namespace_told(events));
+        for namespace in told.keys() {
+            groups.entry(namespace).or_default();
         }
-        Ok(position(&marks))
+        let (mut marks, mut committed) = (Marks::new(), Committed::default());
+        let mut gone = None;
+        for (namespace, changes) in groups {
+            let events = told.remove(namespace).unwrap_or_default();
+            let result = match &gone {
+                None => self.0.commit(namespace, &changes, &events).await,
+                Some(reason) => Err(Failure::Unasked(String::clone(reason))),
+            };
+            let error = match result {
+                Ok((mark, told)) => {
+                    marks.insert(namespace.clone(), mark);
+                    committed.untold.extend(events.into_iter().filter(|_| !told).cloned());
+                    continue;
+                }
+                Err(Failure::Namespace(error)) => error,
+                Err(Failure::Unasked(reason)) => StoreError::Unavailable { reason, source: None },
+                // Nothing is known to be written, or all of it is written again after a refill.
+                Err(Failure::Store(error)) if marks.is_empty() || matches!(error, StoreError::GenerationLost) => {
+                    return Err(error);
+                }
+                Err(Failure::Store(error)) => {
+                    gone = Some(error.to_string());
+                    error
+                }
+            };
+            committed.failed.insert(namespace.clone(), error);
+        }
+        Ok(Committed { position: position(&marks), ..committed })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -134,6 +184,12 @@ impl Store for RedisStore {
         Ok(position(&marks))
     }
 
+    async fn history(&self, namespace: &Namespace, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.0.history(namespace, query).await
+    }
+}
+
+impl Replicator for RedisStore {
     fn changes(&self, after: Position) -> BoxStream<'static, Result<Foreign, StoreError>> {
         changes::follow(Arc::clone(&self.0), &after)
     }
@@ -168,8 +224,27 @@ impl Shared {
         }
     }
 
-    /// Writes to one namespace.
-    async fn write(&self, namespace: &Namespace, writes: &[Write<'_>]) -> Result<Mark, StoreError> {
+    /// Writes to one namespace. The events come with the last of the changes.
+    async fn commit(
+        &self,
+        namespace: &Namespace,
+        changes: &[Write<'_>],
+        events: &[&Event],
+    ) -> Result<(Mark, bool), Failure> {
+        let mut parts: Vec<_> = changes.chunks(MAX_CHANGES).map(Writes::of).collect();
+        match parts.last_mut() {
+            Some(last) => last.events = events,
+            None => parts.push(Writes { events, ..Writes::default() }),
+        }
+        let mut done = (Mark::default(), true);
+        for part in parts {
+            done = self.write(namespace, part).await.map_err(Failure::of)?;
+        }
+        Ok(done)
+    }
+
+    /// Writes to one namespace in one call, and tells whether the events are part of it.
+    async fn write(&self, namespace: &Namespace, writes: Writes<'_>) -> Result<(Mark, bool), StoreError> {
         let known = match self.mark(namespace) {
             Some(known) => known,
             None => {
@@ -177,9 +252,11 @@ impl Shared {
                 Mark::default()
             }
         };
-        let mark = self.call(Mode::Commit, namespace, &known, writes).await?.mark()?;
+        let answer = self.call(Mode::Commit, namespace, &known, writes).await?;
+        let told = matches!(answer, Answer::Done { told: true, .. });
+        let mark = answer.mark()?;
         self.learn(namespace, &mark);
-        Ok(mark)
+        Ok((mark, told))
     }
 
     /// Adds the namespace to the set of all, before anything is in it: an empty namespace there does no harm.
@@ -194,13 +271,31 @@ impl Shared {
         if known.is_empty() {
             return self.link.answer(PATIENCE, connection.ping()).await.map(drop);
         }
-        let checks = known.iter().map(|(namespace, mark)| self.check(connection.clone(), namespace, mark));
-        for answer in self.link.answer(PATIENCE, try_join_all(checks)).await? {
-            if script::read(&answer)? == Answer::Lost {
-                return Err(StoreError::GenerationLost);
+        for (_, answer) in self.link.answer(PATIENCE, self.check_all(&connection, &known)).await? {
+            match answer {
+                Ok(Answer::Lost) => return Err(StoreError::GenerationLost),
+                // One namespace that cannot be used is for its commits to tell.
+                Ok(_) | Err(StoreError::Unusable(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Asks of each namespace whether it still is what we know of it. An error when the connection broke.
+    async fn check_all<'a>(
+        &self,
+        connection: &MultiplexedConnection,
+        marks: &'a Marks,
+    ) -> RedisResult<Vec<(&'a Namespace, Result<Answer, StoreError>)>> {
+        let checks = marks.iter().map(|(namespace, mark)| self.check(connection.clone(), namespace, mark));
+        let answers = marks.keys().zip(join_all(checks).await);
+        let sorted = answers.map(|(namespace, answer)| match answer {
+            Ok(answer) => Ok((namespace, script::read(&answer))),
+            Err(error) if link::is_broken(&error) => Err(error),
+            Err(error) => Ok((namespace, Err(link::failed(error)))),
+        });
+        sorted.collect()
     }
 
     /// Gives one namespace a generation, unless another server was faster, and what it has lost.
@@ -210,7 +305,7 @@ impl Shared {
     async fn refill(&self, namespace: &Namespace, writes: &mut [Write<'_>]) -> Result<Mark, StoreError> {
         let lost = self.mark(namespace).unwrap_or_default();
         self.announce(namespace).await?;
-        let start = self.call(Mode::Refill, namespace, &lost, &[]).await?;
+        let start = self.call(Mode::Refill, namespace, &lost, Writes::default()).await?;
         let created = matches!(start, Answer::Done { created: true, .. });
         let start = start.mark()?;
         if created && start.sequence > 0 {
@@ -222,7 +317,7 @@ impl Shared {
         }
         let (mut last, mut alone) = (start.clone(), start.sequence == 0);
         for writes in writes.chunks(REFILL_CHUNK) {
-            let mark = self.call(Mode::Commit, namespace, &last, writes).await?.mark()?;
+            let mark = self.call(Mode::Commit, namespace, &last, Writes::of(writes)).await?.mark()?;
             alone &= mark.sequence == last.sequence + writes.len() as u64;
             last = mark;
         }
@@ -248,6 +343,17 @@ fn by_namespace<'a>(writes: impl Iterator<Item = Write<'a>>) -> BTreeMap<&'a Nam
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for write in writes {
         groups.entry(write.namespace()).or_default().push(write);
+    }
+    groups
+}
+
+/// Events by namespace. One that is about all of them is left out: only stores make such marks.
+fn by_namespace_told(events: &[Event]) -> BTreeMap<&Namespace, Vec<&Event>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in events {
+        if let Some(namespace) = &event.namespace {
+            groups.entry(namespace).or_default().push(event);
+        }
     }
     groups
 }

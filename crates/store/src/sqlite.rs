@@ -10,15 +10,17 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
-use roundsman_protocol::{Clock, Timestamp};
+use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace, Timestamp};
 use roundsman_registry::{Change, Record};
+use tokio::sync::mpsc;
 
-use crate::{Aside, Description, Foreign, Position, Snapshot, Store, StoreError};
+use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, StoreError};
 
 mod aside;
 mod backup;
 mod error;
 mod file;
+mod history;
 mod places;
 mod reserve;
 mod schema;
@@ -27,6 +29,7 @@ mod worker;
 
 use aside::Unreadable;
 use file::{Db, Identity};
+use table::Batch;
 use worker::Worker;
 
 /// Keeps records in a SQLite file of its own.
@@ -34,9 +37,13 @@ use worker::Worker;
 pub(crate) struct SqliteStore {
     path: PathBuf,
     retention: Duration,
+    keep: Keep,
     clock: Clock,
     worker: Worker,
 }
+
+/// How many records are handed over at a time while the file is read.
+const PART: usize = 4_096;
 
 /// What is open, and which file it was.
 #[derive(Debug, Default)]
@@ -52,8 +59,32 @@ struct State {
 
 impl SqliteStore {
     /// A store in the file at `path` that drops evicted records after `retention`.
-    pub(crate) fn new(path: PathBuf, retention: Duration) -> Self {
-        Self { path, retention, clock: Clock::system(), worker: Worker::default() }
+    pub(crate) fn new(path: PathBuf, retention: Duration, keep: Keep) -> Self {
+        Self { path, retention, keep, clock: Clock::system(), worker: Worker::default() }
+    }
+
+    fn batch(&self, changes: Vec<Change>, events: &[Event]) -> Batch {
+        let (retention, keep, now) = (self.retention, self.keep, self.clock.now());
+        Batch { changes, events: events.to_vec(), retention, keep, now }
+    }
+
+    async fn read(&self, parts: Option<mpsc::Sender<Vec<Record>>>) -> Result<Snapshot, StoreError> {
+        let now = self.clock.now();
+        self.run(move |state, path| {
+            let mut read = table::Found::default();
+            let mut hand_over = |records: &mut Vec<Record>| {
+                let Some(parts) = parts.as_ref().filter(|_| records.len() >= PART) else { return };
+                // When nobody takes them any more, they stay here.
+                if let Err(back) = parts.blocking_send(std::mem::replace(records, Vec::with_capacity(PART))) {
+                    *records = back.0;
+                }
+            };
+            table::load(state.open(path, now)?, path, now, &mut read, &mut hand_over)?;
+            let damaged = read.unreadable.iter().map(Unreadable::damage).collect();
+            state.unreadable = read.unreadable;
+            Ok(Snapshot { records: read.records, damaged, position: Position::default() })
+        })
+        .await
     }
 
     /// Runs `work` on the store's thread. Dropping the future does not stop it: a commit happens or not, never half.
@@ -74,20 +105,17 @@ impl SqliteStore {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Durable for SqliteStore {
     fn describe(&self) -> Description {
         Description { kind: "sqlite", location: self.path.display().to_string() }
     }
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
-        let now = self.clock.now();
-        self.run(move |state, path| {
-            let (records, unreadable) = table::load(state.open(path, now)?, path, now)?;
-            let damaged = unreadable.iter().map(Unreadable::damage).collect();
-            state.unreadable = unreadable;
-            Ok(Snapshot { records, damaged, position: Position::default() })
-        })
-        .await
+        self.read(None).await
+    }
+
+    async fn load_in_parts(&self, parts: mpsc::Sender<Vec<Record>>) -> Result<Snapshot, StoreError> {
+        self.read(Some(parts)).await
     }
 
     async fn set_aside(&self) -> Result<Aside, StoreError> {
@@ -99,31 +127,32 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn commit(&self, batch: &[Change]) -> Result<Position, StoreError> {
-        let (batch, retention, now) = (batch.to_vec(), self.retention, self.clock.now());
+    async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
+        let batch = self.batch(changes.to_vec(), events);
         self.run(move |state, path| {
-            let db = state.open(path, now)?;
+            let db = state.open(path, batch.now)?;
             db.keep_reserve()?;
-            table::commit(db, path, &batch, retention)
+            let told = table::commit(db, path, &batch)?;
+            let untold = if told { Vec::new() } else { batch.events };
+            Ok(Committed { untold, ..Committed::default() })
         })
-        .await?;
-        Ok(Position::default())
+        .await
     }
 
-    async fn commit_from_reserve(&self, batch: &[Change]) -> Result<Position, StoreError> {
-        let (batch, retention, now) = (batch.to_vec(), self.retention, self.clock.now());
+    async fn commit_from_reserve(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
+        let batch = self.batch(changes.to_vec(), &[]);
         self.run(move |state, path| {
-            let db = state.open(path, now)?;
-            match table::commit(db, path, &batch, retention) {
+            let db = state.open(path, batch.now)?;
+            match table::commit(db, path, &batch) {
                 Err(StoreError::Full { .. }) => {
                     db.use_reserve();
-                    table::commit(db, path, &batch, retention)
+                    table::commit(db, path, &batch)
                 }
                 result => result,
             }
         })
         .await?;
-        Ok(Position::default())
+        Ok(Committed { untold: events.to_vec(), ..Committed::default() })
     }
 
     async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
@@ -132,32 +161,44 @@ impl Store for SqliteStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
+        let (now, keep) = (self.clock.now(), self.keep);
         self.run(move |state, path| {
             let db = state.open(path, now)?;
             table::probe(db, path)?;
+            table::forget_the_old(db, &keep, now);
             db.tend_reserve()
         })
         .await
     }
 
     async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
-        let batch: Vec<_> = records.iter().map(|record| Change::Put(Arc::clone(record))).collect();
-        let (retention, now) = (self.retention, self.clock.now());
+        let changes = records.iter().map(|record| Change::Put(Arc::clone(record))).collect();
+        let batch = self.batch(changes, &[]);
         self.run(move |state, path| {
             if !state.is_another_file(path)? {
-                return table::commit(state.open(path, now)?, path, &batch, retention);
+                return table::commit(state.open(path, batch.now)?, path, &batch);
             }
             // Until everything is in the new file, the old one stays what we rely on, and the store counts as lost.
             let mut fresh = State::default();
-            table::commit(fresh.open(path, now)?, path, &batch, retention)?;
+            let told = table::commit(fresh.open(path, batch.now)?, path, &batch)?;
             *state = fresh;
-            Ok(())
+            Ok(told)
         })
         .await?;
         Ok(Position::default())
     }
 
+    async fn history(&self, namespace: &Namespace, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        let (namespace, query, now) = (namespace.clone(), query.clone(), self.clock.now());
+        self.run(move |state, path| {
+            let db = state.open(path, now)?;
+            history::read(&db.connection, &namespace, &query).map_err(|error| error::failed(path, error))
+        })
+        .await
+    }
+}
+
+impl Replicator for SqliteStore {
     fn changes(&self, _after: Position) -> BoxStream<'static, Result<Foreign, StoreError>> {
         futures::stream::pending().boxed()
     }
@@ -214,21 +255,21 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_refuses_the_whole_batch_and_heals() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::new(dir.path().join("r.db"), Duration::from_secs(60));
+        let store = SqliteStore::new(dir.path().join("r.db"), Duration::from_secs(60), Keep::default());
         store.load().await.unwrap();
-        store.commit(&[put(1)]).await.unwrap();
+        store.commit(&[put(1)], &[]).await.unwrap();
         limit_pages(&store, 16).await;
         let batch: Vec<_> = (2..1_000).map(put).collect();
-        let error = store.commit(&batch).await.unwrap_err();
+        let error = store.commit(&batch, &[]).await.unwrap_err();
         assert!(matches!(&error, StoreError::Full { reason, .. } if reason == "the disk is full"), "{error}");
         assert_eq!(store.load().await.unwrap().records.len(), 1);
         // What takes something away is written all the same, and what grows waits until the reserve is whole again.
         let Change::Put(record) = put(1) else { panic!("a put is a put") };
-        store.commit_from_reserve(&[Change::Remove(record)]).await.unwrap();
+        store.commit_from_reserve(&[Change::Remove(record)], &[]).await.unwrap();
         assert_eq!(store.load().await.unwrap().records.len(), 0);
-        store.commit(&[put(1)]).await.unwrap();
+        store.commit(&[put(1)], &[]).await.unwrap();
         limit_pages(&store, 1_000_000).await;
-        store.commit(&batch).await.unwrap();
+        store.commit(&batch, &[]).await.unwrap();
         assert_eq!(store.load().await.unwrap().records.len(), 999);
     }
 }

@@ -72,7 +72,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Cow<'static, str> {
     Cow::Owned(serde_json::to_string(value).unwrap_or_default())
 }
 
-fn status_text(status: InstanceStatus) -> &'static str {
+pub(crate) fn status_text(status: InstanceStatus) -> &'static str {
     match status {
         InstanceStatus::Starting => "starting",
         InstanceStatus::Passing => "passing",

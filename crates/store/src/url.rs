@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 use redis::IntoConnectionInfo;
 use roundsman_protocol::Invalid;
 
-use crate::{Store, memory::MemoryStore, redis::RedisStore, sqlite::SqliteStore};
+use crate::{Keep, Store, memory::MemoryStore, redis::RedisStore, sqlite::SqliteStore};
 
 /// Which store to use and where it is. Printing it never shows credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,15 +22,22 @@ enum Kind {
 // === impl StoreUrl ===
 
 impl StoreUrl {
-    /// A store at this place. Does no IO yet: [`Store::load`] opens it.
+    /// A store at this place. Does no IO yet: [`crate::Durable::load`] opens it.
     ///
     /// `retention` is how long an evicted record is kept, `server` a name that no other server on this store has.
+    /// The history is kept as [`Keep::default`] has it.
     #[must_use]
     pub fn open(&self, retention: Duration, server: &str) -> Arc<dyn Store> {
+        self.open_keeping(retention, server, Keep::default())
+    }
+
+    /// Like [`StoreUrl::open`], with so much history.
+    #[must_use]
+    pub fn open_keeping(&self, retention: Duration, server: &str, keep: Keep) -> Arc<dyn Store> {
         match &self.0 {
-            Kind::Memory => Arc::new(MemoryStore::new(retention)),
-            Kind::Sqlite(path) => Arc::new(SqliteStore::new(path.clone(), retention)),
-            Kind::Redis(url) => Arc::new(RedisStore::new(url.clone(), self.to_string(), retention, server)),
+            Kind::Memory => Arc::new(MemoryStore::new(retention, keep)),
+            Kind::Sqlite(path) => Arc::new(SqliteStore::new(path.clone(), retention, keep)),
+            Kind::Redis(url) => Arc::new(RedisStore::new(url.clone(), self.to_string(), retention, server, keep)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use roundsman_health::{Rounds, Settings};
 use roundsman_protocol::Clock;
 use roundsman_registry::{Limits, Registry, registry::LOG_CAPACITY};
-use roundsman_store::Store;
+use roundsman_store::{Durable, Store};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     offload::Offload,
     store_state::StoreState,
     visits::{self, Visits},
-    writer::{self, Audit, Inputs, Task, Tombstones, Writer},
+    writer::{self, Audit, Inputs, Journal, Task, Tombstones, Troubled, Writer},
 };
 
 /// How many observations may wait for the writer before visits wait.
@@ -85,7 +85,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// The writer, with everything that it needs.
-pub(crate) fn task(context: &Context, store: Arc<dyn Store>, meters: Arc<writer::Meters>) -> Task {
+pub(crate) fn task(context: &Context, store: Arc<dyn Durable>, meters: Arc<writer::Meters>) -> Task {
     Task {
         registry: Arc::clone(&context.registry),
         store,
@@ -105,6 +105,8 @@ pub(crate) fn task(context: &Context, store: Arc<dyn Store>, meters: Arc<writer:
         full: false,
         tombstones: Tombstones::default(),
         audit: Audit::default(),
+        journal: Journal::new(&context.server),
+        troubled: Troubled::default(),
         gap: None,
     }
 }

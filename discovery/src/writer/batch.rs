@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use roundsman_protocol::{DiscoveryError, Registered, Timestamp};
+use roundsman_protocol::{DiscoveryError, Event, Namespace, Registered, Timestamp};
 use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
 
 use super::{Reply, Request, key};
@@ -20,13 +20,17 @@ pub(crate) struct Batch {
     pub(crate) observed: Unwritten,
     /// Who asked for the changes of which record. What was observed, nobody asked for.
     by: HashMap<Key, Arc<Principal>>,
+    /// What the history will say of the changes, once they are committed.
+    pub(crate) planned: Vec<Event>,
+    /// What happened already and rides along.
+    pub(crate) seen: Vec<Event>,
     answers: Vec<Answer>,
 }
 
 /// What a request is answered once its batch is committed.
 #[derive(Debug)]
 enum Answer {
-    Registered(Reply<Registered>, Registered),
+    Registered(Reply<Registered>, Registered, Namespace),
     Removed(Reply<()>, Key, Arc<Principal>),
     Drained(Reply<()>, Key, bool, Arc<Principal>),
 }
@@ -54,7 +58,7 @@ impl Batch {
                 });
             }
         }
-        Self { edits, changes, observed, by, answers }
+        Self { edits, changes, observed, by, answers, ..Self::default() }
     }
 
     /// Who asked for the change of a record, if anybody did.
@@ -67,17 +71,36 @@ impl Batch {
         for answer in self.answers {
             // Whoever asked may have hung up meanwhile; the change stands all the same.
             match answer {
-                Answer::Registered(reply, registered) => drop(reply.send(Ok(registered))),
+                Answer::Registered(reply, registered, _) => drop(reply.send(Ok(registered))),
                 Answer::Removed(reply, ..) | Answer::Drained(reply, ..) => drop(reply.send(Ok(()))),
             }
         }
+    }
+
+    /// Takes out the part that is about one namespace.
+    pub(crate) fn split_off(&mut self, namespace: &Namespace) -> Self {
+        let told = |event: &mut Event| event.namespace.as_ref() == Some(namespace);
+        Self {
+            edits: self.edits.extract_if(.., |edit| edit.key().namespace == *namespace).collect(),
+            changes: self.changes.extract_if(.., |change| change.key().namespace == *namespace).collect(),
+            observed: self.observed.extract_if(|key, _| key.namespace == *namespace).collect(),
+            planned: self.planned.extract_if(.., told).collect(),
+            seen: self.seen.extract_if(.., told).collect(),
+            by: self.by.extract_if(|key, _| key.namespace == *namespace).collect(),
+            answers: self.answers.extract_if(.., |answer| answer.namespace() == namespace).collect(),
+        }
+    }
+
+    /// The events as a store gets them: what is seen came first.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.seen.iter().chain(&self.planned).cloned().collect()
     }
 
     /// The batch was not committed. Gives back what was observed, to be written later.
     pub(crate) fn refuse(self, error: &DiscoveryError) -> Unwritten {
         for answer in self.answers {
             match answer {
-                Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Registered(reply, ..) => drop(reply.send(Err(error.clone()))),
                 Answer::Removed(reply, ..) | Answer::Drained(reply, ..) => drop(reply.send(Err(error.clone()))),
             }
         }
@@ -90,12 +113,23 @@ impl Batch {
         let mut requests = Vec::new();
         for answer in self.answers {
             match answer {
-                Answer::Registered(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Registered(reply, ..) => drop(reply.send(Err(error.clone()))),
                 Answer::Removed(reply, key, by) => requests.push(Request::Deregister { key, by, reply }),
                 Answer::Drained(reply, key, on, by) => requests.push(Request::Drain { key, on, by, reply }),
             }
         }
         (requests, self.observed)
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn namespace(&self) -> &Namespace {
+        match self {
+            Self::Registered(.., namespace) => namespace,
+            Self::Removed(_, key, _) | Self::Drained(_, key, ..) => &key.namespace,
+        }
     }
 }
 
@@ -114,7 +148,7 @@ fn answer(
                         draft.replace(key(&namespace, twin), &registered.id);
                     }
                     by_key.insert(key(&namespace, registered.id.clone()), by);
-                    Some(Answer::Registered(reply, registered))
+                    Some(Answer::Registered(reply, registered, namespace))
                 }
                 Err(error) => {
                     drop(reply.send(Err(error)));

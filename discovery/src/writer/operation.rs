@@ -4,7 +4,7 @@ use std::{future::pending, sync::Arc};
 
 use futures::future::{BoxFuture, FutureExt};
 use roundsman_registry::Record;
-use roundsman_store::{Aside, Position, Snapshot, Store, StoreError};
+use roundsman_store::{Aside, Committed, Durable, Position, Snapshot, StoreError};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::batch::Batch;
@@ -31,7 +31,8 @@ pub(super) enum What {
 
 /// What the store did.
 pub(super) enum Done {
-    At(Position),
+    /// But for the namespaces and events that are named.
+    Written(Committed),
     Refilled,
     /// The records that it should have and has not.
     Missing(Vec<Arc<Record>>),
@@ -39,24 +40,24 @@ pub(super) enum Done {
 }
 
 impl Operation {
-    pub(super) fn commit(store: &Arc<dyn Store>, batch: Batch) -> Self {
-        let (store, changes) = (Arc::clone(store), batch.changes.clone());
-        Self::new(What::Commit(batch), async move { store.commit(&changes).await.map(Done::At) }.boxed())
+    pub(super) fn commit(store: &Arc<dyn Durable>, batch: Batch) -> Self {
+        let (store, changes, events) = (Arc::clone(store), batch.changes.clone(), batch.events());
+        Self::new(What::Commit(batch), async move { store.commit(&changes, &events).await.map(Done::Written) }.boxed())
     }
 
-    pub(super) fn commit_from_reserve(store: &Arc<dyn Store>, batch: Batch) -> Self {
-        let (store, changes) = (Arc::clone(store), batch.changes.clone());
-        let result = async move { store.commit_from_reserve(&changes).await.map(Done::At) };
+    pub(super) fn commit_from_reserve(store: &Arc<dyn Durable>, batch: Batch) -> Self {
+        let (store, changes, events) = (Arc::clone(store), batch.changes.clone(), batch.events());
+        let result = async move { store.commit_from_reserve(&changes, &events).await.map(Done::Written) };
         Self::new(What::FromReserve(batch), result.boxed())
     }
 
-    pub(super) fn refill(store: &Arc<dyn Store>, records: Vec<Arc<Record>>, batch: Option<Batch>) -> Self {
+    pub(super) fn refill(store: &Arc<dyn Durable>, records: Vec<Arc<Record>>, batch: Option<Batch>) -> Self {
         let store = Arc::clone(store);
         let result = async move { store.refill(&records).await.map(|_| Done::Refilled) };
         Self::new(What::Refill(batch), result.boxed())
     }
 
-    pub(super) fn probe(store: &Arc<dyn Store>, records: Vec<Arc<Record>>) -> Self {
+    pub(super) fn probe(store: &Arc<dyn Durable>, records: Vec<Arc<Record>>) -> Self {
         let store = Arc::clone(store);
         let result = async move {
             store.probe().await?;
@@ -65,7 +66,7 @@ impl Operation {
         Self::new(What::Probe, result.boxed())
     }
 
-    pub(super) fn reload(store: &Arc<dyn Store>, reply: oneshot::Sender<Position>) -> Self {
+    pub(super) fn reload(store: &Arc<dyn Durable>, reply: oneshot::Sender<Position>) -> Self {
         let store = Arc::clone(store);
         let result = async move {
             let snapshot = store.load().await?;

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_health::{Observation, Rounds};
-use roundsman_protocol::{Clock, DiscoveryError};
+use roundsman_protocol::{Clock, DiscoveryError, Namespace};
 use roundsman_registry::{Edit, Effect, Health, Limits, Registry};
-use roundsman_store::{Position, RETRY_AFTER, Store, StoreError};
+use roundsman_store::{Committed, Durable, Position, RETRY_AFTER, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Audit, Meters, Request, Tombstones,
+    Audit, Journal, Meters, Request, Tombstones, Troubled,
     batch::{Batch, Unwritten},
     operation::{Done, Operation, What},
 };
@@ -35,7 +35,7 @@ pub(crate) struct Inputs {
 /// The writer.
 pub(crate) struct Task {
     pub(crate) registry: Arc<Registry>,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Durable>,
     pub(crate) rounds: Rounds,
     pub(crate) clock: Clock,
     pub(crate) meters: Arc<Meters>,
@@ -50,6 +50,10 @@ pub(crate) struct Task {
     /// What was removed lately.
     pub(crate) tombstones: Tombstones,
     pub(crate) audit: Audit,
+    /// What the history does not have yet.
+    pub(crate) journal: Journal,
+    /// Namespaces that the store refuses.
+    pub(crate) troubled: Troubled,
     /// Who waits until the store is read again.
     pub(crate) gap: Option<oneshot::Sender<Position>>,
 }
@@ -102,6 +106,7 @@ impl Task {
             edits.extend(self.edit(observation));
         }
         let effects = self.registry.apply(&edits);
+        self.journal.observed(&effects, self.clock.now());
         for effect in &effects {
             self.count_flip(effect);
             if let Some(record) = effect.after.as_ref().or(effect.before.as_ref()) {
@@ -160,8 +165,14 @@ impl Task {
         if self.refuse_until.is_some_and(|until| now < until) {
             return self.begin_with_the_rest(requests);
         }
-        let observed = std::mem::take(&mut self.unwritten);
-        self.plan(requests, observed).map(|batch| self.commit(batch))
+        self.troubled.refuse(requests, now);
+        let observed = self.troubled.writable(&mut self.unwritten, now);
+        let seen = self.journal.take(now, |namespace| self.troubled.rests(namespace, now));
+        let mut batch = self.plan(requests, observed);
+        if !seen.is_empty() {
+            batch.get_or_insert_default().seen = seen;
+        }
+        batch.map(|batch| self.commit(batch))
     }
 
     /// The store just failed: refuses requests without asking it, but for those that a full one takes.
@@ -185,11 +196,14 @@ impl Task {
 
     fn plan(&self, requests: &mut Vec<Request>, observed: Unwritten) -> Option<Batch> {
         let draft = self.registry.draft(self.limits);
-        let batch = Batch::plan(&self.registry, draft, requests, observed, self.clock.now());
+        let now = self.clock.now();
+        let mut batch = Batch::plan(&self.registry, draft, requests, observed, now);
         if batch.changes.is_empty() {
             batch.answer();
             return None;
         }
+        let who = |key: &_| batch.by(key).map(|by| by.who());
+        batch.planned = self.journal.planned(&batch.edits, &batch.changes, now, who);
         Some(batch)
     }
 
@@ -215,7 +229,7 @@ impl Task {
     fn finished(&mut self, what: What, result: Result<Done, StoreError>, began: Instant) -> Option<Operation> {
         match (what, result) {
             // A full store stays full for registrations, whatever the reserve lets through.
-            (What::FromReserve(batch), Ok(done)) => {
+            (What::FromReserve(batch), Ok(Done::Written(done))) => {
                 self.committed(batch, done, began);
                 None
             }
@@ -241,7 +255,7 @@ impl Task {
 
     fn succeeded(&mut self, what: What, done: Done, began: Instant) -> Option<Operation> {
         match (what, done) {
-            (What::Commit(batch) | What::FromReserve(batch), done) => self.committed(batch, done, began),
+            (What::Commit(batch) | What::FromReserve(batch), Done::Written(done)) => self.committed(batch, done, began),
             (What::Refill(batch), _) => {
                 self.meters.refills.inc();
                 self.state.refilled();
@@ -250,15 +264,20 @@ impl Task {
             (What::Probe, Done::Missing(missing)) => self.write_back(missing),
             (What::Reload(reply), Done::Loaded(snapshot, aside)) => self.take_over(snapshot, &aside, reply),
             // No operation ends with what another one does.
-            (What::Probe | What::Reload(_), _) => {}
+            (What::Commit(_) | What::FromReserve(_) | What::Probe | What::Reload(_), _) => {}
         }
         None
     }
 
-    fn committed(&mut self, mut batch: Batch, done: Done, began: Instant) {
-        if let Done::At(position) = done {
-            self.tombstones.committed(&batch.changes, position, Instant::now());
+    fn committed(&mut self, mut batch: Batch, done: Committed, began: Instant) {
+        for (namespace, error) in &done.failed {
+            self.refused(batch.split_off(namespace), namespace, error);
         }
+        self.journal.untold(done.untold, Instant::now());
+        if !self.troubled.is_empty() {
+            batch.changes.iter().for_each(|change| self.troubled.written(&change.key().namespace));
+        }
+        self.tombstones.committed(&batch.changes, done.position, Instant::now());
         self.meters.commits.inc();
         #[allow(clippy::cast_precision_loss, reason = "a batch is short")]
         self.meters.batch.observe(batch.changes.len() as f64);
@@ -268,6 +287,15 @@ impl Task {
         self.count_requests(&effects, &batch);
         self.follow(&effects, true);
         batch.answer();
+    }
+
+    /// The store took others, but not this namespace.
+    fn refused(&mut self, mut part: Batch, namespace: &Namespace, error: &StoreError) {
+        self.meters.store_errors.inc();
+        self.troubled.failed(namespace, error, Instant::now());
+        self.journal.put_back(std::mem::take(&mut part.seen));
+        let observed = part.refuse(&unavailable(error.to_string()));
+        self.keep(observed);
     }
 
     fn count_requests(&self, effects: &[Effect], batch: &Batch) {
@@ -284,9 +312,10 @@ impl Task {
     }
 
     /// There is no room for the batch. What takes none is written all the same.
-    fn split(&mut self, batch: Batch, error: &StoreError) -> Option<Operation> {
+    fn split(&mut self, mut batch: Batch, error: &StoreError) -> Option<Operation> {
         self.full = true;
         self.failing(error);
+        self.journal.put_back(std::mem::take(&mut batch.seen));
         let (mut requests, observed) = batch.split(&unavailable(error.to_string()));
         self.keep(observed);
         self.begin_from_reserve(&mut requests)
@@ -295,7 +324,10 @@ impl Task {
     fn failed(&mut self, what: What, error: &StoreError) {
         self.full = matches!(error, StoreError::Full { .. });
         self.failing(error);
-        let (What::Commit(batch) | What::FromReserve(batch) | What::Refill(Some(batch))) = what else { return };
+        let (What::Commit(mut batch) | What::FromReserve(mut batch) | What::Refill(Some(mut batch))) = what else {
+            return;
+        };
+        self.journal.put_back(std::mem::take(&mut batch.seen));
         let observed = batch.refuse(&unavailable(error.to_string()));
         self.keep(observed);
     }

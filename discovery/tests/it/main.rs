@@ -13,6 +13,7 @@ mod by_hand;
 mod fuzz;
 mod graph;
 mod health;
+mod history;
 mod http_attacks;
 mod http_door;
 mod large;

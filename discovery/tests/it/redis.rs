@@ -402,3 +402,26 @@ async fn a_damaged_hash_does_not_keep_the_server_from_starting() {
     assert_eq!(redis.hash("roundsman:{default}:damaged:instance:db:db-1")["weight"], "heavy");
     server.stop().await;
 }
+
+/// What is wrong with one namespace in Redis hurts no other, and heals by itself once it is mended.
+#[tokio::test]
+async fn a_namespace_that_redis_refuses_hurts_no_other() {
+    let redis = Redis::start(false).await;
+    let server = redis.server().await;
+    let (mut shop, mut raw) = (Raw::connect_to(&server, "shop").await, Raw::connect(&server).await);
+    shop.register(database(1)).await;
+    raw.register(database(1)).await;
+    redis.cli(&["RENAME", "roundsman:{shop}:changes", "aside"]);
+    redis.cli(&["SET", "roundsman:{shop}:changes", "something else"]);
+    for port in 2..6 {
+        let refused = shop.register(database(port)).await;
+        assert!(refused["Err"]["StoreUnavailable"]["reason"].as_str().unwrap().contains("something else"), "{refused}");
+        let taken = raw.register(database(port)).await;
+        assert_eq!(taken["Ok"]["id"], format!("db-{port}"), "{taken}");
+    }
+    assert_eq!(shop.get("db").await["Ok"]["id"], "db-1", "lookups go on");
+    redis.cli(&["RENAME", "aside", "roundsman:{shop}:changes"]);
+    let again = async { while shop.register(database(2)).await.get("Ok").is_none() {} };
+    timeout(SOON, again).await.expect("the namespace never came back");
+    server.stop().await;
+}

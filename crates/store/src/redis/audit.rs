@@ -32,7 +32,11 @@ impl Shared {
         }
         let mut missing = Vec::new();
         for (namespace, records) in groups {
-            let mut suspects = self.absent(namespace, &records).await?;
+            let mut suspects = match self.absent(namespace, &records).await {
+                // This namespace cannot be used; a commit says so. The others are looked at all the same.
+                Err(StoreError::Unusable(_)) => continue,
+                found => found?,
+            };
             if !suspects.is_empty() {
                 // An emptied store is another matter, and told by this.
                 self.probe().await?;

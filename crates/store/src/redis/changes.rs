@@ -3,11 +3,14 @@
 //! One connection of its own, on which reads block. Changes are numbered without gaps within a generation, so
 //! a trimmed stream, an emptied store and a restored backup are all told from silence, and end the stream.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{
     StreamExt,
-    future::try_join_all,
     stream::{self, BoxStream},
 };
 use redis::{
@@ -24,7 +27,7 @@ use super::{
     layout::{Mark, Marks, changes_key, marks, namespace_of, position, sequence},
     link::{PATIENCE, failed},
     load::namespaces,
-    script::{Answer, read},
+    script::Answer,
 };
 use crate::{
     Foreign, Position, StoreError,
@@ -55,6 +58,8 @@ pub(super) enum Entry {
 struct Follower {
     shared: Arc<Shared>,
     marks: Marks,
+    /// Namespaces that cannot be used now: they must not keep the others from being heard of.
+    left_out: BTreeSet<Namespace>,
     connection: Option<MultiplexedConnection>,
     checked: Option<Instant>,
     ready: VecDeque<Foreign>,
@@ -81,6 +86,7 @@ pub(super) fn follow(shared: Arc<Shared>, after: &Position) -> BoxStream<'static
     let follower = Follower {
         shared,
         marks,
+        left_out: BTreeSet::new(),
         connection: None,
         checked: None,
         ready: VecDeque::new(),
@@ -157,7 +163,7 @@ impl Follower {
             self.look_around(&connection).await?;
             self.checked = Some(Instant::now());
         }
-        if self.marks.is_empty() {
+        if self.marks.len() == self.left_out.len() {
             sleep(PAUSE).await;
             self.checked = None;
         } else {
@@ -175,10 +181,20 @@ impl Follower {
                 self.marks.entry(namespace).or_default();
             }
         }
-        let checks = self.marks.iter().map(|(namespace, mark)| self.shared.check(connection.clone(), namespace, mark));
-        let answers = within(PATIENCE, try_join_all(checks)).await?;
-        for ((namespace, mark), answer) in self.marks.iter_mut().zip(answers) {
-            let Answer::Done { mark: found, .. } = read(&answer)? else { return Err(Stop::Gap) };
+        self.left_out.clear();
+        let marks = self.marks.clone();
+        for (namespace, answer) in within(PATIENCE, self.shared.check_all(connection, &marks)).await? {
+            let found = match answer {
+                Ok(Answer::Done { mark, .. }) => mark,
+                Ok(_) => return Err(Stop::Gap),
+                Err(StoreError::Unusable(why)) => {
+                    tracing::debug!(%namespace, why, "left out a namespace that cannot be used");
+                    self.left_out.insert(namespace.clone());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let Some(mark) = self.marks.get_mut(namespace) else { continue };
             if mark.generation.is_empty() && !found.generation.is_empty() {
                 mark.generation = found.generation;
                 self.shared.learn(namespace, mark);
@@ -190,10 +206,11 @@ impl Follower {
     async fn read(&mut self, mut connection: MultiplexedConnection) -> Result<(), Stop> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(COUNT_PER_READ).arg("BLOCK").arg(BLOCK_MILLIS).arg("STREAMS");
-        for namespace in self.marks.keys() {
+        let followed = self.marks.iter().filter(|(namespace, _)| !self.left_out.contains(*namespace));
+        for (namespace, _) in followed.clone() {
             read.arg(changes_key(namespace));
         }
-        for mark in self.marks.values() {
+        for (_, mark) in followed {
             read.arg(format!("{}-0", mark.sequence));
         }
         let reply = read.query_async::<Option<StreamReadReply>>(&mut connection);

@@ -1,12 +1,16 @@
 -- Commits changes of one namespace, all of them or none, or only asks whether the store is still the one we knew.
 --
 -- KEYS  1 generation   2 changes (a stream)   3 index (a hash: id -> rest of the record's key)   4 our fence
+--       5 history (a stream)   6 where it was cut
 -- ARGV  1 mode: check | commit | refill | tidy   2 the generation we know, or ""   3 the one to give it if need be
 --       4 the last change we know   5 server   6 number of this attempt   7 length of the stream
 --       8 prefix of all keys   9 number of fields, and then their names
+--       (commit, refill:) number of events; if any: most to keep, oldest to keep, number of fields, and their names,
+--       and per event: milliseconds, the fields' values
 --       then per change: put | fill | remove, milliseconds to live or 0, id, rest of the key, the fields' values
 --       (tidy: ids alone)
--- Answer  {"ok" or, with a generation that is new, "new"; generation; last change} | {"lost"} | {"late"}
+-- Answer  {"ok" or, with a generation that is new, "new"; generation; last change; "told" or, when the events could
+--          not be written, "untold"} | {"lost"} | {"late"}
 
 local mode, expected, proposed, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local server, attempt, keep, prefix, count = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], tonumber(ARGV[9])
@@ -36,8 +40,12 @@ if mode == 'tidy' then
   return { 'ok', generation or '', string.format('%.0f', last) }
 end
 
+local told = tonumber(ARGV[first] or 0)
+local fields = told > 0 and tonumber(ARGV[first + 3]) or 0
+local changes = told > 0 and first + 4 + fields + told * (fields + 1) or first + 1
+
 -- An attempt that we gave up may still lie in a socket. It must not be carried out after a newer one.
-if ARGV[first] then
+if told > 0 or ARGV[changes] then
   if attempt <= tonumber(redis.call('GET', KEYS[4]) or 0) then return { 'late' } end
   redis.call('SET', KEYS[4], ARGV[6], 'EX', 3600)
 end
@@ -48,7 +56,7 @@ if not generation or (mode == 'refill' and generation == expected and behind) th
   redis.call('SET', KEYS[1], generation)
 end
 
-local at = first
+local at = changes
 while ARGV[at] do
   local op, ttl, id, rest = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
   local old = redis.call('HGET', KEYS[3], id)
@@ -75,4 +83,42 @@ while ARGV[at] do
   end
   at = at + 4 + count
 end
-return { done, generation, string.format('%.0f', last) }
+
+-- The history comes last, and whatever is wrong with it, the changes stand.
+local function tell()
+  local milli, number = 0, -1
+  if redis.call('EXISTS', KEYS[5]) == 1 then
+    local info = redis.pcall('XINFO', 'STREAM', KEYS[5])
+    if info.err then return false end
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then
+        milli, number = string.match(info[i + 1], '^(%d+)-(%d+)$')
+        milli, number = tonumber(milli), tonumber(number)
+      end
+    end
+  end
+  local at = first + 4 + fields
+  for _ = 1, told do
+    -- Ids only grow, also when a clock goes back.
+    local now = tonumber(ARGV[at])
+    if now > milli then milli, number = now, 0 else number = number + 1 end
+    local event = {}
+    for i = 1, fields do
+      event[2 * i - 1] = ARGV[first + 3 + i]
+      event[2 * i] = ARGV[at + i]
+    end
+    local added = redis.pcall('XADD', KEYS[5], string.format('%.0f-%.0f', milli, number), unpack(event))
+    if type(added) == 'table' and added.err then return false end
+    at = at + 1 + fields
+  end
+  local many = redis.pcall('XTRIM', KEYS[5], 'MAXLEN', '~', ARGV[first + 1])
+  local old = redis.pcall('XTRIM', KEYS[5], 'MINID', '~', ARGV[first + 2])
+  many, old = type(many) == 'number' and many or 0, type(old) == 'number' and old or 0
+  if many + old > 0 then
+    local oldest = redis.call('XRANGE', KEYS[5], '-', '+', 'COUNT', 1)[1]
+    redis.call('SET', KEYS[6], (oldest and oldest[1] or '0-0') .. (many > 0 and ' many' or ' old'))
+  end
+  return true
+end
+local written = told == 0 or tell()
+return { done, generation, string.format('%.0f', last), written and 'told' or 'untold' }

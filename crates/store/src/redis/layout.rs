@@ -11,6 +11,8 @@
 //! | `roundsman:{NS}:damaged:…` | a record that could not be read, under what was the rest of its key |
 //! | `roundsman:{NS}:damaged:index` | hash, what was wrong in the index alone |
 //! | `roundsman:{NS}:changes` | stream of changes with ids `1-0`, `2-0`, … without gaps |
+//! | `roundsman:{NS}:history` | stream of events; ids are their times, or just after the one before |
+//! | `roundsman:{NS}:history:cut` | the oldest event that was kept when older ones were dropped, and why they were |
 //! | `roundsman:{NS}:generation` | random name of this store's contents |
 //! | `roundsman:{NS}:writer:…` | number of a server's last write; expires |
 

@@ -18,7 +18,7 @@ use super::{
     changes::{Entry, read_entry},
     layout::{Mark, Marks, NAMESPACES, changes_key, index_key, position, prefix},
     link::PATIENCE,
-    script::Answer,
+    script::{Answer, Writes},
 };
 use crate::{
     Snapshot, StoreError,
@@ -62,12 +62,12 @@ impl Shared {
 
     async fn load_namespace(&self, namespace: &Namespace) -> Result<(Records, Mark, Vec<Unreadable>), StoreError> {
         let is_new = self.mark(namespace).is_none();
-        let start = self.write(namespace, &[]).await?;
+        let start = self.write(namespace, Writes::default()).await?.0;
         let (mut records, expired, mut unreadable) = self.read_records(namespace).await?;
         let mark = self.catch_up(namespace, start, &mut records).await?;
         // One that was written anew meanwhile is fine now.
         unreadable.retain(|found| !records.keys().any(|id| id.as_str().as_bytes() == found.id));
-        let still = self.call(Mode::Check, namespace, &mark, &[]).await?;
+        let still = self.call(Mode::Check, namespace, &mark, Writes::default()).await?;
         if still == Answer::Lost {
             if is_new {
                 self.known().remove(namespace);

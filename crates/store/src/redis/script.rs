@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use redis::{RedisResult, ScriptInvocation, aio::MultiplexedConnection};
-use roundsman_protocol::Namespace;
+use roundsman_protocol::{Event, Namespace};
 use roundsman_registry::{Change, Record};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     link::PATIENCE,
 };
 use crate::{
-    StoreError,
+    StoreError, events,
     stored::{COUNT, FIELDS, evicted_until, values},
 };
 
@@ -24,6 +24,9 @@ pub(super) const MAX_CHANGES: usize = 10_000;
 const STREAM_LENGTH: u32 = 10_000;
 /// What a change may add to the time in which Redis has to answer.
 const PER_CHANGE: Duration = Duration::from_micros(500);
+
+/// Why a late attempt fails.
+pub(super) const LATE: &str = "a later write overtook this one";
 
 /// What to do with the namespace. See `commit.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,13 @@ pub(super) enum Write<'a> {
     Remove(&'a Record),
 }
 
+/// What goes into one call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Writes<'a> {
+    pub(super) changes: &'a [Write<'a>],
+    pub(super) events: &'a [&'a Event],
+}
+
 /// What the script answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -51,6 +61,8 @@ pub(super) enum Answer {
         mark: Mark,
         /// Whether the generation is new, and ours.
         created: bool,
+        /// Whether the events are in the history.
+        told: bool,
     },
     /// Not done: the store lost what we know.
     Lost,
@@ -90,6 +102,15 @@ impl<'a> Write<'a> {
     }
 }
 
+// === impl Writes ===
+
+impl<'a> Writes<'a> {
+    /// Changes alone.
+    pub(super) fn of(changes: &'a [Write<'a>]) -> Self {
+        Self { changes, events: &[] }
+    }
+}
+
 // === impl Answer ===
 
 impl Answer {
@@ -98,9 +119,7 @@ impl Answer {
         match self {
             Self::Done { mark, .. } => Ok(mark),
             Self::Lost => Err(StoreError::GenerationLost),
-            Self::Late => {
-                Err(StoreError::Unavailable { reason: "a later write overtook this one".into(), source: None })
-            }
+            Self::Late => Err(StoreError::Unavailable { reason: LATE.into(), source: None }),
         }
     }
 }
@@ -115,9 +134,10 @@ impl Shared {
         mode: Mode,
         namespace: &Namespace,
         known: &Mark,
-        writes: &[Write<'_>],
+        writes: Writes<'_>,
     ) -> Result<Answer, StoreError> {
-        let patience = PATIENCE + PER_CHANGE.saturating_mul(u32::try_from(writes.len()).unwrap_or(u32::MAX));
+        let count = writes.changes.len() + writes.events.len();
+        let patience = PATIENCE + PER_CHANGE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         let connection = self.link.connection().await?;
         let request = self.request(connection, mode, namespace, known, writes);
         let answer = match self.link.answer(patience, request).await {
@@ -140,7 +160,7 @@ impl Shared {
         namespace: &Namespace,
         known: &Mark,
     ) -> RedisResult<Vec<String>> {
-        self.request(connection, Mode::Check, namespace, known, &[]).await
+        self.request(connection, Mode::Check, namespace, known, Writes::default()).await
     }
 
     /// Takes ids out of the index whose records have expired.
@@ -158,15 +178,28 @@ impl Shared {
         mode: Mode,
         namespace: &Namespace,
         known: &Mark,
-        writes: &[Write<'_>],
+        writes: Writes<'_>,
     ) -> RedisResult<Vec<String>> {
-        let mode = match mode {
+        let name = match mode {
             Mode::Check => "check",
             Mode::Commit => "commit",
             Mode::Refill => "refill",
         };
-        let mut call = self.head(mode, namespace, known);
-        for write in writes {
+        let mut call = self.head(name, namespace, known);
+        if mode != Mode::Check {
+            call.arg(writes.events.len());
+        }
+        if !writes.events.is_empty() {
+            let oldest = self.keep.oldest(self.clock.now()).as_millis();
+            call.arg(self.keep.events).arg(oldest).arg(events::COUNT).arg(&events::FIELDS[..]);
+        }
+        for event in writes.events {
+            call.arg(event.at.as_millis());
+            for field in events::fields(event) {
+                call.arg(&*field);
+            }
+        }
+        for write in writes.changes {
             let (op, record) = write.parts();
             call.arg(op).arg(self.millis_to_live(record)).arg(record.instance.id.as_str()).arg(rest_of_key(record));
             for value in values(record) {
@@ -183,6 +216,8 @@ impl Shared {
             .key(format!("{prefix}changes"))
             .key(index_key(namespace))
             .key(format!("{prefix}writer:{}", self.writer))
+            .key(format!("{prefix}history"))
+            .key(format!("{prefix}history:cut"))
             .arg(mode)
             .arg(&known.generation)
             .arg(super::random_name())
@@ -208,12 +243,13 @@ impl Shared {
 /// Reads the script's answer.
 pub(super) fn read(answer: &[String]) -> Result<Answer, StoreError> {
     match answer {
-        [done, generation, last] if done == "ok" || done == "new" => {
+        [done, generation, last, rest @ ..] if done == "ok" || done == "new" => {
             let Ok(sequence) = last.parse() else {
                 return Err(StoreError::Unusable("the stream of changes in Redis has ids that are not ours".into()));
             };
             let mark = Mark { generation: generation.clone(), sequence };
-            Ok(Answer::Done { mark, created: done == "new" })
+            let told = rest.first().is_none_or(|told| told == "told");
+            Ok(Answer::Done { mark, created: done == "new", told })
         }
         [lost] if lost == "lost" => Ok(Answer::Lost),
         [late] if late == "late" => Ok(Answer::Late),

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::{
     error::{damaged, failed, io_failed, not_sqlite, reserved},
+    history::Extent,
     places::Places,
     reserve::{self, Reserve},
     schema::{self, check_version},
@@ -46,6 +47,9 @@ pub(super) struct Db {
     /// What [`table::missing`] saw last, and how many records it has yet to look for since.
     pub(super) version: Option<i64>,
     pub(super) unchecked: usize,
+    /// What is known of the table of events, and whether the last ones could not be written.
+    pub(super) history: Option<Extent>,
+    pub(super) untold: bool,
     identity: Identity,
     _lock: Lock,
 }
@@ -73,6 +77,14 @@ impl Db {
     /// Which file this is.
     pub(super) fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// What is known of the table of events.
+    pub(super) fn history_extent(&mut self) -> rusqlite::Result<Extent> {
+        match self.history {
+            Some(extent) => Ok(extent),
+            None => Extent::read(&self.connection),
+        }
     }
 
     /// Sees to it that what is written next leaves the reserve alone.
@@ -179,7 +191,17 @@ fn try_open(path: &Path, now: Timestamp) -> Result<Db, StoreError> {
     })?;
     let identity = lock.0.metadata().map_err(|error| io_failed(path, error))?.into();
     let reserve = Reserve::beside(path);
-    let db = Db { connection, places: None, reserve, version: None, unchecked: 0, identity, _lock: lock };
+    let db = Db {
+        connection,
+        places: None,
+        reserve,
+        version: None,
+        unchecked: 0,
+        history: None,
+        untold: false,
+        identity,
+        _lock: lock,
+    };
     db.limit_log();
     Ok(db)
 }

@@ -59,7 +59,7 @@ pub(crate) async fn what_was_put_is_loaded(store: Arc<dyn Store>) {
         flapping = flipped(&flapping, health, &format!("visit {n}"), Timestamp::from_millis(n));
     }
     let all = [&starting, &passing, &draining, &flapping];
-    store.commit(&all.map(put)).await.unwrap();
+    store.commit(&all.map(put), &[]).await.unwrap();
     let found = loaded(&store).await;
     assert!(found.iter().all(|record| record.incarnation == 0));
     assert_holds(found, &all);
@@ -85,16 +85,16 @@ pub(crate) async fn unicode_and_the_largest_records_survive(store: Arc<dyn Store
     let key = Key { namespace: Namespace::default(), id: id.parse().unwrap() };
     let odd = Record::registered(&key, &registration, 0, Timestamp::MAX);
     let odd = flipped(&odd, Health::Passing, "\u{1f426} 'quoted' \\ \"twice\" {}", Timestamp::default());
-    store.commit(&[put(&odd)]).await.unwrap();
+    store.commit(&[put(&odd)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&odd]);
 }
 
 pub(crate) async fn a_later_put_replaces_an_earlier_one(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (before, other) = (record("product", 1), record("product", 2));
-    store.commit(&[put(&before), put(&other)]).await.unwrap();
+    store.commit(&[put(&before), put(&other)], &[]).await.unwrap();
     let after = flipped(&before, Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&after)]).await.unwrap();
+    store.commit(&[put(&after)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&after, &other]);
 }
 
@@ -102,22 +102,22 @@ pub(crate) async fn an_id_that_moves_to_another_service_is_one_record(store: Arc
     store.load().await.unwrap();
     let (product, order) = (record("product", 1), record("order", 1));
     let moved = Record { instance: Arc::new(with_id(&order, "product-1")), ..order };
-    store.commit(&[put(&product)]).await.unwrap();
-    store.commit(&[put(&moved)]).await.unwrap();
+    store.commit(&[put(&product)], &[]).await.unwrap();
+    store.commit(&[put(&moved)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&moved]);
-    store.commit(&[remove(&moved)]).await.unwrap();
+    store.commit(&[remove(&moved)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[]);
 }
 
 pub(crate) async fn evicted_records_are_kept_and_reinstated(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let live = record("product", 1);
-    store.commit(&[put(&live)]).await.unwrap();
+    store.commit(&[put(&live)], &[]).await.unwrap();
     let evicted = flipped(&live, Health::Evicted, "no answer in 1s", now());
-    store.commit(&[put(&evicted)]).await.unwrap();
+    store.commit(&[put(&evicted)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&evicted]);
     let back = flipped(&evicted, Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&back)]).await.unwrap();
+    store.commit(&[put(&back)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&back]);
 }
 
@@ -128,7 +128,7 @@ pub(crate) async fn evicted_records_are_forgotten_when_probation_is_over(store: 
     let nearly = flipped(&record("product", 2), Health::Evicted, "503", ago(Duration::from_secs(2)));
     let fresh = flipped(&record("product", 3), Health::Evicted, "503", now());
     let old_but_live = flipped(&record("product", 4), Health::Passing, "", Timestamp::from_millis(1));
-    store.commit(&[&long_gone, &nearly, &fresh, &old_but_live].map(put)).await.unwrap();
+    store.commit(&[&long_gone, &nearly, &fresh, &old_but_live].map(put), &[]).await.unwrap();
     eventually("the record of long ago is gone", async || {
         let found = loaded(&store).await;
         (!found.contains(&long_gone)).then_some(())
@@ -150,10 +150,10 @@ pub(crate) async fn removals_remove_what_is_there(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (live, kept) = (record("product", 1), record("product", 3));
     let evicted = flipped(&record("product", 2), Health::Evicted, "503", now());
-    store.commit(&[put(&live), put(&evicted), put(&kept)]).await.unwrap();
+    store.commit(&[put(&live), put(&evicted), put(&kept)], &[]).await.unwrap();
     // The committer may know an older state of what it removes, and remove what nobody has.
     let as_it_was = record("product", 2);
-    store.commit(&[remove(&live), remove(&as_it_was), remove(&record("product", 9))]).await.unwrap();
+    store.commit(&[remove(&live), remove(&as_it_was), remove(&record("product", 9))], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&kept]);
 }
 
@@ -161,15 +161,15 @@ pub(crate) async fn a_batch_is_carried_out_in_order(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (a, b) = (record("product", 1), record("product", 2));
     let later = flipped(&a, Health::Passing, "", now());
-    store.commit(&[put(&a), remove(&a), put(&later), put(&b), remove(&b)]).await.unwrap();
+    store.commit(&[put(&a), remove(&a), put(&later), put(&b), remove(&b)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&later]);
 }
 
 pub(crate) async fn an_empty_batch_changes_nothing(store: Arc<dyn Store>) {
-    store.commit(&[]).await.unwrap();
+    store.commit(&[], &[]).await.unwrap();
     let only = record("product", 1);
-    store.commit(&[put(&only)]).await.unwrap();
-    store.commit(&[]).await.unwrap();
+    store.commit(&[put(&only)], &[]).await.unwrap();
+    store.commit(&[], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&only]);
 }
 
@@ -177,16 +177,16 @@ pub(crate) async fn the_same_batch_twice_does_no_harm(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (a, b) = (record("product", 1), record("product", 2));
     let batch = [put(&a), put(&b), remove(&b)];
-    store.commit(&batch).await.unwrap();
-    store.commit(&batch).await.unwrap();
+    store.commit(&batch, &[]).await.unwrap();
+    store.commit(&batch, &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&a]);
 }
 
 pub(crate) async fn namespaces_do_not_meet(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let all: Vec<_> = (0..50).map(|n| record_in(&format!("ns-{n}").parse().unwrap(), "product", 1)).collect();
-    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
-    store.commit(&[remove(&all[7])]).await.unwrap();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
+    store.commit(&[remove(&all[7])], &[]).await.unwrap();
     let expected: Vec<_> = all.iter().filter(|record| *record != &all[7]).collect();
     assert_holds(loaded(&store).await, &expected);
     store.probe().await.unwrap();
@@ -195,7 +195,7 @@ pub(crate) async fn namespaces_do_not_meet(store: Arc<dyn Store>) {
 pub(crate) async fn ten_thousand_records_go_in_one_batch(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let all: Vec<_> = (1..=10_000).map(|n| record("product", n)).collect();
-    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     let found = loaded(&store).await;
     assert_eq!(found.iter().map(Record::key).collect::<HashSet<_>>().len(), 10_000);
     assert_holds(found, &all.iter().collect::<Vec<_>>());
@@ -204,7 +204,7 @@ pub(crate) async fn ten_thousand_records_go_in_one_batch(store: Arc<dyn Store>) 
 pub(crate) async fn a_store_that_was_loaded_passes_the_probe(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     store.probe().await.unwrap();
-    store.commit(&[put(&record("product", 1))]).await.unwrap();
+    store.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     store.probe().await.unwrap();
     store.load().await.unwrap();
     store.probe().await.unwrap();
@@ -213,7 +213,7 @@ pub(crate) async fn a_store_that_was_loaded_passes_the_probe(store: Arc<dyn Stor
 pub(crate) async fn a_refill_of_a_whole_store_keeps_what_is_in_it(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (a, b) = (record("product", 1), record("order", 1));
-    store.commit(&[put(&a)]).await.unwrap();
+    store.commit(&[put(&a)], &[]).await.unwrap();
     let position = store.refill(&shared(&[a.clone(), b.clone()])).await.unwrap();
     assert_holds(loaded(&store).await, &[&a, &b]);
     store.probe().await.unwrap();

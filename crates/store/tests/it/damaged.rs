@@ -46,7 +46,7 @@ fn lines(folder: &Folder) -> Vec<Value> {
 async fn stored(records: u32) -> (Folder, Vec<Record>) {
     let folder = Folder::new();
     let all: Vec<_> = (1..=records).map(|n| record("product", n)).collect();
-    folder.store().commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    folder.store().commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     (folder, all)
 }
 
@@ -78,7 +78,7 @@ async fn a_damaged_row_is_moved_into_a_file_and_the_others_are_served() {
     assert!(line["reason"].as_str().unwrap().contains("meta") && line["at"].is_string());
 
     // It may register again, and a second one goes into the same file.
-    store.commit(&[put(&all[1])]).await.unwrap();
+    store.commit(&[put(&all[1])], &[]).await.unwrap();
     drop(store);
     sql(&folder, "UPDATE instances SET address = 'nowhere' WHERE id = 'product-1'");
     let store = folder.store();
@@ -98,7 +98,7 @@ async fn without_a_safe_copy_a_damaged_row_stays_where_it_is() {
     let left = store.set_aside().await.unwrap();
     assert!(left.moved == 0 && left.left.unwrap().contains("cannot be written"));
     // Whoever has its id registers beside it, and what is damaged is still there.
-    store.commit(&[put(&all[1])]).await.unwrap();
+    store.commit(&[put(&all[1])], &[]).await.unwrap();
     drop(store);
     let store = folder.store();
     let snapshot = store.load().await.unwrap();
@@ -123,7 +123,7 @@ async fn of_two_rows_with_the_same_id_one_is_set_aside() {
     let snapshot = store.load().await.unwrap();
     assert!(snapshot.damaged[0].reason.contains("row 1 has the same"), "{:?}", snapshot.damaged);
     assert_eq!(store.set_aside().await.unwrap().moved, 1);
-    store.commit(&[remove(&all[0])]).await.unwrap();
+    store.commit(&[remove(&all[0])], &[]).await.unwrap();
     drop(store);
     assert_holds(loaded(&folder.store()).await, &[&all[1]]);
 }
@@ -134,7 +134,7 @@ async fn columns_that_are_not_ours_do_no_harm() {
     sql(&folder, "ALTER TABLE instances ADD COLUMN remark TEXT");
     let store = folder.store();
     assert_holds(loaded(&store).await, &[&all[0], &all[1]]);
-    store.commit(&[remove(&all[0])]).await.unwrap();
+    store.commit(&[remove(&all[0])], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&all[1]]);
 }
 
@@ -205,7 +205,7 @@ async fn whatever_others_write_into_rows_the_good_ones_are_served() {
         assert_eq!(snapshot.records.len() + snapshot.damaged.len(), 40, "seed {seed}");
         let moved = store.set_aside().await.unwrap();
         assert_eq!((moved.moved, lines(&folder).len()), (snapshot.damaged.len(), snapshot.damaged.len()));
-        store.commit(&snapshot.records.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+        store.commit(&snapshot.records.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
         drop(store);
         let again = folder.store().load().await.unwrap();
         assert_eq!(again.damaged, [], "seed {seed}");
@@ -243,10 +243,10 @@ async fn a_row_with_the_last_number_of_all_leaves_numbers_for_others() {
         let store = folder.store();
         assert_holds(loaded(&store).await, &all.iter().collect::<Vec<_>>());
         all.push(record("product", n));
-        store.commit(&[put(all.last().unwrap())]).await.unwrap();
+        store.commit(&[put(all.last().unwrap())], &[]).await.unwrap();
     }
     // Without a load before it the places are read for themselves.
     all.push(record("product", 5));
-    folder.store().commit(&[put(all.last().unwrap())]).await.unwrap();
+    folder.store().commit(&[put(all.last().unwrap())], &[]).await.unwrap();
     assert_holds(loaded(&folder.store()).await, &all.iter().collect::<Vec<_>>());
 }

@@ -12,6 +12,7 @@ mod audit;
 mod contract;
 mod damaged;
 mod disk;
+mod history;
 mod memory;
 mod migration;
 mod records;

@@ -21,7 +21,7 @@ crate::contract::contract!(Memory("memory:".parse().unwrap()));
 async fn nobody_else_changes_it() {
     let store = open(&"memory:".parse().unwrap());
     let mut changes = store.changes(Position::default());
-    store.commit(&[put(&record("product", 1))]).await.unwrap();
+    store.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     assert!(changes.next().now_or_never().is_none());
     assert_eq!(store.describe().kind, "memory");
 }

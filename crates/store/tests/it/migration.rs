@@ -65,7 +65,7 @@ async fn files_of_earlier_releases_are_served_with_everything_in_them() {
         }
 
         // It is an ordinary file now, and was copied once.
-        store.commit(&[put(&record("product", 9))]).await.unwrap();
+        store.commit(&[put(&record("product", 9))], &[]).await.unwrap();
         drop(store);
         assert_eq!(loaded(&folder.store()).await.len(), records.len() + 1);
         let names = fs::read_dir(folder.dir.path()).unwrap().map(|entry| entry.unwrap().path());

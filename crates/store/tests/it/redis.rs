@@ -18,7 +18,7 @@ async fn a_person_reads_name_address_and_health() {
     let redis = RedisServer::start().await;
     let (store, mut cli) = (redis.store(), redis.cli().await);
     let live = flipped(&record("product", 1), Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&live)]).await.unwrap();
+    store.commit(&[put(&live)], &[]).await.unwrap();
 
     let key = "roundsman:{default}:instance:product:product-1";
     let fields = cli.hgetall(key).await.unwrap();
@@ -46,7 +46,7 @@ async fn an_instance_without_a_path_has_an_empty_health() {
     };
     let key = Key { namespace: "shop".parse().unwrap(), id: "db-1".parse().unwrap() };
     let record = Record::registered(&key, &registration, 0, now());
-    redis.store().commit(&[put(&record)]).await.unwrap();
+    redis.store().commit(&[put(&record)], &[]).await.unwrap();
     let fields = redis.cli().await.hgetall("roundsman:{shop}:instance:db:db-1").await.unwrap();
     assert_eq!(fields["health"], "");
 }
@@ -57,8 +57,8 @@ async fn an_eviction_leaves_the_live_store_and_expires() {
     let (store, mut cli) = (redis.store(), redis.cli().await);
     let live = record("product", 1);
     let evicted = flipped(&live, Health::Evicted, "connection refused", now());
-    store.commit(&[put(&live)]).await.unwrap();
-    store.commit(&[put(&evicted)]).await.unwrap();
+    store.commit(&[put(&live)], &[]).await.unwrap();
+    store.commit(&[put(&evicted)], &[]).await.unwrap();
     let (live_key, evicted_key) =
         ("roundsman:{default}:instance:product:product-1", "roundsman:{default}:evicted:product:product-1");
     assert!(!cli.exists(live_key).await.unwrap());
@@ -68,9 +68,9 @@ async fn an_eviction_leaves_the_live_store_and_expires() {
     assert!(ttl > 0 && u128::try_from(ttl).unwrap() <= RETENTION.as_millis());
 
     let back = flipped(&evicted, Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&back)]).await.unwrap();
+    store.commit(&[put(&back)], &[]).await.unwrap();
     assert!(cli.exists(live_key).await.unwrap() && !cli.exists(evicted_key).await.unwrap());
-    store.commit(&[remove(&back)]).await.unwrap();
+    store.commit(&[remove(&back)], &[]).await.unwrap();
     assert!(!cli.exists(live_key).await.unwrap());
 }
 
@@ -79,7 +79,7 @@ async fn expired_records_leave_the_index_at_the_next_load() {
     let redis = RedisServer::start().await;
     let (store, mut cli) = (redis.store(), redis.cli().await);
     let evicted = flipped(&record("product", 1), Health::Evicted, "503", roundsman_protocol::Timestamp::from_millis(1));
-    store.commit(&[put(&evicted), put(&record("product", 2))]).await.unwrap();
+    store.commit(&[put(&evicted), put(&record("product", 2))], &[]).await.unwrap();
     eventually("the index is tidy", async || {
         store.load().await.unwrap();
         let index = cli.hgetall("roundsman:{default}:instances").await.unwrap();
@@ -94,11 +94,11 @@ async fn every_key_of_a_namespace_is_in_its_slot_and_nothing_is_left_behind() {
     let (store, mut cli) = (redis.store(), redis.cli().await);
     let record = record_in(&"shop".parse().unwrap(), "product", 1);
     store.load().await.unwrap();
-    store.commit(&[put(&record)]).await.unwrap();
+    store.commit(&[put(&record)], &[]).await.unwrap();
     let keys: BTreeSet<_> = cli.keys("*").await.unwrap().into_iter().collect();
     assert!(keys.iter().all(|key| key.starts_with("roundsman:{shop}:") || key == "roundsman:namespaces"), "{keys:?}");
     assert_eq!(keys.len(), 6, "{keys:?}");
-    store.commit(&[remove(&record)]).await.unwrap();
+    store.commit(&[remove(&record)], &[]).await.unwrap();
     let keys = cli.keys("*").await.unwrap();
     assert!(keys.len() == 4 && !keys.iter().any(|key| key.contains("product")), "{keys:?}");
 }
@@ -108,7 +108,7 @@ async fn another_server_loads_what_one_committed() {
     let redis = RedisServer::start().await;
     let evicted = flipped(&record("product", 2), Health::Evicted, "503", now());
     let all = [record("product", 1), evicted, record_in(&"shop".parse().unwrap(), "order", 1)];
-    redis.store().commit(&all.each_ref().map(put)).await.unwrap();
+    redis.store().commit(&all.each_ref().map(put), &[]).await.unwrap();
     let found = loaded(&redis.store()).await;
     assert_holds(found, &all.iter().collect::<Vec<_>>());
 }

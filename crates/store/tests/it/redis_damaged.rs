@@ -42,7 +42,7 @@ async fn damaged_records_are_left_out_and_kept_under_a_key_of_their_own() {
     let redis = RedisServer::start().await;
     let (store, mut cli) = (redis.store(), redis.cli().await);
     let all: Vec<_> = (0..6).map(|n| record("product", n)).collect();
-    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     cli.hset(key(1), "address", "nowhere").await.unwrap();
     cli.hset(key(2), "meta", [0xff_u8, 0xfe].as_slice()).await.unwrap();
     cli.del(key(3)).await.unwrap();
@@ -71,7 +71,7 @@ async fn damaged_records_are_left_out_and_kept_under_a_key_of_their_own() {
     assert_holds(snapshot.records, &[&all[0], &all[4], &all[5]]);
 
     // They register again; what is kept is not touched, not even by a second one of the same name.
-    store.commit(&[put(&all[1])]).await.unwrap();
+    store.commit(&[put(&all[1])], &[]).await.unwrap();
     cli.hset(key(1), "weight", "0").await.unwrap();
     assert_holds(loaded(&store).await, &[&all[0], &all[4], &all[5]]);
     store.set_aside().await.unwrap();
@@ -111,7 +111,7 @@ async fn whatever_others_write_into_hashes_the_good_ones_are_served() {
         redis.flush().await;
         let (store, mut random) = (redis.store(), fastrand::Rng::with_seed(seed));
         let all: Vec<_> = (0..40).map(|n| record("product", n)).collect();
-        store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+        store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
         for n in (1..40).step_by(2) {
             mutate(&mut cli, n, &mut random).await;
         }
@@ -125,7 +125,7 @@ async fn whatever_others_write_into_hashes_the_good_ones_are_served() {
         assert_eq!((aside.moved, aside.left), (snapshot.damaged.len(), None));
         let kept = cli.keys("roundsman:{default}:damaged:instance:*").await.unwrap().len();
         assert_eq!(kept, snapshot.damaged.len(), "seed {seed}");
-        store.commit(&snapshot.records.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+        store.commit(&snapshot.records.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
         let again = store.load().await.unwrap();
         assert_eq!(again.damaged, [], "seed {seed}");
         assert_holds(again.records, &snapshot.records.iter().collect::<Vec<&Record>>());

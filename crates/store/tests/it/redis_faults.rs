@@ -16,16 +16,16 @@ async fn a_redis_that_stops_and_starts_heals_without_a_refill() {
     let store = redis.store();
     let (a, b) = (record("product", 1), record("product", 2));
     store.load().await.unwrap();
-    store.commit(&[put(&a)]).await.unwrap();
+    store.commit(&[put(&a)], &[]).await.unwrap();
     redis.stop();
     for _ in 0..2 {
-        let reason = unavailable(store.commit(&[put(&b)]).await);
+        let reason = unavailable(store.commit(&[put(&b)], &[]).await);
         assert!(["redis refuses connections", "the connection to redis broke"].contains(&&*reason), "{reason}");
     }
     unavailable(store.probe().await);
     unavailable(store.load().await);
     redis.restart().await;
-    store.commit(&[put(&b)]).await.unwrap();
+    store.commit(&[put(&b)], &[]).await.unwrap();
     store.probe().await.unwrap();
     assert_holds(loaded(&store).await, &[&a, &b]);
 }
@@ -36,11 +36,11 @@ async fn a_redis_that_comes_back_empty_is_a_loss_and_is_refilled() {
     let store = redis.store();
     let (a, b) = (record("product", 1), record("product", 2));
     store.load().await.unwrap();
-    store.commit(&[put(&a)]).await.unwrap();
+    store.commit(&[put(&a)], &[]).await.unwrap();
     redis.stop();
     unavailable(store.probe().await);
     redis.restart().await;
-    assert!(matches!(store.commit(&[put(&b)]).await, Err(StoreError::GenerationLost)));
+    assert!(matches!(store.commit(&[put(&b)], &[]).await, Err(StoreError::GenerationLost)));
     store.refill(&shared(&[a.clone(), b.clone()])).await.unwrap();
     assert_holds(loaded(&redis.store()).await, &[&a, &b]);
 }
@@ -50,15 +50,15 @@ async fn flushall_is_noticed_by_everything_and_refilled() {
     let redis = RedisServer::start().await;
     let store = redis.store();
     let all: Vec<_> = (1..=1_200).map(|n| record("product", n)).collect();
-    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     redis.flush().await;
     assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
-    assert!(matches!(store.commit(&[put(&all[0])]).await, Err(StoreError::GenerationLost)));
+    assert!(matches!(store.commit(&[put(&all[0])], &[]).await, Err(StoreError::GenerationLost)));
     assert!(matches!(store.load().await, Err(StoreError::GenerationLost)));
     assert_eq!(redis.cli().await.keys("*").await.unwrap().len(), 0, "nothing was written into the empty store");
     store.refill(&shared(&all)).await.unwrap();
     store.probe().await.unwrap();
-    store.commit(&[put(&all[0])]).await.unwrap();
+    store.commit(&[put(&all[0])], &[]).await.unwrap();
     let all: Vec<_> = all.iter().collect();
     assert_holds(loaded(&store).await, &all);
     assert_holds(loaded(&redis.store()).await, &all);
@@ -72,7 +72,7 @@ async fn a_store_without_any_record_survives_flushall_as_well() {
     redis.flush().await;
     store.probe().await.unwrap();
     let only = record("product", 1);
-    store.commit(&[put(&only)]).await.unwrap();
+    store.commit(&[put(&only)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&only]);
 }
 
@@ -82,10 +82,10 @@ async fn a_restored_backup_is_a_loss_and_is_refilled() {
     let mut redis = RedisServer::start().await;
     let store = redis.store();
     let (a, b, c) = (record("product", 1), record("product", 2), record("product", 3));
-    store.commit(&[put(&a), put(&c)]).await.unwrap();
+    store.commit(&[put(&a), put(&c)], &[]).await.unwrap();
     redis::cmd("SAVE").exec_async(&mut redis.cli().await).await.unwrap();
     let newer = a.flipped(roundsman_registry::Health::Passing, false, "GET /health: 200".into(), a.instance.since);
-    store.commit(&[put(&newer), put(&b)]).await.unwrap();
+    store.commit(&[put(&newer), put(&b)], &[]).await.unwrap();
     redis.stop();
     redis.restart().await;
     eventually("redis loaded its dump", async || {
@@ -102,7 +102,7 @@ async fn a_refill_that_fails_halfway_leaves_the_store_lost() {
     let redis = RedisServer::start().await;
     let store = redis.store();
     let all: Vec<_> = (1..=4_000).map(|n| record("product", n)).collect();
-    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     redis.flush().await;
     let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis.cli().await).await.unwrap();
     let used: u64 = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap();
@@ -112,7 +112,7 @@ async fn a_refill_that_fails_halfway_leaves_the_store_lost() {
     let written = redis.cli().await.hlen("roundsman:{default}:instances").await.unwrap();
     assert!(written > 0 && written < all.len(), "halfway: {written}");
     assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
-    assert!(matches!(store.commit(&[put(&all[0])]).await, Err(StoreError::GenerationLost)));
+    assert!(matches!(store.commit(&[put(&all[0])], &[]).await, Err(StoreError::GenerationLost)));
     store.refill(&shared(&all)).await.unwrap();
     store.probe().await.unwrap();
     assert_holds(loaded(&redis.store()).await, &all.iter().collect::<Vec<_>>());
@@ -123,16 +123,17 @@ async fn a_redis_that_hangs_is_unavailable_and_heals() {
     let redis = RedisServer::start().await;
     let store = redis.store();
     let (a, b) = (record("product", 1), record("product", 2));
-    store.commit(&[put(&a)]).await.unwrap();
+    store.commit(&[put(&a)], &[]).await.unwrap();
     redis.signal("-STOP");
     let deadline = Duration::from_secs(30);
     for _ in 0..2 {
-        let result = tokio::time::timeout(deadline, store.commit(&[put(&b)])).await.expect("callers must not hang");
+        let result =
+            tokio::time::timeout(deadline, store.commit(&[put(&b)], &[])).await.expect("callers must not hang");
         assert_eq!(unavailable(result), "redis does not answer");
     }
     redis.signal("-CONT");
     let last = b.flipped(roundsman_registry::Health::Passing, false, "".into(), b.instance.since);
-    eventually("redis answers again", async || store.commit(&[put(&last)]).await.ok()).await;
+    eventually("redis answers again", async || store.commit(&[put(&last)], &[]).await.ok()).await;
     assert_holds(loaded(&store).await, &[&a, &last]);
 }
 
@@ -144,15 +145,15 @@ async fn an_attempt_that_comes_late_is_not_carried_out() {
     let script = redis::Script::new(include_str!("../../src/redis/commit.lua"));
     let attempt = |number: u32, id: &'static str| {
         let mut call = script.prepare_invoke();
-        for key in ["generation", "changes", "instances", "writer:a"] {
+        for key in ["generation", "changes", "instances", "writer:a", "history", "history:cut"] {
             call.key(format!("roundsman:{{x}}:{key}"));
         }
-        call.arg(&["commit", "", "fresh", "0", "a"]).arg(number).arg(&["100", "roundsman:{x}:", "1", "id"]);
+        call.arg(&["commit", "", "fresh", "0", "a"]).arg(number).arg(&["100", "roundsman:{x}:", "1", "id", "0"]);
         call.arg(&["put", "0", id]).arg(format!("instance:s:{id}")).arg(id);
         call
     };
     let newer: Vec<String> = attempt(2, "new").invoke_async(&mut cli).await.unwrap();
-    assert_eq!(newer, ["new", "fresh", "1"]);
+    assert_eq!(newer, ["new", "fresh", "1", "told"]);
     let older: Vec<String> = attempt(1, "old").invoke_async(&mut cli).await.unwrap();
     assert_eq!(older, ["late"]);
     assert!(!cli.exists("roundsman:{x}:instance:s:old").await.unwrap());
@@ -162,14 +163,14 @@ async fn an_attempt_that_comes_late_is_not_carried_out() {
 async fn a_connection_that_was_closed_meanwhile_costs_no_error() {
     let redis = RedisServer::start().await;
     let store = redis.store();
-    store.commit(&[put(&record("product", 1))]).await.unwrap();
+    store.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     let mut cli = redis.cli().await;
     let mut kill = redis::cmd("CLIENT");
     kill.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
     assert!(kill.query_async::<u32>(&mut cli).await.unwrap() > 0);
-    store.commit(&[put(&record("product", 2))]).await.unwrap();
+    store.commit(&[put(&record("product", 2))], &[]).await.unwrap();
     redis::cmd("SCRIPT").arg("FLUSH").exec_async(&mut cli).await.unwrap();
-    store.commit(&[put(&record("product", 3))]).await.unwrap();
+    store.commit(&[put(&record("product", 3))], &[]).await.unwrap();
     assert_eq!(loaded(&store).await.len(), 3);
 }
 
@@ -179,12 +180,14 @@ async fn a_batch_that_cannot_be_written_whole_is_not_written_at_all() {
     for key in ["generation", "changes", "instances"] {
         let redis = RedisServer::start().await;
         let (store, mut cli) = (redis.store(), redis.cli().await);
-        store.commit(&[put(&record("product", 1))]).await.unwrap();
+        store.commit(&[put(&record("product", 1))], &[]).await.unwrap();
         let key = format!("roundsman:{{default}}:{key}");
         cli.rename(&key, "aside").await.unwrap();
         cli.sadd(&key, "something else").await.unwrap();
         let before = cli.keys("*").await.unwrap().len();
-        let message = unusable(store.commit(&[put(&record("product", 2)), put(&record("product", 3))]).await);
+        let batch = [put(&record("product", 2)), put(&record("product", 3))];
+        let failed = store.commit(&batch, &[]).await.unwrap().failed.pop_first().unwrap();
+        let message = unusable::<()>(Err(failed.1));
         assert!(message.contains("something else"), "{message}");
         assert_eq!(cli.keys("*").await.unwrap().len(), before);
         cli.rename("aside", &key).await.unwrap();
@@ -197,13 +200,13 @@ async fn a_redis_that_is_out_of_memory_writes_nothing_and_says_so() {
     let redis = RedisServer::start().await;
     let store = redis.store();
     let kept = record("product", 1);
-    store.commit(&[put(&kept)]).await.unwrap();
+    store.commit(&[put(&kept)], &[]).await.unwrap();
     redis.configure("maxmemory", "1").await;
     let batch: Vec<_> = (2..100).map(|n| put(&record("product", n))).collect();
-    assert_eq!(unavailable(store.commit(&batch).await), "redis is out of memory");
+    assert_eq!(unavailable(store.commit(&batch, &[]).await), "redis is out of memory");
     assert_holds(loaded_without_writing(&redis).await, &[&kept]);
     redis.configure("maxmemory", "0").await;
-    store.commit(&batch).await.unwrap();
+    store.commit(&batch, &[]).await.unwrap();
     assert_eq!(loaded(&store).await.len(), 99);
 }
 
@@ -220,13 +223,13 @@ async fn credentials_are_used_and_never_shown() {
     let at = |credentials: &str| -> StoreUrl {
         format!("redis://{credentials}127.0.0.1:{}/3", redis.port()).parse().unwrap()
     };
-    open(&at("default:s3cret@")).commit(&[put(&record("product", 1))]).await.unwrap();
+    open(&at("default:s3cret@")).commit(&[put(&record("product", 1))], &[]).await.unwrap();
     assert_eq!(loaded(&open(&at(":s3cret@"))).await.len(), 1);
     for wrong in ["", ":wr0ng@", "somebody:wr0ng@"] {
         let store = open(&at(wrong));
         let error = store.load().await.unwrap_err();
         assert!(matches!(&error, StoreError::Unusable(message) if message.contains("refuses")), "{error:?}");
-        let later = store.commit(&[put(&record("product", 1))]).await.unwrap_err();
+        let later = store.commit(&[put(&record("product", 1))], &[]).await.unwrap_err();
         assert!(matches!(later, StoreError::Unavailable { .. }), "{later:?}");
         let shown = format!("{error:?} {error} {later:?} {store:?} {:?}", store.describe());
         assert!(!shown.contains("wr0ng") && !shown.contains("somebody"), "{shown}");

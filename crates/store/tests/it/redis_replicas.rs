@@ -40,9 +40,9 @@ async fn two_servers_hear_of_each_other_and_not_of_themselves() {
 
     let (a, b) = (record("product", 1), record("product", 2));
     let evicted = flipped(&a, Health::Evicted, "no answer in 1s", now());
-    one.commit(&[put(&a)]).await.unwrap();
-    two.commit(&[put(&b)]).await.unwrap();
-    one.commit(&[put(&evicted), remove(&evicted)]).await.unwrap();
+    one.commit(&[put(&a)], &[]).await.unwrap();
+    two.commit(&[put(&b)], &[]).await.unwrap();
+    one.commit(&[put(&evicted), remove(&evicted)], &[]).await.unwrap();
 
     assert_put(&next_change(&mut heard_by_two).await, &a);
     assert_put(&next_change(&mut heard_by_two).await, &evicted);
@@ -56,9 +56,9 @@ async fn a_position_goes_on_exactly_where_it_stood() {
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
     let (a, b, c) = (record("product", 1), record("product", 2), record("product", 3));
-    one.commit(&[put(&a)]).await.unwrap();
+    one.commit(&[put(&a)], &[]).await.unwrap();
     let mut changes = follow(&two).await;
-    one.commit(&[put(&b), put(&c)]).await.unwrap();
+    one.commit(&[put(&b), put(&c)], &[]).await.unwrap();
     let first = next_change(&mut changes).await;
     assert_put(&first, &b);
     drop(changes);
@@ -73,7 +73,7 @@ async fn namespaces_that_appear_later_are_heard_of() {
     let mut changes = follow(&two).await;
     for namespace in ["shop", "bank", "default"] {
         let record = record_in(&namespace.parse().unwrap(), "product", 1);
-        one.commit(&[put(&record)]).await.unwrap();
+        one.commit(&[put(&record)], &[]).await.unwrap();
         assert_put(&next_change(&mut changes).await, &record);
     }
     // What was learned that way counts as known: its loss is noticed.
@@ -86,10 +86,10 @@ async fn namespaces_that_appear_later_are_heard_of() {
 async fn a_trimmed_stream_ends_instead_of_skipping() {
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
-    one.commit(&[put(&record("product", 1))]).await.unwrap();
+    one.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     let position = two.load().await.unwrap().position;
     for n in 2..5 {
-        one.commit(&[put(&record("product", n))]).await.unwrap();
+        one.commit(&[put(&record("product", n))], &[]).await.unwrap();
     }
     let mut trim = redis::cmd("XTRIM");
     trim.arg("roundsman:{default}:changes").arg("MAXLEN").arg(1);
@@ -103,7 +103,7 @@ async fn a_trimmed_stream_ends_instead_of_skipping() {
 async fn an_emptied_store_or_a_deleted_stream_ends_what_is_followed() {
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
-    one.commit(&[put(&record("product", 1))]).await.unwrap();
+    one.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     let mut changes = follow(&two).await;
     redis.cli().await.del("roundsman:{default}:changes").await.unwrap();
     assert!(next(&mut changes).await.is_none());
@@ -119,15 +119,15 @@ async fn after_flushall_both_servers_end_up_with_the_union_and_nothing_newer_is_
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
     let (a, b, both) = (record("product", 1), record("product", 2), record("product", 3));
-    one.commit(&[put(&a), put(&both)]).await.unwrap();
+    one.commit(&[put(&a), put(&both)], &[]).await.unwrap();
     two.load().await.unwrap();
     redis.flush().await;
 
     let position_of_one = one.refill(&shared(&[a.clone(), both.clone()])).await.unwrap();
     let newer = flipped(&both, Health::Passing, "GET /health: 200", now());
-    one.commit(&[put(&newer)]).await.unwrap();
+    one.commit(&[put(&newer)], &[]).await.unwrap();
     // The other one has not heard of the newer state, and of one instance that the first does not know.
-    assert!(matches!(two.commit(&[put(&b)]).await, Err(StoreError::GenerationLost)));
+    assert!(matches!(two.commit(&[put(&b)], &[]).await, Err(StoreError::GenerationLost)));
     let position_of_two = two.refill(&shared(&[b.clone(), both.clone()])).await.unwrap();
 
     for store in [&one, &two, &redis.store()] {
@@ -146,7 +146,7 @@ async fn two_servers_that_refill_at_the_same_time_agree() {
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
     let all: Vec<_> = (1..=3_000).map(|n| record("product", n)).collect();
-    one.commit(&[put(&all[0])]).await.unwrap();
+    one.commit(&[put(&all[0])], &[]).await.unwrap();
     two.load().await.unwrap();
     redis.flush().await;
     let (first, second) = (shared(&all[..2_000]), shared(&all[1_000..]));
@@ -163,13 +163,13 @@ async fn two_servers_that_refill_at_the_same_time_agree() {
 async fn an_outage_is_told_once_and_what_came_after_it_is_heard() {
     let mut redis = RedisServer::durable().await;
     let (one, two) = (redis.store(), redis.store());
-    one.commit(&[put(&record("product", 1))]).await.unwrap();
+    one.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     let mut changes = follow(&two).await;
     redis.stop();
     assert!(matches!(next(&mut changes).await, Some(Err(StoreError::Unavailable { .. }))));
     redis.restart().await;
     let after = record("product", 2);
-    eventually("the first server can commit", async || one.commit(&[put(&after)]).await.ok()).await;
+    eventually("the first server can commit", async || one.commit(&[put(&after)], &[]).await.ok()).await;
     assert_put(&next_change(&mut changes).await, &after);
 }
 
@@ -178,10 +178,10 @@ async fn loading_while_others_commit_misses_nothing() {
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
     let all: Vec<_> = (1..=4_000).map(|n| record("product", n)).collect();
-    one.commit(&all.iter().take(2_000).map(put).collect::<Vec<_>>()).await.unwrap();
+    one.commit(&all.iter().take(2_000).map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     let committing = async {
         for batch in all[2_000..].chunks(20) {
-            one.commit(&batch.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+            one.commit(&batch.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
         }
     };
     let reading = async {

@@ -50,7 +50,7 @@ async fn everything_is_there_after_opening_again() {
     let live = record("product", 1);
     let evicted = flipped(&record("product", 2), Health::Evicted, "503 in 12 ms", now());
     let store = folder.store();
-    store.commit(&[put(&live), put(&evicted)]).await.unwrap();
+    store.commit(&[put(&live), put(&evicted)], &[]).await.unwrap();
     drop(store);
     assert_holds(loaded(&folder.store()).await, &[&live, &evicted]);
 }
@@ -62,7 +62,7 @@ async fn everything_acknowledged_is_there_after_a_crash() {
     let store = folder.store();
     let all: Vec<_> = (1..=200).map(|n| record("product", n)).collect();
     for record in &all {
-        store.commit(&[put(record)]).await.unwrap();
+        store.commit(&[put(record)], &[]).await.unwrap();
     }
     for suffix in ["", "-wal"] {
         let name = |file: &PathBuf| format!("{}{suffix}", file.display());
@@ -76,7 +76,7 @@ async fn everything_acknowledged_is_there_after_a_crash() {
 async fn a_person_reads_it_while_the_server_runs() {
     let folder = Folder::new();
     let store = folder.store();
-    store.commit(&[put(&flipped(&record("product", 1), Health::Passing, "", now()))]).await.unwrap();
+    store.commit(&[put(&flipped(&record("product", 1), Health::Passing, "", now()))], &[]).await.unwrap();
     let person = rusqlite::Connection::open(&folder.file).unwrap();
     let row = person
         .query_row("SELECT name, address, health, status, weight + 1 FROM instances", [], |row| {
@@ -90,7 +90,7 @@ async fn a_person_reads_it_while_the_server_runs() {
         })
         .unwrap();
     assert_eq!(row, ("product".into(), "10.0.0.1:7070".into(), "/health".into(), "passing".into(), 2));
-    store.commit(&[put(&record("product", 2))]).await.unwrap();
+    store.commit(&[put(&record("product", 2))], &[]).await.unwrap();
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn refused(folder: &Folder) -> String {
     let before = contents(folder.dir.path());
     let store = folder.store();
     let message = unusable(store.load().await);
-    unusable(store.commit(&[put(&record("product", 1))]).await);
+    unusable(store.commit(&[put(&record("product", 1))], &[]).await);
     drop(store);
     assert_eq!(contents(folder.dir.path()), before, "{message}");
     assert!(message.contains(&folder.file.display().to_string()) && !message.contains('\n'), "{message}");
@@ -33,7 +33,7 @@ async fn refused(folder: &Folder) -> String {
 async fn stored(records: u32) -> Folder {
     let folder = Folder::new();
     let batch: Vec<_> = (1..=records).map(|n| put(&record("product", n))).collect();
-    folder.store().commit(&batch).await.unwrap();
+    folder.store().commit(&batch, &[]).await.unwrap();
     assert_eq!(contents(folder.dir.path()).len(), 2, "closing leaves the file and the reserve");
     folder
 }
@@ -129,7 +129,7 @@ async fn a_second_server_on_the_same_file_is_refused() {
     let message = unusable(second.load().await);
     assert!(message.ends_with("is in use by another server"), "{message}");
     let record = record("product", 1);
-    first.commit(&[put(&record)]).await.unwrap();
+    first.commit(&[put(&record)], &[]).await.unwrap();
     drop(first);
     assert_holds(loaded(&second).await, &[&record]);
 }
@@ -139,12 +139,12 @@ async fn a_file_that_is_deleted_under_a_running_server_is_a_loss_and_is_refilled
     let folder = Folder::new();
     let store = folder.store();
     let (a, b) = (record("product", 1), record("product", 2));
-    store.commit(&[put(&a)]).await.unwrap();
+    store.commit(&[put(&a)], &[]).await.unwrap();
     for beside in contents(folder.dir.path()).keys() {
         fs::remove_file(beside).unwrap();
     }
     assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
-    assert!(matches!(store.commit(&[put(&b)]).await, Err(StoreError::GenerationLost)));
+    assert!(matches!(store.commit(&[put(&b)], &[]).await, Err(StoreError::GenerationLost)));
     assert!(matches!(store.load().await, Err(StoreError::GenerationLost)));
     assert!(!folder.file.exists());
     store.refill(&shared(&[a.clone(), b.clone()])).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_refill_that_fails_leaves_the_store_lost() {
     fs::create_dir(folder.dir.path().join("sub")).unwrap();
     let store = open(&StoreUrl::sqlite(&file));
     let a = record("product", 1);
-    store.commit(&[put(&a)]).await.unwrap();
+    store.commit(&[put(&a)], &[]).await.unwrap();
     fs::remove_dir_all(folder.dir.path().join("sub")).unwrap();
     unusable(store.refill(&shared(std::slice::from_ref(&a))).await);
     assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
@@ -185,10 +185,10 @@ async fn a_lock_held_by_another_program_is_waited_for_and_then_told() {
     store.load().await.unwrap();
     let person = rusqlite::Connection::open(&folder.file).unwrap();
     person.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let reason = unavailable(store.commit(&[put(&record("product", 1))]).await);
+    let reason = unavailable(store.commit(&[put(&record("product", 1))], &[]).await);
     assert_eq!(reason, "the file is locked by another program");
     person.execute_batch("COMMIT").unwrap();
-    store.commit(&[put(&record("product", 1))]).await.unwrap();
+    store.commit(&[put(&record("product", 1))], &[]).await.unwrap();
 }
 
 fn many() -> Vec<Change> {
@@ -201,15 +201,15 @@ async fn a_disk_that_fills_up_loses_nothing_and_heals() {
     let url = StoreUrl::sqlite(disk.path().join("r.db"));
     let store = open(&url);
     let kept = record("product", 1);
-    store.commit(&[put(&kept)]).await.unwrap();
+    store.commit(&[put(&kept)], &[]).await.unwrap();
     disk.fill();
     for _ in 0..3 {
-        assert_eq!(unavailable(store.commit(&many()).await), "the disk is full");
+        assert_eq!(unavailable(store.commit(&many(), &[]).await), "the disk is full");
     }
     assert_holds(loaded(&store).await, &[&kept]);
     disk.make_room();
     let after = record("order", 1);
-    store.commit(&[put(&after)]).await.unwrap();
+    store.commit(&[put(&after)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&kept, &after]);
     // Also for a server that starts on the full disk.
     drop(store);
@@ -230,18 +230,18 @@ async fn a_full_disk_takes_removals_and_drains() {
     let url = StoreUrl::sqlite(disk.path().join("r.db"));
     let all: Vec<_> = (1..=300).map(|n| record("product", n)).collect();
     let store = open(&url);
-    store.commit(&all.iter().map(put).collect::<Vec<_>>()).await.unwrap();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
     assert!(disk.path().join("r.db.reserve").exists());
     disk.fill();
     let (gone, kept) = all.split_at(200);
     for (n, record) in gone.iter().enumerate() {
         if n == 100 {
-            assert_eq!(unavailable(store.commit(&many()).await), "the disk is full");
+            assert_eq!(unavailable(store.commit(&many(), &[]).await), "the disk is full");
         }
-        store.commit_from_reserve(&[remove(record)]).await.unwrap();
+        store.commit_from_reserve(&[remove(record)], &[]).await.unwrap();
     }
     let drained = kept[0].flipped(Health::Passing, true, "drained by request".into(), now());
-    store.commit_from_reserve(&[put(&drained)]).await.unwrap();
+    store.commit_from_reserve(&[put(&drained)], &[]).await.unwrap();
     let mut expected = vec![&drained];
     expected.extend(&kept[1..]);
     assert_holds(loaded(&store).await, &expected);
@@ -249,9 +249,9 @@ async fn a_full_disk_takes_removals_and_drains() {
     disk.fill_up();
     let store = open(&url);
     assert_holds(loaded(&store).await, &expected);
-    store.commit_from_reserve(&[remove(expected.pop().unwrap())]).await.unwrap();
+    store.commit_from_reserve(&[remove(expected.pop().unwrap())], &[]).await.unwrap();
     disk.make_room();
-    eventually("there is room for registrations", async || store.commit(&[put(&gone[0])]).await.ok()).await;
+    eventually("there is room for registrations", async || store.commit(&[put(&gone[0])], &[]).await.ok()).await;
     expected.push(&gone[0]);
     assert_holds(loaded(&store).await, &expected);
     assert!(fs::metadata(disk.path().join("r.db.reserve")).unwrap().len() >= 256 << 10, "made again");
@@ -265,7 +265,7 @@ async fn a_disk_that_becomes_read_only_heals() {
     disk.remount("ro");
     assert!(unavailable(store.load().await).contains("read-only"));
     disk.remount("rw");
-    store.commit(&[put(&record("product", 1))]).await.unwrap();
+    store.commit(&[put(&record("product", 1))], &[]).await.unwrap();
     drop(store);
     disk.remount("ro");
     let store = open(&StoreUrl::sqlite(disk.path().join("r.db")));
