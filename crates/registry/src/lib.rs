@@ -11,6 +11,7 @@ mod index;
 mod ledger;
 mod log;
 pub mod look;
+mod namespaces;
 mod recent;
 pub mod record;
 pub mod registry;

@@ -1,7 +1,7 @@
 //! A persistent list in order of a key, with sums: a change copies one path from the root, whatever the size, and leaves
 //! every earlier list as it was.
 //!
-//! Leaves of up to 32 members, all at one depth; branches above them carry the sums of what is below. A list of few
+//! Leaves of up to 16 members, all at one depth; branches above them carry the sums of what is below. A list of few
 //! members is one leaf and no tree.
 
 mod branch;

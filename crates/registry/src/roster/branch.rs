@@ -3,8 +3,8 @@
 use super::{Member, Node, Put, leaf::leaves};
 use crate::tally::Tally;
 
-/// The most children of a branch.
-pub(super) const MOST: usize = 16;
+/// The most children of a branch: a change copies one branch of each level.
+pub(super) const MOST: usize = 8;
 
 /// A node below a branch, and what is known of it without looking at it.
 pub(super) struct Child<T: Member> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{Member, Node, Put, branch::Child};
 use crate::tally::Tally;
 
-/// The most members of a leaf: as many as the mask has bits.
-pub(super) const MOST: usize = 32;
+/// The most members of a leaf, at most as many as the mask has bits. A change touches each member of a leaf, and in a
+/// large roster none of them is in the cache: the fewer, the better.
+pub(super) const MOST: usize = 16;
 
 /// Members in order of their keys.
 pub(super) struct Leaf<T> {
@@ -14,7 +15,7 @@ pub(super) struct Leaf<T> {
     /// Those handed out, by their place.
     handed: u32,
     /// The running sums of their weights; none when all weigh the same.
-    sums: Option<Arc<[u32]>>,
+    sums: Option<Arc<Vec<u32>>>,
 }
 
 impl<T: Member> Leaf<T> {
@@ -113,7 +114,7 @@ pub(super) fn leaves<T: Member>(members: Vec<T>) -> Vec<Child<T>> {
 }
 
 /// The running sums of the weights of those handed out.
-fn sums<T: Member>(members: &[T], tally: &Tally) -> Option<Arc<[u32]>> {
+fn sums<T: Member>(members: &[T], tally: &Tally) -> Option<Arc<Vec<u32>>> {
     if tally.is_even() {
         return None;
     }
@@ -122,7 +123,7 @@ fn sums<T: Member>(members: &[T], tally: &Tally) -> Option<Arc<[u32]>> {
         *sum = sum.saturating_add(weight);
         Some(*sum)
     });
-    Some(sums.collect())
+    Some(Arc::new(sums.collect()))
 }
 
 impl<T> Clone for Leaf<T> {

@@ -1,3 +1,5 @@
+//! Whose turn it is, few or many, and what digests are told.
+
 use roundsman_protocol::{Digest, Instance, InstanceStatus, Registration, Scope, Timestamp};
 
 use super::*;
