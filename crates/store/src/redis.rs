@@ -27,6 +27,7 @@ use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Rep
 mod aside;
 mod audit;
 mod changes;
+mod commit;
 mod history;
 mod layout;
 mod link;
@@ -34,10 +35,11 @@ mod load;
 mod script;
 
 use aside::Unreadable;
+use commit::by_namespace;
 pub(crate) use layout::is_before;
-use layout::{Mark, Marks, NAMESPACES, position};
+use layout::{Mark, Marks, position};
 use link::{Link, PATIENCE};
-use script::{Answer, MAX_CHANGES, Mode, Write, Writes};
+use script::{Answer, Mode, Write, Writes};
 
 /// How many records of a refill go into one call.
 const REFILL_CHUNK: usize = 500;
@@ -66,29 +68,6 @@ struct Shared {
     /// The script that moves what cannot be read, and what the last load found of that kind.
     aside: Script,
     unreadable: Mutex<Vec<Unreadable>>,
-}
-
-/// Why a namespace was not written.
-enum Failure {
-    /// Something is wrong with it alone.
-    Namespace(StoreError),
-    /// Something is wrong with Redis, or the way there.
-    Store(StoreError),
-    /// Redis was not asked any more, for this reason.
-    Unasked(String),
-}
-
-// === impl Failure ===
-
-impl Failure {
-    fn of(error: StoreError) -> Self {
-        let alone = match &error {
-            StoreError::Unusable(_) => true,
-            StoreError::Unavailable { reason, .. } => reason == script::LATE,
-            StoreError::Full { .. } | StoreError::GenerationLost => false,
-        };
-        if alone { Self::Namespace(error) } else { Self::Store(error) }
-    }
 }
 
 // === impl RedisStore ===
@@ -133,38 +112,7 @@ impl Durable for RedisStore {
     }
 
     async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
-        let (mut groups, mut told) = (by_namespace(changes.iter().map(Write::from)), by_namespace_told(events));
-        for namespace in told.keys() {
-            groups.entry(namespace).or_default();
-        }
-        let (mut marks, mut committed) = (Marks::new(), Committed::default());
-        let mut gone = None;
-        for (namespace, changes) in groups {
-            let events = told.remove(namespace).unwrap_or_default();
-            let result = match &gone {
-                None => self.0.commit(namespace, &changes, &events).await,
-                Some(reason) => Err(Failure::Unasked(String::clone(reason))),
-            };
-            let error = match result {
-                Ok((mark, told)) => {
-                    marks.insert(namespace.clone(), mark);
-                    committed.untold.extend(events.into_iter().filter(|_| !told).cloned());
-                    continue;
-                }
-                Err(Failure::Namespace(error)) => error,
-                Err(Failure::Unasked(reason)) => StoreError::Unavailable { reason, source: None },
-                // Nothing is known to be written, or all of it is written again after a refill.
-                Err(Failure::Store(error)) if marks.is_empty() || matches!(error, StoreError::GenerationLost) => {
-                    return Err(error);
-                }
-                Err(Failure::Store(error)) => {
-                    gone = Some(error.to_string());
-                    error
-                }
-            };
-            committed.failed.insert(namespace.clone(), error);
-        }
-        Ok(Committed { position: position(&marks), ..committed })
+        self.0.commit(changes, events).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -222,47 +170,6 @@ impl Shared {
         if known.generation == mark.generation {
             known.sequence = known.sequence.max(mark.sequence);
         }
-    }
-
-    /// Writes to one namespace. The events come with the last of the changes.
-    async fn commit(
-        &self,
-        namespace: &Namespace,
-        changes: &[Write<'_>],
-        events: &[&Event],
-    ) -> Result<(Mark, bool), Failure> {
-        let mut parts: Vec<_> = changes.chunks(MAX_CHANGES).map(Writes::of).collect();
-        match parts.last_mut() {
-            Some(last) => last.events = events,
-            None => parts.push(Writes { events, ..Writes::default() }),
-        }
-        let mut done = (Mark::default(), true);
-        for part in parts {
-            done = self.write(namespace, part).await.map_err(Failure::of)?;
-        }
-        Ok(done)
-    }
-
-    /// Writes to one namespace in one call, and tells whether the events are part of it.
-    async fn write(&self, namespace: &Namespace, writes: Writes<'_>) -> Result<(Mark, bool), StoreError> {
-        let known = match self.mark(namespace) {
-            Some(known) => known,
-            None => {
-                self.announce(namespace).await?;
-                Mark::default()
-            }
-        };
-        let answer = self.call(Mode::Commit, namespace, &known, writes).await?;
-        let told = matches!(answer, Answer::Done { told: true, .. });
-        let mark = answer.mark()?;
-        self.learn(namespace, &mark);
-        Ok((mark, told))
-    }
-
-    /// Adds the namespace to the set of all, before anything is in it: an empty namespace there does no harm.
-    async fn announce(&self, namespace: &Namespace) -> Result<(), StoreError> {
-        let mut connection = self.link.connection().await?;
-        self.link.answer(PATIENCE, connection.sadd(NAMESPACES, namespace.as_str())).await.map(drop)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -337,25 +244,6 @@ impl fmt::Debug for Shared {
             .field("attempts", &attempts)
             .finish_non_exhaustive()
     }
-}
-
-fn by_namespace<'a>(writes: impl Iterator<Item = Write<'a>>) -> BTreeMap<&'a Namespace, Vec<Write<'a>>> {
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for write in writes {
-        groups.entry(write.namespace()).or_default().push(write);
-    }
-    groups
-}
-
-/// Events by namespace. One that is about all of them is left out: only stores make such marks.
-fn by_namespace_told(events: &[Event]) -> BTreeMap<&Namespace, Vec<&Event>> {
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for event in events {
-        if let Some(namespace) = &event.namespace {
-            groups.entry(namespace).or_default().push(event);
-        }
-    }
-    groups
 }
 
 /// Sixteen hexadecimal digits.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use roundsman_protocol::Timestamp;
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::{
     error::{damaged, failed, io_failed, not_sqlite, reserved},
@@ -288,15 +288,21 @@ fn immutable(path: &Path) -> String {
     uri
 }
 
-/// Whether the file is whole and has the table we read.
+/// Whether the file is whole, as far as records are concerned, and has the table we read. A history that is damaged
+/// keeps no server from starting, and is not small.
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let found: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| failed(path, error))?;
-    if found != "ok" {
-        // The first line of several only names the database.
-        return Err(damaged(path, &found.lines().last().unwrap_or_default()));
+    table::check(connection).map_err(|error| match error.sqlite_error_code() {
+        // The schema can be read, and does not have what we read.
+        Some(ErrorCode::Unknown) => damaged(path, &error),
+        _ => failed(path, error),
+    })?;
+    let sql = "PRAGMA quick_check('instances')";
+    let found: String = connection.query_row(sql, [], |row| row.get(0)).map_err(|error| failed(path, error))?;
+    if found == "ok" {
+        return Ok(());
     }
-    table::check(connection).map_err(|error| damaged(path, &error))
+    // The first line of several only names the database.
+    Err(damaged(path, &found.lines().last().unwrap_or_default()))
 }
 
 enum Refusal {

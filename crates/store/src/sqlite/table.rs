@@ -67,8 +67,10 @@ fn read_all(
     hand_over: &mut dyn FnMut(&mut Vec<Record>),
 ) -> rusqlite::Result<()> {
     let version = data_version(&db.connection)?;
-    let sql = format!("SELECT {}, \"place\" FROM instances WHERE {LIVE}", columns());
-    let mut statement = db.connection.prepare_cached(&sql)?;
+    // What is written for people only need not be read.
+    let columns = columns().replace("\"health\"", "''").replace("\"status\"", "''");
+    let sql = format!("SELECT {columns}, \"place\" FROM instances WHERE {LIVE}");
+    let mut statement = db.connection.prepare(&sql)?;
     let mut rows = statement.query([now])?;
     let (mut reader, mut places) = (Reader::default(), Places::default());
     while let Some(row) = rows.next()? {
@@ -88,7 +90,8 @@ fn read_all(
     drop(rows);
     drop(statement);
     (db.places, db.version, db.unchecked) = (Some(places), Some(version), 0);
-    Ok(())
+    // The pages that were read once are not read again.
+    db.connection.execute_batch("PRAGMA shrink_memory")
 }
 
 fn read(reader: &mut Reader, row: &Row<'_>) -> Result<Record, Box<dyn std::error::Error>> {

@@ -1,6 +1,12 @@
 //! Restoring records from their fields.
 
-use std::{borrow::Cow, collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName, limits};
 use roundsman_registry::{Health, Record};
@@ -8,6 +14,8 @@ use serde::Deserialize;
 
 use super::{COUNT, FIELDS, observed_text};
 
+/// How many different names of services a [`Reader`] remembers.
+const MAX_NAMES: usize = 65_536;
 /// How many different reasons a [`Reader`] remembers.
 const MAX_REASONS: usize = 1_024;
 /// The longest field that is believed. What clients may say is far shorter.
@@ -22,8 +30,9 @@ pub(crate) struct Reader {
     check_text: String,
     check: Arc<Check>,
     namespace: Namespace,
-    name: Option<ServiceName>,
+    names: HashMap<Box<str>, ServiceName>,
     reasons: HashSet<Arc<str>>,
+    no_flips: Arc<[Flip]>,
 }
 
 /// A [`Flip`] without copies.
@@ -76,6 +85,7 @@ impl Reader {
             let field = FIELDS.get(n).copied().unwrap_or_default();
             return Err(Damaged { field, reason: format!("longer than {MAX_FIELD_BYTES} bytes") });
         }
+        let registered_at_time = parsed("registered_at", registered_at)?;
         let instance = Instance {
             id: parsed("id", id)?,
             name: self.name(name)?,
@@ -83,8 +93,9 @@ impl Reader {
             address: parsed("address", address)?,
             status: InstanceStatus::Starting,
             reason: self.reason(reason),
-            since: parsed("since", since)?,
-            registered_at: parsed("registered_at", registered_at)?,
+            // Most have the status that they began with.
+            since: if since == registered_at { registered_at_time } else { parsed("since", since)? },
+            registered_at: registered_at_time,
             check: self.check(check)?,
             tags: if tags == "[]" { Box::default() } else { from_json("tags", tags)? },
             meta: if meta == "{}" { Meta::default() } else { from_json("meta", meta)? },
@@ -114,13 +125,20 @@ impl Reader {
     }
 
     fn name(&mut self, text: &str) -> Result<ServiceName, Damaged> {
-        match &self.name {
-            Some(name) if name.as_str() == text => Ok(name.clone()),
-            _ => Ok(self.name.insert(parsed("name", text)?).clone()),
+        if let Some(name) = self.names.get(text) {
+            return Ok(name.clone());
         }
+        let name: ServiceName = parsed("name", text)?;
+        if self.names.len() < MAX_NAMES {
+            self.names.insert(text.into(), name.clone());
+        }
+        Ok(name)
     }
 
     fn history(&mut self, text: &str) -> Result<Arc<[Flip]>, Damaged> {
+        if text == "[]" {
+            return Ok(Arc::clone(&self.no_flips));
+        }
         let mut flips: Vec<FlipText<'_>> = from_json("history", text)?;
         flips.drain(..flips.len().saturating_sub(limits::HISTORY));
         let flip = |flip: FlipText<'_>| {

@@ -230,6 +230,37 @@ async fn a_history_that_cannot_be_written_keeps_no_change_out() {
     assert_holds(loaded(&store).await, &[&a, &b]);
 }
 
+/// The records are what counts: with a damaged history the server starts, and goes on without.
+#[tokio::test]
+async fn a_damaged_history_keeps_no_server_from_starting() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let (a, b) = (record("product", 1), record("product", 2));
+    let events: Vec<_> = (0..2_000).map(|n| event_in("default", "product", n, n)).collect();
+    store.commit(&[put(&a)], &events).await.unwrap();
+    drop(store);
+    let person = rusqlite::Connection::open(&folder.file).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'history'";
+    let mut statement = person.prepare(sql).unwrap();
+    let pages: Vec<usize> =
+        statement.query_map([], |row| row.get::<_, u32>(0)).unwrap().map(|page| page.unwrap() as usize).collect();
+    drop(statement);
+    drop(person);
+    let mut bytes = std::fs::read(&folder.file).unwrap();
+    for page in pages {
+        bytes[(page - 1) * 4_096..page * 4_096].fill(0xa5);
+    }
+    std::fs::write(&folder.file, bytes).unwrap();
+    let store = folder.store();
+    assert_holds(loaded(&store).await, &[&a]);
+    let committed = store.commit(&[put(&b)], &events[..1]).await.unwrap();
+    assert_eq!(committed.untold, events[..1]);
+    store.probe().await.unwrap();
+    let refused = store.history(&Namespace::default(), &HistoryQuery::default()).await.unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    assert_holds(loaded(&store).await, &[&a, &b]);
+}
+
 /// Where there is room for the changes alone, they have it.
 #[tokio::test]
 async fn on_a_full_disk_events_give_way() {

@@ -1,0 +1,138 @@
+//! A batch, namespace by namespace: each is one slot of a cluster, and what is wrong with one hurts no other.
+
+use std::collections::BTreeMap;
+
+use redis::AsyncTypedCommands;
+use roundsman_protocol::{Event, Namespace};
+use roundsman_registry::Change;
+
+use super::{
+    Shared,
+    layout::{Mark, Marks, NAMESPACES, position},
+    link::PATIENCE,
+    script::{self, Answer, MAX_CHANGES, Mode, Write, Writes},
+};
+use crate::{Committed, StoreError};
+
+/// Why a namespace was not written.
+enum Failure {
+    /// Something is wrong with it alone.
+    Namespace(StoreError),
+    /// Something is wrong with Redis, or the way there.
+    Store(StoreError),
+    /// Redis was not asked any more, for this reason.
+    Unasked(String),
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn of(error: StoreError) -> Self {
+        let alone = match &error {
+            StoreError::Unusable(_) => true,
+            StoreError::Unavailable { reason, .. } => reason == script::LATE,
+            StoreError::Full { .. } | StoreError::GenerationLost => false,
+        };
+        if alone { Self::Namespace(error) } else { Self::Store(error) }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Writes a batch.
+    pub(super) async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
+        let (mut groups, mut told) = (by_namespace(changes.iter().map(Write::from)), by_namespace_told(events));
+        for namespace in told.keys() {
+            groups.entry(namespace).or_default();
+        }
+        let (mut marks, mut committed) = (Marks::new(), Committed::default());
+        let mut gone = None;
+        for (namespace, changes) in groups {
+            let events = told.remove(namespace).unwrap_or_default();
+            let result = match &gone {
+                None => self.commit_to(namespace, &changes, &events).await,
+                Some(reason) => Err(Failure::Unasked(String::clone(reason))),
+            };
+            let error = match result {
+                Ok((mark, told)) => {
+                    marks.insert(namespace.clone(), mark);
+                    committed.untold.extend(events.into_iter().filter(|_| !told).cloned());
+                    continue;
+                }
+                Err(Failure::Namespace(error)) => error,
+                Err(Failure::Unasked(reason)) => StoreError::Unavailable { reason, source: None },
+                // Nothing is known to be written, or all of it is written again after a refill.
+                Err(Failure::Store(error)) if marks.is_empty() || matches!(error, StoreError::GenerationLost) => {
+                    return Err(error);
+                }
+                Err(Failure::Store(error)) => {
+                    gone = Some(error.to_string());
+                    error
+                }
+            };
+            committed.failed.insert(namespace.clone(), error);
+        }
+        Ok(Committed { position: position(&marks), ..committed })
+    }
+
+    /// Writes to one namespace. The events come with the last of the changes.
+    async fn commit_to(
+        &self,
+        namespace: &Namespace,
+        changes: &[Write<'_>],
+        events: &[&Event],
+    ) -> Result<(Mark, bool), Failure> {
+        let mut parts: Vec<_> = changes.chunks(MAX_CHANGES).map(Writes::of).collect();
+        match parts.last_mut() {
+            Some(last) => last.events = events,
+            None => parts.push(Writes { events, ..Writes::default() }),
+        }
+        let mut done = (Mark::default(), true);
+        for part in parts {
+            done = self.write(namespace, part).await.map_err(Failure::of)?;
+        }
+        Ok(done)
+    }
+
+    /// Writes to one namespace in one call, and tells whether the events are part of it.
+    pub(super) async fn write(&self, namespace: &Namespace, writes: Writes<'_>) -> Result<(Mark, bool), StoreError> {
+        let known = match self.mark(namespace) {
+            Some(known) => known,
+            None => {
+                self.announce(namespace).await?;
+                Mark::default()
+            }
+        };
+        let answer = self.call(Mode::Commit, namespace, &known, writes).await?;
+        let told = matches!(answer, Answer::Done { told: true, .. });
+        let mark = answer.mark()?;
+        self.learn(namespace, &mark);
+        Ok((mark, told))
+    }
+
+    /// Adds the namespace to the set of all, before anything is in it: an empty namespace there does no harm.
+    pub(super) async fn announce(&self, namespace: &Namespace) -> Result<(), StoreError> {
+        let mut connection = self.link.connection().await?;
+        self.link.answer(PATIENCE, connection.sadd(NAMESPACES, namespace.as_str())).await.map(drop)
+    }
+}
+
+pub(super) fn by_namespace<'a>(writes: impl Iterator<Item = Write<'a>>) -> BTreeMap<&'a Namespace, Vec<Write<'a>>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for write in writes {
+        groups.entry(write.namespace()).or_default().push(write);
+    }
+    groups
+}
+
+/// Events by namespace. One that is about all of them is left out: only stores make such marks.
+fn by_namespace_told(events: &[Event]) -> BTreeMap<&Namespace, Vec<&Event>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in events {
+        if let Some(namespace) = &event.namespace {
+            groups.entry(namespace).or_default().push(event);
+        }
+    }
+    groups
+}
