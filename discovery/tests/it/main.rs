@@ -22,5 +22,6 @@ mod mutations;
 mod redis;
 mod restart;
 mod sentences;
+mod sessions;
 mod stopping;
 mod support;
