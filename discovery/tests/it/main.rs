@@ -23,5 +23,6 @@ mod mutations;
 mod redis;
 mod restart;
 mod sentences;
+mod sessions;
 mod stopping;
 mod support;
