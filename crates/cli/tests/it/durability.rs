@@ -66,7 +66,7 @@ impl Session {
         let stream = TcpStream::connect(rpc).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         let mut session = Self(stream);
-        let welcome = session.exchange(&json!({"roundsman": 3, "codec": "json"})).unwrap();
+        let welcome = session.exchange(&json!({"roundsman": 2, "codec": "json"})).unwrap();
         assert_eq!(welcome["ok"], true);
         session
     }

@@ -81,7 +81,7 @@ impl Session {
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut session = Self(stream);
-        session.send(&json!({"roundsman": 3, "codec": "json"}));
+        session.send(&json!({"roundsman": 2, "codec": "json"}));
         assert_eq!(session.receive()["ok"], true);
         session
     }
