@@ -117,11 +117,13 @@ fn late(connection: &Connection, answers: u64, after: Duration) -> Error {
 
 /// Why a call could not be sent.
 fn unsent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Invalid {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    match inner.and_then(|inner| inner.downcast_ref::<Invalid>()) {
-        Some(invalid) => invalid.clone(),
-        None => Invalid::new("request", error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    // The transport puts an error of its own around ours.
+    let mut inner = error;
+    while let Some(wrapped) = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        inner = wrapped;
     }
+    let unnamed = || Invalid::new("request", error.source().map_or_else(|| error.to_string(), ToString::to_string));
+    inner.downcast_ref::<Invalid>().cloned().unwrap_or_else(unnamed)
 }
 
 /// An answer outside the protocol's own errors: the server could not read the request, or failed over it.

@@ -26,7 +26,7 @@ use crate::support::{
 };
 
 /// A listener that treats each connection in its own way.
-async fn impostor<F>(
+pub(crate) async fn impostor<F>(
     behave: impl Fn(Framed<TcpStream, LengthDelimitedCodec>) -> F + Send + 'static,
 ) -> (SocketAddr, JoinSet<()>)
 where

@@ -24,6 +24,7 @@ mod http_faults;
 mod identity;
 #[cfg(feature = "middleware")]
 mod middleware;
+mod paging;
 mod registering;
 mod resolving;
 #[cfg(feature = "service")]
@@ -35,4 +36,5 @@ mod tenants;
 mod tower;
 #[cfg(all(feature = "http", feature = "axum"))]
 mod traces;
+mod versions;
 mod watching;
