@@ -42,8 +42,9 @@ pub(crate) struct SqliteStore {
     worker: Worker,
 }
 
-/// How many records are handed over at a time while the file is read.
-const PART: usize = 4_096;
+/// How many records are handed over at a time while the file is read. Whoever takes them in may look at each service
+/// once per part.
+const PART: usize = 16_384;
 
 /// What is open, and which file it was.
 #[derive(Debug, Default)]

@@ -291,9 +291,10 @@ fn immutable(path: &Path) -> String {
 /// Whether the file is whole, as far as records are concerned, and has the table we read. A history that is damaged
 /// keeps no server from starting, and is not small.
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    table::check(connection).map_err(|error| match error.sqlite_error_code() {
+    table::check(connection).map_err(|error| match &error {
         // The schema can be read, and does not have what we read.
-        Some(ErrorCode::Unknown) => damaged(path, &error),
+        rusqlite::Error::SqlInputError { .. } => damaged(path, &error),
+        _ if error.sqlite_error_code() == Some(ErrorCode::Unknown) => damaged(path, &error),
         _ => failed(path, error),
     })?;
     let sql = "PRAGMA quick_check('instances')";

@@ -98,3 +98,28 @@ async fn nobody_else_changes_it() {
     let store = Folder::new().store();
     assert!(store.changes(Position::default()).next().now_or_never().is_none());
 }
+
+#[tokio::test]
+async fn many_records_are_handed_over_while_the_file_is_read() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let all: Vec<_> = (1..=20_000).map(|n| record("product", n)).collect();
+    store.commit(&all.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();
+    let (parts, mut received) = tokio::sync::mpsc::channel(1);
+    let taking = async {
+        let mut taken = Vec::new();
+        while let Some(part) = received.recv().await {
+            taken.extend(part);
+        }
+        taken
+    };
+    let (snapshot, mut taken) = tokio::join!(store.load_in_parts(parts), taking);
+    let rest = snapshot.unwrap().records;
+    assert!(!taken.is_empty() && !rest.is_empty(), "{} and {}", taken.len(), rest.len());
+    taken.extend(rest);
+    assert_holds(taken, &all.iter().collect::<Vec<_>>());
+    // What nobody takes stays in the snapshot.
+    let (parts, received) = tokio::sync::mpsc::channel(1);
+    drop(received);
+    assert_eq!(store.load_in_parts(parts).await.unwrap().records.len(), all.len());
+}
