@@ -56,10 +56,12 @@ impl Keep {
     }
 }
 
+fn text(text: Option<&str>) -> Cow<'_, str> {
+    Cow::Borrowed(text.unwrap_or_default())
+}
+
 /// An event as text.
 pub(crate) fn fields(event: &Event) -> Fields<'_> {
-    let text =
-        |text: Option<&'_ str>| -> Cow<'_, str> { text.map_or(Cow::Borrowed(""), |text| text.to_owned().into()) };
     let status = |status: Option<InstanceStatus>| Cow::Borrowed(status.map_or("", status_text));
     let who = event.who.as_ref();
     [

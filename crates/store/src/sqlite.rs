@@ -190,12 +190,25 @@ impl Durable for SqliteStore {
     }
 
     async fn history(&self, namespace: &Namespace, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
-        let (namespace, query, now) = (namespace.clone(), query.clone(), self.clock.now());
-        self.run(move |state, path| {
-            let db = state.open(path, now)?;
-            history::read(&db.connection, &namespace, &query).map_err(|error| error::failed(path, error))
-        })
-        .await
+        let mut page = HistoryPage::default();
+        let mut query = query.clone();
+        let most = query.most();
+        // One look after the other, so that commits come in between.
+        loop {
+            query.limit = u32::try_from(most - page.events.len()).unwrap_or(u32::MAX);
+            let (namespace, asked, now) = (namespace.clone(), query.clone(), self.clock.now());
+            let look = self.run(move |state, path| {
+                let db = state.open(path, now)?;
+                history::read(&db.connection, &namespace, &asked).map_err(|error| error::failed(path, error))
+            });
+            let found = look.await?;
+            page.events.extend(found.events);
+            page.next = found.next;
+            if page.events.len() >= most || page.next.is_none() {
+                return Ok(page);
+            }
+            query.after.clone_from(&page.next);
+        }
     }
 }
 

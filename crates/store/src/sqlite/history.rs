@@ -3,8 +3,8 @@
 //! Its key is the time, in milliseconds times 1000 and more where another event has it, so that a question about time
 //! is one about a range of keys. Numbers only grow, also when the clock goes back.
 
-use roundsman_protocol::{Event, HistoryPage, HistoryQuery, Namespace, Timestamp};
-use rusqlite::{Connection, Row, params_from_iter, types::Value};
+use roundsman_protocol::{Event, EventKind, HistoryPage, HistoryQuery, Namespace, Timestamp};
+use rusqlite::{Connection, Row};
 
 use crate::{
     Keep,
@@ -15,6 +15,15 @@ use crate::{
 const PER_MILLI: i64 = 1_000;
 /// How many old events a commit drops beside as many as it adds, so that none takes long.
 const STEP: i64 = 64;
+
+/// How many events one look goes through. Commits wait for it.
+const LOOK: u32 = 4_096;
+
+/// Where these stand among the columns.
+const KIND: usize = 1;
+const NAMESPACE: usize = 2;
+const SERVICE: usize = 3;
+const INSTANCE: usize = 4;
 
 const COLUMNS: &str = "\"at\", \"kind\", \"namespace\", \"name\", \"id\", \"from\", \"to\", \"reason\", \"session\", \
                        \"address\", \"service\", \"server\"";
@@ -106,58 +115,57 @@ pub(super) fn trim(
     Ok(extent)
 }
 
-/// Answers a question.
+/// Answers a question, as far as one look at the table goes: `next` may stand although the page is not full. There is no
+/// index but the one by time: each would cost every change more than the change itself, and a look is short.
 pub(super) fn read(
     connection: &Connection,
     namespace: &Namespace,
     query: &HistoryQuery,
 ) -> rusqlite::Result<HistoryPage> {
     let (mut page, most) = (HistoryPage::default(), query.most());
-    let (sql, values) = question(namespace, query);
+    let before = query.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(i64::MAX);
+    let since = query.since.map_or(0, number);
+    let sql = format!(
+        "SELECT {COLUMNS}, \"number\" FROM history WHERE \"number\" >= ?1 AND \"number\" < ?2 \
+         ORDER BY \"number\" DESC LIMIT {LOOK}"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    let mut last = None;
+    let mut rows = statement.query([since, before])?;
+    let (mut looked, mut last) = (0, None);
     while let Some(row) = rows.next()? {
         if page.events.len() == most {
             page.next = last.map(|number: i64| number.to_string().into());
-            break;
+            return Ok(page);
         }
-        last = Some(row.get(events::COUNT)?);
+        (looked, last) = (looked + 1, Some(row.get(events::COUNT)?));
+        if !is_about(row, namespace, query)? {
+            continue;
+        }
         match event(row)? {
-            // The range of keys is only about the time; a clock that went back left others in it.
+            // Times may be out of order where a clock went back.
             Some(event) if query.matches(&event) => page.events.push(event),
             Some(_) => {}
             None => tracing::debug!(number = last, "left out an event that cannot be read"),
         }
     }
+    if looked == LOOK {
+        page.next = last.map(|number| number.to_string().into());
+    }
     Ok(page)
 }
 
-/// Two ranges, each in the order of its index: what it is about, and marks, which have empty texts.
-fn question(namespace: &Namespace, query: &HistoryQuery) -> (String, Vec<Value>) {
-    let before = query.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(i64::MAX);
-    let since = query.since.map_or(0, number);
-    let mut values = vec![Value::from(namespace.as_str().to_owned()), Value::from(since), Value::from(before)];
-    let mut about = String::new();
-    for (column, value) in [
-        ("name", query.service.as_ref().map(|name| name.as_str())),
-        ("id", query.instance.as_ref().map(|id| id.as_str())),
-    ] {
-        if let Some(value) = value {
-            values.push(Value::from(value.to_owned()));
-            about.push_str(&format!(" AND \"{column}\" = ?{}", values.len()));
-        }
+/// Whether an event comes into question, by its texts: reading all of it costs more.
+fn is_about(row: &Row<'_>, namespace: &Namespace, query: &HistoryQuery) -> rusqlite::Result<bool> {
+    let text = |n: usize| row.get_ref(n).map(|value| value.as_bytes().unwrap_or_default());
+    let (of, is_mark) = (text(NAMESPACE)?, text(KIND)? == EventKind::Cut.as_str().as_bytes());
+    if of != namespace.as_str().as_bytes() && !(is_mark && of.is_empty()) {
+        return Ok(false);
     }
-    // A question about the whole namespace is read off the newest end; an index would have to be sorted first.
-    let plus = if about.is_empty() { "+" } else { "" };
-    let range = "\"number\" >= ?2 AND \"number\" < ?3";
-    let select = format!("SELECT {COLUMNS}, \"number\" FROM history WHERE {range}");
-    let sql = format!(
-        "{select} AND {plus}\"namespace\" = ?1 AND \"kind\" <> 'cut'{about} \
-         UNION ALL {select} AND \"namespace\" IN (?1, '') AND \"name\" = '' AND \"kind\" = 'cut' \
-         ORDER BY \"number\" DESC"
-    );
-    (sql, values)
+    let service =
+        query.service.as_ref().is_none_or(|name| text(SERVICE).is_ok_and(|known| known == name.as_str().as_bytes()));
+    let instance =
+        query.instance.as_ref().is_none_or(|id| text(INSTANCE).is_ok_and(|known| known == id.as_str().as_bytes()));
+    Ok(is_mark || (service && instance))
 }
 
 fn event(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {

@@ -3,7 +3,7 @@ CREATE TABLE schema_versions ("version" INTEGER PRIMARY KEY, "at" TEXT NOT NULL,
 
 -- What happened to whom. The key is the time in milliseconds times 1000, more when another event has it: so it is the
 -- index by time, and new rows lie side by side. A mark that something is missing has empty texts for whatever it is
--- not about.
+-- not about. There is no other index: it would cost each change more than the change itself, and the table is bounded.
 CREATE TABLE history (
   "number" INTEGER PRIMARY KEY,
   "at" TEXT NOT NULL,
@@ -19,5 +19,3 @@ CREATE TABLE history (
   "service" TEXT NOT NULL,
   "server" TEXT NOT NULL
 ) STRICT;
-CREATE INDEX history_by_service ON history ("namespace", "name");
-CREATE INDEX history_by_instance ON history ("namespace", "id");
