@@ -181,7 +181,7 @@ impl Asked {
         match begin {
             Begin::First(snapshot, known) => {
                 let moment = if is_small {
-                    Moment::new(query, snapshot)
+                    Moment::now(query, snapshot)
                 } else {
                     moments.begin(namespace, query, snapshot, watched)
                 };
@@ -223,7 +223,7 @@ impl Reading {
     /// Everything at a moment.
     #[cfg(test)]
     pub(crate) fn whole(query: Query, snapshot: Snapshot) -> Self {
-        let moment = Moment::new(query, snapshot);
+        let moment = Moment::now(query, snapshot);
         let cut = Cut { first: moment.cursor(), parts: ALL_PARTS, after: None };
         Self { moment, cut }
     }

@@ -39,7 +39,8 @@ const YOUNG: Duration = Duration::from_secs(1);
 pub(crate) struct Moment {
     query: Query,
     snapshot: Snapshot,
-    began: Instant,
+    /// When it was now. Unknown of one that was made again.
+    began: Option<Instant>,
     /// What the instances add up to, once somebody asked.
     digest: OnceLock<Digest>,
 }
@@ -55,8 +56,18 @@ pub(crate) struct Moments {
 // === impl Moment ===
 
 impl Moment {
-    pub(super) fn new(query: Query, snapshot: Snapshot) -> Arc<Self> {
-        Arc::new(Self { query, snapshot, began: Instant::now(), digest: OnceLock::new() })
+    /// That of a snapshot which was taken just now.
+    pub(super) fn now(query: Query, snapshot: Snapshot) -> Arc<Self> {
+        Arc::new(Self { query, snapshot, began: Some(Instant::now()), digest: OnceLock::new() })
+    }
+
+    /// An earlier one.
+    fn past(query: Query, snapshot: Snapshot) -> Arc<Self> {
+        Arc::new(Self { query, snapshot, began: None, digest: OnceLock::new() })
+    }
+
+    fn is_young(&self) -> bool {
+        self.began.is_some_and(|began| began.elapsed() < YOUNG)
     }
 
     pub(crate) fn query(&self) -> &Query {
@@ -96,7 +107,7 @@ impl Moments {
         {
             return self.keep(namespace, newest);
         }
-        self.keep(namespace, Moment::new(query, snapshot))
+        self.keep(namespace, Moment::now(query, snapshot))
     }
 
     /// The moment of an answer that goes on. May take long.
@@ -109,7 +120,7 @@ impl Moments {
         match self.registry.look(namespace, &query, Some(first)) {
             Look::Changes(changes) => {
                 let then = now.before(&changes, first);
-                self.keep(namespace, Moment::new(query, then))
+                self.keep(namespace, Moment::past(query, then))
             }
             Look::Snapshot(_) => self.begin(namespace, query, now, true),
         }
@@ -148,7 +159,7 @@ impl Moments {
     /// Whether an answer that begins now can show this moment. `late`: also when something has changed since.
     fn serves(&self, namespace: &Namespace, moment: &Moment, late: bool) -> bool {
         match self.registry.look(namespace, &moment.query, Some(moment.cursor())) {
-            Look::Changes(changes) => changes.is_empty() || (late && moment.began.elapsed() < YOUNG),
+            Look::Changes(changes) => changes.is_empty() || (late && moment.is_young()),
             Look::Snapshot(_) => false,
         }
     }

@@ -159,7 +159,7 @@ fn moments_are_few_whoever_asks_and_without_room_none_is_kept() {
         drop(kit.moments.begin(&namespace, query, snapshot, true));
     }
     assert_eq!(kit.count(), OF_ALL);
-    assert_eq!(kit.moments.lock()[&Namespace::default()].len(), 1, "whoever has most gives way");
+    assert!(kit.moments.lock()[&Namespace::default()].len() <= 1, "whoever has most gives way");
 
     let poor = Kit::new(100);
     poor.change("db", 1, 0);

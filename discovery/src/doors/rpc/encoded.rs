@@ -104,13 +104,18 @@ impl Encodings {
         if let Some(answer) = found {
             return answer;
         }
-        let room = reserve(&self.shelf, &self.budget, &question.namespace, SLOT + question.query.bytes());
+        let room = self.room_beside(&question);
         let answer = self.encode(question.clone(), reading);
         match room {
-            Ok(room) => self.shelf().put(question, answer, room, Instant::now()),
+            Some(room) => self.shelf().put(question, answer, room, Instant::now()),
             // It is made all the same, for this one caller.
-            Err(_) => answer,
+            None => answer,
         }
+    }
+
+    /// Room for what an answer takes that is kept, besides its bytes.
+    fn room_beside(&self, question: &Question) -> Option<Reservation> {
+        room(&self.shelf, &self.budget, &question.namespace, SLOT + question.query.bytes())
     }
 
     fn encode(&self, question: Question, reading: Reading) -> Answer {
@@ -172,16 +177,21 @@ fn make(
     Ok(Encoded::new(question.form, chunks, room))
 }
 
-/// Takes room for an answer. What is only kept for the next one who asks gives way.
+/// Takes room for an answer.
 fn reserve(
     shelf: &Mutex<Shelf>,
     budget: &Arc<Budget>,
     namespace: &Namespace,
     bytes: usize,
 ) -> Result<Reservation, DiscoveryError> {
-    if let Some(room) = budget.try_reserve(namespace, bytes) {
-        return Ok(room);
-    }
-    lock(shelf).clear(namespace);
-    budget.reserve(namespace, bytes)
+    // The second try is the one that counts as a refusal.
+    room(shelf, budget, namespace, bytes).map_or_else(|| budget.reserve(namespace, bytes), Ok)
+}
+
+/// Takes room, if there is some. What is only kept for the next one who asks gives way.
+fn room(shelf: &Mutex<Shelf>, budget: &Arc<Budget>, namespace: &Namespace, bytes: usize) -> Option<Reservation> {
+    budget.try_reserve(namespace, bytes).or_else(|| {
+        lock(shelf).clear(namespace);
+        budget.try_reserve(namespace, bytes)
+    })
 }
