@@ -3,9 +3,11 @@
 //! Rules live here and nowhere else: what is valid, which targets are allowed, defaults, limits, what is counted and
 //! accounted for. A door only translates: it reads a request, asks, and writes what it is answered.
 
+mod bookmarks;
 mod caller;
 mod changes;
 mod listing;
+mod moments;
 mod owned;
 mod status;
 mod twins;
@@ -14,15 +16,16 @@ mod watch;
 use std::sync::Arc;
 
 use roundsman_protocol::{
-    Cursor, DiscoveryError, Graph, InstanceId, Namespace, Query, Registered, Registration, ServiceName, ServiceSummary,
-    Status, Trouble, limits, rpc::Wait,
+    Bookmark, Cursor, DiscoveryError, Graph, InstanceId, Known, Namespace, Query, Registered, Registration,
+    ServiceName, ServiceSummary, Status, Trouble, limits, rpc::Wait,
 };
 use roundsman_registry::Record;
 use tokio::time::Instant;
 
 pub(crate) use self::{
     caller::Caller,
-    listing::Listing,
+    listing::{Cut, Found, Listing, Reading},
+    moments::Moments,
     status::Sight,
     watch::{News, Watch},
 };
@@ -102,21 +105,17 @@ impl Api {
         self.caller.answered(Method::Get, began, self.caller.looked_up(service))
     }
 
-    /// The instances that a query matches at this moment.
-    pub(crate) fn list(&mut self, query: Query) -> Result<Listing, DiscoveryError> {
+    /// The instances that a query matches at this moment, or the rest of them from a bookmark on.
+    pub(crate) fn list(&mut self, query: Query, after: Option<Bookmark>) -> Result<Listing, DiscoveryError> {
         let timing = self.caller.begin(Method::List);
-        let Self { caller, tracker } = self;
-        let listed = valid(query).and_then(|query| {
-            if let Some(tracker) = tracker {
-                tracker.listed(&query.services);
-            }
-            let snapshot = caller.snapshot(&query)?;
-            Ok((query, snapshot))
-        });
-        match listed {
-            Ok((query, snapshot)) => Ok(Listing::new(query, snapshot, timing)),
-            Err(error) => timing.done(Err(error)),
+        let query = match valid(query) {
+            Ok(query) => query,
+            Err(error) => return timing.done(Err(error)),
+        };
+        if let Some(tracker) = self.tracker.as_mut().filter(|_| after.is_none()) {
+            tracker.listed(&query.services);
         }
+        self.caller.list(query, after, timing)
     }
 
     /// The services of the namespace, when they are few.
@@ -157,17 +156,24 @@ impl Api {
         self.caller.large(Method::Graph, |caller| then(caller.graph()))
     }
 
-    /// What changed after a cursor, when there is something; otherwise a watch that waits for it.
+    /// What changed after a cursor, when there is something; otherwise a watch that waits for it. With `page`, the rest
+    /// of what another watch was told.
     pub(crate) fn watch(
         &mut self,
         query: Query,
         after: Option<Cursor>,
         Wait(wait): Wait,
+        known: Option<Known>,
+        page: Option<Bookmark>,
     ) -> Result<Watch, DiscoveryError> {
         let Self { caller, tracker } = self;
         let watched = valid(query).and_then(|query| {
+            if let Some(page) = page {
+                return Ok(Watch::Now(News::Snapshot(caller.rest(query, &page)?)));
+            }
+            known.as_ref().map_or(Ok(()), Known::validate)?;
             let watching = tracker.as_mut().map(|tracker| tracker.watches(&query.services));
-            caller.watch(query, after, wait.min(limits::MAX_WATCH_WAIT), watching)
+            caller.watch(query, after, known, wait.min(limits::MAX_WATCH_WAIT), watching)
         });
         watched.or_else(|error| caller.timed(Method::Watch, None).done(Err(error)))
     }
@@ -197,4 +203,4 @@ fn valid(query: Query) -> Result<Query, DiscoveryError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

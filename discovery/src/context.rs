@@ -14,6 +14,7 @@ use roundsman_registry::Registry;
 use tokio::sync::Semaphore;
 
 use crate::{
+    api::Moments,
     calls::Meters,
     config::Config,
     edges::Edges,
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) budget: Arc<Budget>,
     /// Where work is done that takes longer than a moment.
     pub(crate) offload: Offload,
+    /// What answers in pages are cut from.
+    pub(crate) moments: Moments,
     /// The addresses that the doors are bound to, once they are.
     pub(crate) bound: OnceLock<Bound>,
     ready: AtomicBool,
@@ -88,6 +91,7 @@ impl Context {
         let edges = Edges::new(config.max_edges, clock.clone(), &mut metrics);
         let budget = Budget::new(memory.callers);
         budget.export(memory, &registry, &mut metrics);
+        let moments = Moments::new(Arc::clone(&registry), Arc::clone(&budget));
         Arc::new(Self {
             started_at: clock.now(),
             targets: config.targets(),
@@ -107,6 +111,7 @@ impl Context {
             memory,
             budget,
             offload,
+            moments,
         })
     }
 

@@ -101,6 +101,11 @@ impl Budget {
         metrics.reading("memory_limit_bytes", "Memory that may be taken, as --max-memory has it.", limit);
     }
 
+    /// What all callers together may make the server keep.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes in bytes that a caller of `namespace` makes the server keep.
     ///
     /// # Errors
@@ -110,15 +115,22 @@ impl Budget {
         namespace: &Namespace,
         bytes: usize,
     ) -> Result<Reservation, DiscoveryError> {
+        self.try_reserve(namespace, bytes).ok_or_else(|| {
+            self.used().refused += 1;
+            let value = u64::try_from(self.limit).unwrap_or(u64::MAX);
+            DiscoveryError::LimitReached { limit: "--max-memory, callers' buffers".to_owned(), value }
+        })
+    }
+
+    /// The same for what can be done without: nobody is refused anything.
+    pub(crate) fn try_reserve(self: &Arc<Self>, namespace: &Namespace, bytes: usize) -> Option<Reservation> {
         let mut used = self.used();
         let own = used.by_namespace.get(namespace).copied().unwrap_or_default();
         if used.total.saturating_add(bytes) > self.limit || own.saturating_add(bytes) > self.share {
-            used.refused += 1;
-            let value = u64::try_from(self.limit).unwrap_or(u64::MAX);
-            return Err(DiscoveryError::LimitReached { limit: "--max-memory, callers' buffers".to_owned(), value });
+            return None;
         }
         used.add(namespace, bytes);
-        Ok(Reservation { budget: Arc::clone(self), namespace: namespace.clone(), bytes })
+        Some(Reservation { budget: Arc::clone(self), namespace: namespace.clone(), bytes })
     }
 
     /// How things stand. `registered`: what is registered takes so much.

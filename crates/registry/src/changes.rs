@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roundsman_protocol::{Cursor, InstanceId, Query, Removed, ServiceName, Update};
 
-use crate::{edit::Effect, log::Stretch, record::Record};
+use crate::{edit::Effect, log::Stretch, record::Record, roster::Put};
 
 /// Changes that are matched before others get a turn.
 const TURN: usize = 256;
@@ -93,6 +93,31 @@ impl Changes {
             self.tell(&mut update, query, before, last);
         }
         update
+    }
+
+    /// What has to be put back into which service so that nothing of this happened.
+    pub(crate) fn undoing(&self) -> BTreeMap<&ServiceName, Vec<Put<Arc<Record>>>> {
+        let (mut changed, mut puts) = (Changed::new(), BTreeMap::<_, Vec<_>>::new());
+        let put = |record: &Arc<Record>, back: bool| {
+            let member = back.then(|| Arc::clone(record));
+            Put { key: record.instance.id.clone(), member }
+        };
+        for effect in self.concerning() {
+            for record in effect.before.iter().chain(&effect.after).filter(|record| self.has(record)) {
+                puts.entry(&record.instance.name).or_default().push(put(record, false));
+            }
+            gather(&mut changed, effect);
+        }
+        // Of several puts of an instance the last one counts.
+        for record in changed.into_values().filter_map(|(before, _)| before.filter(|record| self.has(record))) {
+            puts.entry(&record.instance.name).or_default().push(put(record, true));
+        }
+        puts
+    }
+
+    /// Whether a record is in a service that changed.
+    fn has(&self, record: &Record) -> bool {
+        self.names.contain(&record.instance.name)
     }
 
     fn concerning(&self) -> impl Iterator<Item = &Effect> {

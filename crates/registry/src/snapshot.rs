@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use roundsman_protocol::{Cursor, Digest, Instance, InstanceId, Query, ServiceName, digest::ALL_PARTS};
 
-use crate::{record::Record, roster::Roster, view::View};
+use crate::{
+    changes::Changes,
+    record::Record,
+    roster::{Put, Roster, in_order},
+    view::View,
+};
 
 /// The services of a query at one moment. Holds on to it for as long as it lives, and costs what changes meanwhile.
 #[derive(Clone, Debug)]
@@ -32,6 +37,22 @@ impl Snapshot {
     /// One without any service.
     pub(crate) fn empty(cursor: Cursor) -> Self {
         Self { cursor, services: Roster::default() }
+    }
+
+    /// The same services at an earlier moment, from what happened to them after it: up to this moment, or beyond.
+    #[must_use]
+    pub fn before(&self, changes: &Changes, earlier: Cursor) -> Self {
+        let views = changes.undoing().into_iter().map(|(name, mut puts)| {
+            in_order(&mut puts);
+            let view = match self.services.get(name) {
+                Some(view) => view.after(&puts, view.revision),
+                None => View::new(name.clone()).after(&puts, 0),
+            };
+            let key = view.name.clone();
+            Put { key, member: if view.records.is_empty() { None } else { Some(Arc::new(view)) } }
+        });
+        let views: Vec<_> = views.collect();
+        Self { cursor: earlier, services: self.services.after(&views) }
     }
 
     /// The moment.
@@ -111,10 +132,17 @@ impl Snapshot {
         digest
     }
 
+    /// Whether the instances that a query matches add up to a digest, when that is known without looking at them.
+    #[must_use]
+    pub fn adds_up_to(&self, query: &Query, known: &Digest) -> Option<bool> {
+        let sums = || self.services.tally().in_scope(query.scope);
+        (!looks_inside(query)).then(|| sums() == (known.count, known.sum))
+    }
+
     /// The parts in which the instances that a query matches differ from those of a digest, as a bitmask.
     #[must_use]
     pub fn parts_that_differ(&self, query: &Query, known: &Digest) -> u64 {
-        if !looks_inside(query) && self.services.tally().in_scope(query.scope) == (known.count, known.sum) {
+        if self.adds_up_to(query, known) == Some(true) {
             return 0;
         }
         self.digest(query).parts_that_differ(known)

@@ -1,32 +1,124 @@
 //! The instances that a query matches at one moment, not yet put together: a door may do that at once, elsewhere, or
 //! once for many callers.
 
-use roundsman_protocol::{DiscoveryError, Page, Query, Update};
-use roundsman_registry::{Look, Snapshot};
+use std::sync::Arc;
 
-use super::caller::{SHORT, Timing};
+use roundsman_protocol::{
+    Bookmark, Cursor, Digest, DiscoveryError, Instance, Invalid, Page, Query, Update,
+    digest::{ALL_PARTS, PARTS},
+};
+use roundsman_registry::{Snapshot, snapshot::Place};
+
+use super::{
+    bookmarks::Mark,
+    caller::{Caller, SHORT, Timing},
+    moments::Moment,
+};
+use crate::method::Method;
 
 /// Answers of no more instances are put together at once.
 const FEW: usize = 64;
+/// When more parts of a watcher's digest differ, it gets everything.
+const MANY_PARTS: u32 = 32;
 
-/// The instances that a query matches.
+/// An answer with the instances that a query matches, or the rest of one.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    query: Query,
-    snapshot: Snapshot,
+    asked: Asked,
     timing: Timing,
+}
+
+/// What an answer is about.
+#[derive(Debug)]
+struct Asked {
+    caller: Caller,
+    query: Query,
+    begin: Begin,
+    /// Whether a watcher asks.
+    watched: bool,
+}
+
+/// Where an answer begins.
+#[derive(Debug)]
+enum Begin {
+    /// With the first instance, or with the first that a watcher does not know who knows what adds up to this.
+    First(Snapshot, Option<Digest>),
+    /// Where the page before ended.
+    After(Mark),
+}
+
+/// What an answer is made of.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Just what the watcher knows, at this moment.
+    Known(Cursor),
+    /// These instances.
+    Instances(Reading),
+}
+
+/// Instances that are to be put on pages.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) moment: Arc<Moment>,
+    pub(crate) cut: Cut,
+}
+
+/// Which instances of a moment, and of which answer they are a page.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Cut {
+    /// The moment that the answer began with, which may be another one.
+    pub(crate) first: Cursor,
+    /// Those in these parts of a digest, as a bitmask.
+    parts: u64,
+    /// And after this place.
+    after: Option<Place>,
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// What a query matches, from the beginning or from a bookmark on.
+    pub(super) fn list(
+        &self,
+        query: Query,
+        after: Option<Bookmark>,
+        timing: Timing,
+    ) -> Result<Listing, DiscoveryError> {
+        let begun = match &after {
+            Some(bookmark) => Mark::read("after", bookmark).map(Begin::After).map_err(Into::into),
+            None => self.snapshot(&query).map(|snapshot| Begin::First(snapshot, None)),
+        };
+        match begun {
+            Ok(begin) => {
+                let asked = Asked { caller: self.clone(), query, begin, watched: false };
+                Ok(Listing { asked, timing })
+            }
+            Err(error) => timing.done(Err(error)),
+        }
+    }
+
+    /// Everything, or what a watcher does not know of it.
+    pub(super) fn everything(&self, query: Query, snapshot: Snapshot, known: Option<Digest>) -> Listing {
+        self.watched(query, Begin::First(snapshot, known))
+    }
+
+    /// The rest of what a watcher is told.
+    pub(super) fn rest(&self, query: Query, page: &Bookmark) -> Result<Listing, Invalid> {
+        Ok(self.watched(query, Begin::After(Mark::read("page", page)?)))
+    }
+
+    fn watched(&self, query: Query, begin: Begin) -> Listing {
+        let asked = Asked { caller: self.clone(), query, begin, watched: true };
+        Listing { asked, timing: self.timed(Method::Watch, None) }
+    }
 }
 
 // === impl Listing ===
 
 impl Listing {
-    pub(super) fn new(query: Query, snapshot: Snapshot, timing: Timing) -> Self {
-        Self { query, snapshot, timing }
-    }
-
     /// Whether an answer is put together in a moment.
     pub(crate) fn is_small(&self) -> bool {
-        self.snapshot.len() <= FEW && self.snapshot.bytes() <= SHORT
+        self.asked.begin.is_small()
     }
 
     /// The instances, all on one page.
@@ -34,20 +126,141 @@ impl Listing {
     /// # Errors
     /// Never: it is as results are counted.
     pub(crate) fn page(self) -> Result<Page, DiscoveryError> {
-        let instances = self.snapshot.matching(&self.query).collect();
-        self.timing.done(Ok(Page { cursor: self.snapshot.cursor(), instances, next: None }))
+        let Self { asked, timing } = self;
+        timing.done(Ok(match asked.find() {
+            Found::Instances(reading) => {
+                Page { cursor: reading.cut.first, instances: reading.instances().collect(), next: None }
+            }
+            Found::Known(cursor) => Page { cursor, instances: Vec::new(), next: None },
+        }))
     }
 
-    /// The instances, for a watcher.
+    /// The instances, for a watcher, all on one page.
     ///
     /// # Errors
     /// Never: it is as results are counted.
     pub(crate) fn update(self) -> Result<Update, DiscoveryError> {
-        self.timing.done(Ok(Look::Snapshot(self.snapshot).update(&self.query)))
+        let Self { asked, timing } = self;
+        timing.done(Ok(match asked.find() {
+            Found::Instances(reading) => Update {
+                snapshot: reading.cut.is_whole(),
+                instances: reading.instances().collect(),
+                parts: reading.cut.parts(),
+                ..Update::unchanged(reading.cut.first)
+            },
+            Found::Known(cursor) => Update::unchanged(cursor),
+        }))
     }
 
-    /// For those who put the answer together themselves. The last one counts the call.
-    pub(crate) fn into_parts(self) -> (Query, Snapshot, Timing) {
-        (self.query, self.snapshot, self.timing)
+    /// Finds the moment that the answer shows, and what of it. For those who put the answer together themselves: the
+    /// last one counts the call.
+    ///
+    /// # Errors
+    /// When too much waits already.
+    pub(crate) async fn found(self) -> Result<(Found, Timing), DiscoveryError> {
+        let Self { asked, timing } = self;
+        if matches!(asked.begin, Begin::First(_, None)) {
+            return Ok((asked.find(), timing));
+        }
+        // It may have to look at every instance.
+        let offload = asked.caller.context.offload.clone();
+        match offload.run(move || asked.find()).await {
+            Ok(found) => Ok((found, timing)),
+            Err(busy) => timing.done(Err(busy)),
+        }
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn find(self) -> Found {
+        let Self { caller, query, begin, watched } = self;
+        let (moments, namespace) = (&caller.context.moments, &caller.namespace);
+        let is_small = begin.is_small();
+        match begin {
+            Begin::First(snapshot, known) => {
+                let moment = if is_small {
+                    Moment::now(query, snapshot)
+                } else {
+                    moments.begin(namespace, query, snapshot, watched)
+                };
+                unknown(moment, known.as_ref())
+            }
+            Begin::After(Mark { first, parts, place }) => {
+                let moment = moments.go_on(namespace, query, first);
+                Found::Instances(Reading { moment, cut: Cut { first, parts, after: Some(place) } })
+            }
+        }
+    }
+}
+
+// === impl Begin ===
+
+impl Begin {
+    fn is_small(&self) -> bool {
+        match self {
+            Self::First(snapshot, _) => snapshot.len() <= FEW && snapshot.bytes() <= SHORT,
+            Self::After(_) => false,
+        }
+    }
+}
+
+/// What of a moment a watcher does not know.
+fn unknown(moment: Arc<Moment>, known: Option<&Digest>) -> Found {
+    let first = moment.cursor();
+    let parts = match known.map_or(ALL_PARTS, |known| moment.parts_that_differ(known)) {
+        0 => return Found::Known(first),
+        parts if parts.count_ones() > MANY_PARTS => ALL_PARTS,
+        parts => parts,
+    };
+    Found::Instances(Reading { moment, cut: Cut { first, parts, after: None } })
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// Everything at a moment.
+    #[cfg(test)]
+    pub(crate) fn whole(query: Query, snapshot: Snapshot) -> Self {
+        let moment = Moment::now(query, snapshot);
+        let cut = Cut { first: moment.cursor(), parts: ALL_PARTS, after: None };
+        Self { moment, cut }
+    }
+
+    /// The instances, as far as they go.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = Arc<Instance>> {
+        let Cut { parts, after, .. } = &self.cut;
+        self.moment.snapshot().matching_after(self.moment.query(), *parts, after.as_ref())
+    }
+}
+
+// === impl Cut ===
+
+impl Cut {
+    /// Some parts, after an instance.
+    #[cfg(test)]
+    pub(crate) fn of(first: Cursor, parts: u64, last: &Instance) -> Self {
+        Self { first, parts, after: Some((last.name.clone(), last.id.clone())) }
+    }
+
+    /// Whether the answer is about all parts.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.parts == ALL_PARTS
+    }
+
+    /// The parts that the answer is about, none when it is about all.
+    pub(crate) fn parts(&self) -> Vec<u8> {
+        let parts = (0..u8::try_from(PARTS).unwrap_or(u8::MAX)).filter(|part| self.parts >> part & 1 == 1);
+        if self.is_whole() { Vec::new() } else { parts.collect() }
+    }
+
+    /// Where the answer goes on when this page ends with an instance.
+    ///
+    /// # Errors
+    /// Never: names and ids are short and printable.
+    pub(crate) fn next(&self, last: &Instance) -> Result<Bookmark, Invalid> {
+        let place = (last.name.clone(), last.id.clone());
+        Mark { first: self.first, parts: self.parts, place }.write()
     }
 }

@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// A server without doors.
-struct Inside {
-    context: Arc<Context>,
+pub(crate) struct Inside {
+    pub(crate) context: Arc<Context>,
     writer: JoinSet<()>,
     stop: CancellationToken,
     /// As long as it lives, there may be other servers.
@@ -27,7 +27,7 @@ struct Inside {
 }
 
 impl Inside {
-    fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let store = "memory:".parse::<roundsman_store::StoreUrl>().unwrap().open(config.probation, "test");
         let Assembled { context, writer: meters, inputs, foreign, .. } =
             assemble(config, "test".to_owned(), store.as_ref(), Offload::start().unwrap());
@@ -36,12 +36,12 @@ impl Inside {
         Self { context, writer, stop, _foreign: foreign }
     }
 
-    fn api(&self, service: Option<&str>) -> Api {
+    pub(crate) fn api(&self, service: Option<&str>) -> Api {
         let principal = Principal::new(Door::Rpc, "10.0.0.9:4711".parse().ok(), service.map(name));
         Api::new(Arc::clone(&self.context), Namespace::default(), principal)
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         while self.writer.join_next().await.is_some() {}
         self.context.rounds.clone().stop().await;
@@ -73,7 +73,7 @@ async fn everything_can_be_asked_without_a_socket() {
     api.report(&registered.id, Trouble::Timeout).unwrap();
     api.drain(registered.id.clone(), true).await.unwrap();
     assert!(matches!(api.get(&name("db")), Err(DiscoveryError::NonePassing { registered: 1, .. })));
-    let listed = api.list(everything()).unwrap();
+    let listed = api.list(everything(), None).unwrap();
     assert!(listed.is_small());
     assert_eq!(listed.page().unwrap().instances.len(), 1);
     assert_eq!(api.few_services().unwrap().len(), 1);
@@ -94,9 +94,9 @@ async fn the_rules_hold_whoever_asks_and_refusals_are_counted() {
     let refusal = api.register(metadata).await.unwrap_err();
     assert!(matches!(&refusal, DiscoveryError::Invalid(invalid) if invalid.to_string().contains("address")));
     let wide = Query { services: (0..2_000).map(|n| name(&format!("s{n}"))).collect(), ..Query::default() };
-    assert!(matches!(api.list(wide.clone()), Err(DiscoveryError::Invalid(_))));
-    assert!(matches!(api.watch(wide, None, Wait(Duration::ZERO)), Err(DiscoveryError::Invalid(_))));
-    assert!(matches!(api.list(everything()), Err(DiscoveryError::NoSuchService { .. })));
+    assert!(matches!(api.list(wide.clone(), None), Err(DiscoveryError::Invalid(_))));
+    assert!(matches!(api.watch(wide, None, Wait(Duration::ZERO), None, None), Err(DiscoveryError::Invalid(_))));
+    assert!(matches!(api.list(everything(), None), Err(DiscoveryError::NoSuchService { .. })));
 
     api.register(registration(1)).await.unwrap();
     assert_eq!(api.register(registration(1)).await.unwrap().outcome, Outcome::Unchanged, "its own");
@@ -110,11 +110,12 @@ async fn the_rules_hold_whoever_asks_and_refusals_are_counted() {
     other.deregister("db-1".parse().unwrap()).await.unwrap();
     api.register(registration(2)).await.unwrap();
 
-    let Ok(Watch::Now(News::Snapshot(listing))) = api.watch(everything(), None, Wait(Duration::ZERO)) else {
+    let Ok(Watch::Now(News::Snapshot(listing))) = api.watch(everything(), None, Wait(Duration::ZERO), None, None)
+    else {
         panic!("without a cursor there is something to tell");
     };
     let cursor = listing.update().unwrap().cursor;
-    let refusal = api.watch(everything(), Some(cursor), Wait(Duration::from_secs(60))).unwrap_err();
+    let refusal = api.watch(everything(), Some(cursor), Wait(Duration::from_secs(60)), None, None).unwrap_err();
     assert_eq!(limit(refusal), "--max-watches");
     let page = api.metrics().unwrap();
     for (reason, count) in [("invalid", 3), ("no-such-service", 1), ("limit-reached", 2)] {
@@ -132,18 +133,21 @@ async fn the_rules_hold_whoever_asks_and_refusals_are_counted() {
 async fn a_watch_waits_and_is_told_and_ends_when_the_server_stops() {
     let inside = Inside::new(Config::default());
     let (mut api, mut other) = (inside.api(None), inside.api(None));
-    let Ok(Watch::Now(News::Snapshot(listing))) = api.watch(everything(), None, Wait(Duration::ZERO)) else {
+    let Ok(Watch::Now(News::Snapshot(listing))) = api.watch(everything(), None, Wait(Duration::ZERO), None, None)
+    else {
         panic!("without a cursor there is something to tell");
     };
     let cursor = listing.update().unwrap().cursor;
     let minute = Wait(Duration::from_secs(60));
-    let Ok(Watch::Later(waiting)) = api.watch(everything(), Some(cursor), minute) else { panic!("nothing happened") };
+    let Ok(Watch::Later(waiting)) = api.watch(everything(), Some(cursor), minute, None, None) else {
+        panic!("nothing happened")
+    };
     let (told, registered) = tokio::join!(waiting.run(CancellationToken::new()), other.register(registration(1)));
     let Ok(News::Update(update)) = told else { panic!("it was told of nothing") };
     assert_eq!(update.instances[0].id, registered.unwrap().id);
 
     let stop = CancellationToken::new();
-    let Ok(Watch::Later(waiting)) = other.watch(everything(), Some(update.cursor), minute) else {
+    let Ok(Watch::Later(waiting)) = other.watch(everything(), Some(update.cursor), minute, None, None) else {
         panic!("nothing happened since");
     };
     stop.cancel();
@@ -156,7 +160,7 @@ async fn a_watch_waits_and_is_told_and_ends_when_the_server_stops() {
 async fn what_named_callers_ask_for_is_in_the_graph() {
     let inside = Inside::new(Config::default());
     let (mut order, mut nobody) = (inside.api(Some("order")), inside.api(None));
-    drop((order.get(&name("db")), order.list(everything()), nobody.get(&name("db"))));
+    drop((order.get(&name("db")), order.list(everything(), None), nobody.get(&name("db"))));
     let graph = nobody.graph(|graph| graph).await.unwrap();
     let edges: Vec<_> = graph.edges.iter().map(|edge| (edge.caller.as_str(), edge.lookups)).collect();
     assert_eq!(edges, [("order", 2)]);

@@ -7,6 +7,8 @@ mod encoded;
 mod frame;
 mod greeting;
 mod outbox;
+#[cfg(test)]
+mod paging;
 mod watch;
 mod wire;
 
@@ -84,6 +86,7 @@ impl RpcDoor {
     /// Gives back what nobody needs any more.
     pub(crate) fn tidy(&self) {
         self.encodings.tidy();
+        self.context.moments.tidy();
     }
 
     async fn converse(&self, stream: TcpStream, stop: CancellationToken) {

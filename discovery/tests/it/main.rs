@@ -20,6 +20,7 @@ mod large;
 mod limits;
 #[path = "../../../fuzz/mutations.rs"]
 mod mutations;
+mod pages;
 mod redis;
 mod restart;
 mod sentences;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use roundsman_protocol::{
     Digest, Instance, Namespace, Query, Registration, Scope, ServiceName, Timestamp, digest::ALL_PARTS,
 };
-use roundsman_registry::{Edit, Health, Limits, Registry, Snapshot, snapshot::Place};
+use roundsman_registry::{Edit, Health, Key, Limits, Look, Registry, Snapshot, snapshot::Place};
 
 fn namespace() -> Namespace {
     "default".parse().unwrap()
@@ -112,6 +112,58 @@ proptest! {
             prop_assert_eq!(now.parts_that_differ(&query, &digest), expected);
             prop_assert_eq!(&snapshot.matching(&query).collect::<Vec<_>>(), &everything, "a snapshot stays as it is");
         }
+    }
+}
+
+/// Registers under one of a few ids, in one of a few services; takes out; drains.
+fn edit(which: u16, at: u64) -> Edit {
+    let id = format!("i-{}", which % 40).parse().unwrap();
+    let key = Key { namespace: namespace(), id };
+    let (at, how) = (Timestamp::from_millis(at), which / 40 % 6);
+    match how {
+        0 => Edit::Remove { key, reason: "".into() },
+        1 | 2 => Edit::Drain { key, on: how == 1, at },
+        _ => {
+            let address = format!("10.0.{how}.{}:1", which % 40 + 1).parse().unwrap();
+            let registration = Registration {
+                check: roundsman_protocol::Check::none(),
+                tags: if which % 7 == 0 { vec!["blue".into()] } else { Vec::new() },
+                ..Registration::new(service(how % 4), address)
+            };
+            Edit::Register { key, registration: Arc::new(registration), incarnation: at.as_millis(), at }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_earlier_moment_is_made_again_by_undoing_what_happened_since(
+        first in proptest::collection::vec(any::<u16>(), 0..80),
+        then in proptest::collection::vec(any::<u16>(), 0..80),
+        later in proptest::collection::vec(any::<u16>(), 0..10),
+        query in queries(),
+    ) {
+        let registry = registry(&[600, 3]);
+        let apply = |edits: &[u16], from: u64| {
+            let edits: Vec<Edit> = edits.iter().zip(from..).map(|(which, at)| edit(*which, at)).collect();
+            registry.apply(&edits);
+        };
+        apply(&first, 100);
+        let begun = registry.snapshot(&namespace(), &query);
+        let digest = begun.digest(&query);
+        apply(&then, 1_000);
+        let now = registry.snapshot(&namespace(), &query);
+        // What happens between the two looks is undone as well.
+        apply(&later, 2_000);
+        let Look::Changes(changes) = registry.look(&namespace(), &query, Some(begun.cursor())) else {
+            panic!("the log reaches back");
+        };
+        let again = now.before(&changes, begun.cursor());
+        prop_assert_eq!(again.cursor(), begun.cursor());
+        prop_assert!(again.matching(&query).eq(begun.matching(&query)));
+        prop_assert_eq!((again.len(), again.bytes()), (begun.len(), begun.bytes()));
+        prop_assert_eq!(again.digest(&query), digest.clone());
+        prop_assert_ne!(again.adds_up_to(&query, &digest), Some(false));
     }
 }
 

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::FutureExt;
 use roundsman_protocol::{
-    Bookmark, Dialect, DiscoveryError, DiscoveryRequest, DiscoveryResponse, Invalid, Query, wire::Answer,
+    Bookmark, Dialect, DiscoveryError, DiscoveryRequest, DiscoveryResponse, Query, Update, wire::Answer,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     calls::{Kind, Later},
-    encoded::{Encodings, Form, Question},
+    encoded::{Encodings, Form},
     frame::{Outgoing, frame, put},
 };
-use crate::api::{Api, Caller, Listing, Sight};
+use crate::api::{Api, Caller, Found, Listing, Sight};
 
 /// Translates the calls of one connection.
 pub(super) struct Desk {
@@ -58,11 +58,8 @@ impl Desk {
             }
             DiscoveryRequest::List { query, after } => self.list(id, query, after),
             DiscoveryRequest::Watch { query, after, wait, known, page } => {
-                let checked = known.map_or(Ok(()), |known| known.validate()).and_then(|()| no_page("page", page));
-                match checked {
-                    Ok(()) => self.watch(id, query, after, wait),
-                    Err(invalid) => now(id, DiscoveryResponse::Watch(Err(invalid.into()))),
-                }
+                let watched = self.api.watch(query, after, wait, known, page);
+                self.watch(id, watched)
             }
             DiscoveryRequest::Services {} => self.services(id),
             DiscoveryRequest::Status {} => {
@@ -90,10 +87,7 @@ impl Desk {
     }
 
     fn list(&mut self, id: u64, query: Query, after: Option<Bookmark>) -> Answered {
-        if let Err(invalid) = no_page("after", after) {
-            return now(id, DiscoveryResponse::List(Err(invalid.into())));
-        }
-        match self.api.list(query) {
+        match self.api.list(query, after) {
             Ok(listing) if !listing.is_small() => {
                 let scribe = self.scribe();
                 work(async move { scribe.shared(id, Form::List, listing).await })
@@ -120,13 +114,11 @@ impl Desk {
 // === impl Scribe ===
 
 impl Scribe {
-    /// A long answer, encoded once for all who ask for it now.
+    /// A page of a long answer, encoded once for all who ask for it.
     pub(super) async fn shared(&self, id: u64, form: Form, listing: Listing) -> Outgoing {
-        let (query, snapshot, timing) = listing.into_parts();
-        let question = Question { namespace: self.caller.namespace().clone(), query, dialect: self.dialect, form };
         let _turn = self.caller.turn().await;
-        match timing.done(self.encodings.answer(question, snapshot).await) {
-            Ok(encoded) => Outgoing::Shared { id, encoded },
+        match self.encoded(id, form, listing).await {
+            Ok(outgoing) => outgoing,
             Err(error) => answer(
                 id,
                 match form {
@@ -134,6 +126,20 @@ impl Scribe {
                     Form::Watch => DiscoveryResponse::Watch(Err(error)),
                 },
             ),
+        }
+    }
+
+    async fn encoded(&self, id: u64, form: Form, listing: Listing) -> Result<Outgoing, DiscoveryError> {
+        let (found, timing) = listing.found().await?;
+        match found {
+            Found::Known(cursor) => {
+                timing.done(Ok(answer(id, DiscoveryResponse::Watch(Ok(Update::unchanged(cursor))))))
+            }
+            Found::Instances(reading) => {
+                let namespace = self.caller.namespace().clone();
+                let encoded = self.encodings.answer(namespace, self.dialect, form, reading).await;
+                timing.done(encoded.map(|encoded| Outgoing::Shared { id, encoded }))
+            }
         }
     }
 
@@ -192,10 +198,4 @@ fn outgoing(id: u64, written: Result<Result<Bytes, DiscoveryError>, DiscoveryErr
         Ok(frame) => Outgoing::Framed(frame),
         Err(error) => Outgoing::refusal(id, std::io::ErrorKind::ResourceBusy, error.to_string()),
     }
-}
-
-/// Every answer is one page: a bookmark is that of another server.
-fn no_page(field: &str, bookmark: Option<Bookmark>) -> Result<(), Invalid> {
-    let rule = "this server gave out no such bookmark; begin anew without one";
-    bookmark.map_or(Ok(()), |_| Err(Invalid::new(field, rule)))
 }

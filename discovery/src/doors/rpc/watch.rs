@@ -1,7 +1,7 @@
 //! How a watch is answered: at once, shared with others, or later.
 
 use futures::future::FutureExt;
-use roundsman_protocol::{Cursor, DiscoveryResponse, Query, rpc::Wait};
+use roundsman_protocol::{DiscoveryError, DiscoveryResponse};
 
 use super::{
     answer::{Answered, Desk, Scribe, answer, now, work},
@@ -17,9 +17,9 @@ const FEW: usize = 256;
 // === impl Desk ===
 
 impl Desk {
-    pub(super) fn watch(&mut self, id: u64, query: Query, after: Option<Cursor>, wait: Wait) -> Answered {
+    pub(super) fn watch(&self, id: u64, watched: Result<Watch, DiscoveryError>) -> Answered {
         let scribe = self.scribe();
-        match self.api.watch(query, after, wait) {
+        match watched {
             Err(error) => now(id, DiscoveryResponse::Watch(Err(error))),
             Ok(Watch::Now(News::Update(update))) => now(id, DiscoveryResponse::Watch(Ok(update))),
             Ok(Watch::Now(News::Snapshot(listing))) if listing.is_small() => {
