@@ -8,6 +8,7 @@ mod changes;
 mod listing;
 mod owned;
 mod status;
+mod subsets;
 mod twins;
 mod watch;
 

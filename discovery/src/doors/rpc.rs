@@ -7,6 +7,7 @@ mod encoded;
 mod frame;
 mod greeting;
 mod outbox;
+mod subset;
 mod watch;
 mod wire;
 

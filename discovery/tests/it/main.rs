@@ -25,4 +25,5 @@ mod restart;
 mod sentences;
 mod sessions;
 mod stopping;
+mod subsets;
 mod support;
