@@ -10,6 +10,7 @@ mod listing;
 mod moments;
 mod owned;
 mod status;
+mod subsets;
 mod twins;
 mod watch;
 

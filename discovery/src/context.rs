@@ -22,6 +22,7 @@ use crate::{
     metrics::Metrics,
     offload::Offload,
     store_state::StoreState,
+    subsets::Groups,
     writer::Writer,
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// Which service calls which.
     pub(crate) edges: Arc<Edges>,
+    /// Who has which share of a service.
+    pub(crate) groups: Arc<Groups>,
     /// Which addresses may be registered.
     pub(crate) targets: TargetPolicy,
     /// One permit per RPC connection.
@@ -92,6 +95,7 @@ impl Context {
         let budget = Budget::new(memory.callers);
         budget.export(memory, &registry, &mut metrics);
         let moments = Moments::new(Arc::clone(&registry), Arc::clone(&budget));
+        let groups = Groups::new(Arc::clone(&registry), Arc::clone(&budget), &mut metrics);
         Arc::new(Self {
             started_at: clock.now(),
             targets: config.targets(),
@@ -107,6 +111,7 @@ impl Context {
             store_state,
             metrics,
             edges,
+            groups,
             permits,
             memory,
             budget,

@@ -23,6 +23,7 @@ mod principal;
 mod run;
 mod server;
 mod store_state;
+mod subsets;
 mod visits;
 mod writer;
 

@@ -97,7 +97,7 @@ impl Server {
             door.await;
             "RPC door"
         });
-        let upkeep = stops.upkeep.clone().run_until_cancelled_owned(upkeep(rpc_door));
+        let upkeep = stops.upkeep.clone().run_until_cancelled_owned(upkeep(rpc_door, Arc::clone(&context)));
         parts.spawn(async move {
             upkeep.await;
             "upkeep"
@@ -162,11 +162,14 @@ fn look_after(context: &Context, records: &[Arc<Record>]) {
 }
 
 /// Gives back what nobody needs any more.
-async fn upkeep(door: Arc<RpcDoor>) {
-    loop {
-        tokio::time::sleep(UPKEEP).await;
-        door.tidy();
-    }
+async fn upkeep(door: Arc<RpcDoor>, context: Arc<Context>) {
+    let tidy = async {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            door.tidy();
+        }
+    };
+    tokio::join!(tidy, context.groups.keep_up());
 }
 
 async fn bind(door: &'static str, addr: SocketAddr) -> Result<TcpListener, ServeError> {

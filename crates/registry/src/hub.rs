@@ -37,6 +37,10 @@ pub(crate) struct Waiter<'a> {
     bell: Arc<Bell>,
 }
 
+/// A watch that is counted until this is dropped.
+#[derive(Debug)]
+pub struct Counted<'a>(&'a AtomicUsize);
+
 /// What wakes a waiter.
 #[derive(Debug)]
 struct Bell {
@@ -83,6 +87,12 @@ impl Hub {
         }
     }
 
+    /// Counts one that waits elsewhere until what this returns is dropped.
+    pub(crate) fn count_one(&self) -> Counted<'_> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.count)
+    }
+
     /// How many wait.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -123,5 +133,11 @@ impl Drop for Waiter<'_> {
             }
         }
         self.hub.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

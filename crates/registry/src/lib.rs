@@ -26,6 +26,7 @@ pub mod watch;
 
 pub use draft::{Draft, Limits};
 pub use edit::{Change, Edit, Effect, Key};
+pub use hub::Counted;
 pub use look::{Changes, Look, Snapshot};
 pub use record::{Health, Record};
 pub use registry::Registry;

@@ -14,7 +14,7 @@ use roundsman_protocol::{
 
 use crate::{
     edit::Key,
-    hub::Hub,
+    hub::{Counted, Hub},
     look::{Look, Snapshot},
     namespaces::Namespaces,
     recent::Recent,
@@ -182,6 +182,12 @@ impl Registry {
     #[must_use]
     pub fn watches(&self) -> usize {
         self.hub.count()
+    }
+
+    /// Counts a watch that waits for something else than this registry's wake, such as its share of a service.
+    #[must_use]
+    pub fn count_watch(&self) -> Counted<'_> {
+        self.hub.count_one()
     }
 
     /// How many namespaces have an instance.

@@ -79,6 +79,19 @@ impl Snapshot {
         self.services.tally().bytes()
     }
 
+    /// One record, whether or not a query matches it.
+    #[must_use]
+    pub fn find(&self, id: &InstanceId) -> Option<&Arc<Record>> {
+        self.services.iter().find_map(|view| view.records.get(id))
+    }
+
+    /// One instance, if the query matches it.
+    #[must_use]
+    pub fn one(&self, query: &Query, id: &InstanceId) -> Option<Arc<Instance>> {
+        let record = self.find(id).filter(|record| query.describes(&record.instance))?;
+        Some(answer(record, query.history))
+    }
+
     /// The instances that a query matches, by service and id.
     pub fn matching<'a>(&'a self, query: &'a Query) -> impl Iterator<Item = Arc<Instance>> + 'a {
         self.matching_after(query, ALL_PARTS, None)

@@ -189,6 +189,12 @@ impl Subsets {
         size_of::<Self>() + self.pairs.bytes()
     }
 
+    /// How many bytes one more client would take.
+    #[must_use]
+    pub fn bytes_of_a_client(&self) -> usize {
+        self.pairs.bytes_of_a_client()
+    }
+
     fn make_room(&mut self) -> Result<(), Full> {
         if self.pairs.clients() < self.limit {
             return Ok(());

@@ -79,15 +79,21 @@ impl Caller {
             }
             Look::Changes(_) => after,
         };
-        let limit = self.context.config.max_watches;
-        if self.context.registry.watches() >= limit {
-            let value = u64::try_from(limit).unwrap_or(u64::MAX);
-            return Err(DiscoveryError::LimitReached { limit: "--max-watches".to_owned(), value });
-        }
+        self.may_watch()?;
         let digest = known.as_ref().map_or(0, |known| known.parts.len() * size_of::<u64>());
         let reservation = self.reserve(WAITING + query.bytes() + query.services.len() * INTEREST + digest)?;
         let caller = self.clone();
         Ok(Watch::Later(Waiting { caller, query, after, known, wait, _watching: watching, _reservation: reservation }))
+    }
+
+    /// Whether one more watch may wait.
+    pub(super) fn may_watch(&self) -> Result<(), DiscoveryError> {
+        let limit = self.context.config.max_watches;
+        if self.context.registry.watches() < limit {
+            return Ok(());
+        }
+        let value = u64::try_from(limit).unwrap_or(u64::MAX);
+        Err(DiscoveryError::LimitReached { limit: "--max-watches".to_owned(), value })
     }
 
     /// What a watcher does not know.

@@ -9,6 +9,7 @@ mod greeting;
 mod outbox;
 #[cfg(test)]
 mod paging;
+mod subset;
 mod watch;
 mod wire;
 

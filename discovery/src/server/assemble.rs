@@ -88,6 +88,7 @@ fn settings(config: &Config) -> Settings {
 pub(crate) fn task(context: &Context, store: Arc<dyn Durable>, meters: Arc<writer::Meters>) -> Task {
     Task {
         registry: Arc::clone(&context.registry),
+        groups: Arc::clone(&context.groups),
         store,
         rounds: context.rounds.clone(),
         clock: context.clock.clone(),

@@ -26,7 +26,7 @@ impl Task {
                 Edit::Remove { key, reason: "removed by another server".into() }
             }
         };
-        let effects = self.registry.apply(&[edit]);
+        let effects = self.apply(&[edit]);
         self.follow(&effects, true);
     }
 
@@ -63,7 +63,7 @@ impl Task {
                 edits.push(Edit::Adopt { record, incarnation: self.registry.next_incarnation() });
             }
         }
-        let effects = self.registry.apply(&edits);
+        let effects = self.apply(&edits);
         self.follow(&effects, true);
         // A follower that is gone needs no answer.
         drop(reply.send(snapshot.position));

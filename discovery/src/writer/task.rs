@@ -17,7 +17,7 @@ use super::{
     batch::{Batch, Unwritten},
     operation::{Done, Operation, What},
 };
-use crate::{follower::Heard, store_state::StoreState};
+use crate::{follower::Heard, store_state::StoreState, subsets::Groups};
 
 /// Most requests in one batch.
 const MAX_BATCH: usize = 1_024;
@@ -35,6 +35,8 @@ pub(crate) struct Inputs {
 /// The writer.
 pub(crate) struct Task {
     pub(crate) registry: Arc<Registry>,
+    /// Who has which share of a service.
+    pub(crate) groups: Arc<Groups>,
     pub(crate) store: Arc<dyn Durable>,
     pub(crate) rounds: Rounds,
     pub(crate) clock: Clock,
@@ -105,7 +107,7 @@ impl Task {
         for observation in observations {
             edits.extend(self.edit(observation));
         }
-        let effects = self.registry.apply(&edits);
+        let effects = self.apply(&edits);
         self.journal.observed(&effects, self.clock.now());
         for effect in &effects {
             self.count_flip(effect);
@@ -115,6 +117,13 @@ impl Task {
         }
         self.follow(&effects, false);
         self.state.unwritten(self.unwritten.len());
+    }
+
+    /// Carries edits out, and lets those know who share a service among clients.
+    pub(super) fn apply(&self, edits: &[Edit]) -> Vec<Effect> {
+        let effects = self.registry.apply(edits);
+        self.groups.changed(&effects);
+        effects
     }
 
     fn edit(&self, observation: Observation) -> Option<Edit> {
@@ -283,7 +292,7 @@ impl Task {
         self.meters.batch.observe(batch.changes.len() as f64);
         self.meters.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.state.committed(self.unwritten.len());
-        let effects = self.registry.apply(&std::mem::take(&mut batch.edits));
+        let effects = self.apply(&std::mem::take(&mut batch.edits));
         self.count_requests(&effects, &batch);
         self.follow(&effects, true);
         batch.answer();

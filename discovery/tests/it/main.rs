@@ -26,4 +26,5 @@ mod restart;
 mod sentences;
 mod sessions;
 mod stopping;
+mod subsets;
 mod support;

@@ -34,7 +34,12 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects without a word.
     pub(crate) async fn silent(server: &Server) -> Self {
-        Self { stream: TcpStream::connect(server.rpc_addr()).await.unwrap(), next: 0 }
+        Self::silent_at(server.rpc_addr()).await
+    }
+
+    /// The same from where the server is not at hand.
+    pub(crate) async fn silent_at(server: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(server).await.unwrap(), next: 0 }
     }
 
     /// Connects and greets.
@@ -67,13 +72,15 @@ impl Raw {
 
     /// The next frame; `None` when the server closed the connection.
     pub(crate) async fn receive(&mut self) -> Option<Value> {
-        let frame = async {
-            let length = self.stream.read_u32().await.ok()?;
-            let mut bytes = vec![0; length as usize];
-            self.stream.read_exact(&mut bytes).await.ok()?;
-            Some(serde_json::from_slice(&bytes).unwrap())
-        };
-        timeout(SOON, frame).await.expect("the server neither answered nor hung up")
+        timeout(SOON, self.receive_late()).await.expect("the server neither answered nor hung up")
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn receive_late(&mut self) -> Option<Value> {
+        let length = self.stream.read_u32().await.ok()?;
+        let mut bytes = vec![0; length as usize];
+        self.stream.read_exact(&mut bytes).await.ok()?;
+        Some(serde_json::from_slice(&bytes).unwrap())
     }
 
     /// Sends a call and returns its id.

@@ -195,6 +195,10 @@ impl Pairs {
         names.saturating_add(pairs.saturating_mul(PAIR_BYTES))
     }
 
+    pub(super) fn bytes_of_a_client(&self) -> usize {
+        CLIENT_BYTES + self.wanted() * PAIR_BYTES
+    }
+
     /// A number that depends on all of these and on the seed, and is the same in every process of a
     /// release.
     pub(super) fn point(&self, of: impl Hash) -> u32 {

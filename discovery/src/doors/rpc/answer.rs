@@ -14,6 +14,7 @@ use super::{
     calls::{Kind, Later},
     encoded::{Encodings, Form},
     frame::{Outgoing, frame, put},
+    subset::Asked,
 };
 use crate::api::{Api, Caller, Found, Listing, Sight};
 
@@ -55,6 +56,10 @@ impl Desk {
             DiscoveryRequest::Renew { id: instance } => now(id, DiscoveryResponse::Renew(self.api.renew(&instance))),
             DiscoveryRequest::Report { id: instance, trouble } => {
                 now(id, DiscoveryResponse::Report(self.api.report(&instance, trouble)))
+            }
+            DiscoveryRequest::List { query, after } if query.subset.is_some() => self.list_subset(id, query, after),
+            DiscoveryRequest::Watch { query, after, wait, known, page } if query.subset.is_some() => {
+                self.watch_subset(id, query, Asked { after, wait, known, page })
             }
             DiscoveryRequest::List { query, after } => self.list(id, query, after),
             DiscoveryRequest::Watch { query, after, wait, known, page } => {
