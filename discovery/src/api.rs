@@ -5,6 +5,7 @@
 
 mod caller;
 mod changes;
+mod history;
 mod listing;
 mod owned;
 mod status;
@@ -14,8 +15,8 @@ mod watch;
 use std::sync::Arc;
 
 use roundsman_protocol::{
-    Cursor, DiscoveryError, Graph, InstanceId, Namespace, Query, Registered, Registration, ServiceName, ServiceSummary,
-    Status, Trouble, limits, rpc::Wait,
+    Cursor, DiscoveryError, Graph, HistoryPage, HistoryQuery, InstanceId, Namespace, Query, Registered, Registration,
+    ServiceName, ServiceSummary, Status, Trouble, limits, rpc::Wait,
 };
 use roundsman_registry::Record;
 use tokio::time::Instant;
@@ -155,6 +156,15 @@ impl Api {
         F: FnOnce(Graph) -> T + Send + 'static,
     {
         self.caller.large(Method::Graph, |caller| then(caller.graph()))
+    }
+
+    /// What happened in the namespace, newest first: as much of it as an answer may have, and the store remembers.
+    pub(crate) fn history(
+        &self,
+        query: HistoryQuery,
+    ) -> impl Future<Output = Result<HistoryPage, DiscoveryError>> + Send + use<> {
+        let caller = self.caller.clone();
+        async move { caller.history(query).await }
     }
 
     /// What changed after a cursor, when there is something; otherwise a watch that waits for it.
