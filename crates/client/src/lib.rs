@@ -135,6 +135,7 @@ mod resolver;
 mod servers;
 #[cfg(feature = "service")]
 pub mod service;
+mod share;
 mod snapshot;
 mod supervisor;
 #[cfg(feature = "http")]
