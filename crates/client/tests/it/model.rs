@@ -20,7 +20,10 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::{
+    bytes::Bytes,
+    codec::{Framed, LengthDelimitedCodec},
+};
 
 /// What it knows, and how it behaves.
 pub(crate) struct State {
@@ -132,7 +135,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, mut changes: watch::
         let refusal = format!("this server speaks version {version} of the protocol, the client another");
         serde_json::to_vec(&serde_json::json!({"ok": false, "error": refusal})).unwrap()
     };
-    framed.send(welcome.into()).await.unwrap();
+    framed.send(Bytes::from(welcome)).await.unwrap();
     let dialect = Dialect { version, codec: hello.codec };
     let mut waiting = Vec::new();
     loop {
@@ -158,7 +161,7 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, mut changes: watch::
                 continue;
             };
             let frame = dialect.codec.write(&Answer::new(version, id, &Ok(answer))).unwrap();
-            if framed.send(frame.into()).await.is_err() {
+            if framed.send(Bytes::from(frame)).await.is_err() {
                 return;
             }
         }
