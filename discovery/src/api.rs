@@ -6,6 +6,7 @@
 mod bookmarks;
 mod caller;
 mod changes;
+mod history;
 mod listing;
 mod moments;
 mod owned;
@@ -17,8 +18,8 @@ mod watch;
 use std::sync::Arc;
 
 use roundsman_protocol::{
-    Bookmark, Cursor, DiscoveryError, Graph, InstanceId, Known, Namespace, Query, Registered, Registration,
-    ServiceName, ServiceSummary, Status, Trouble, limits, rpc::Wait,
+    Bookmark, Cursor, DiscoveryError, Graph, HistoryPage, HistoryQuery, InstanceId, Known, Namespace, Query,
+    Registered, Registration, ServiceName, ServiceSummary, Status, Trouble, limits, rpc::Wait,
 };
 use roundsman_registry::Record;
 use tokio::time::Instant;
@@ -159,6 +160,16 @@ impl Api {
 
     /// What changed after a cursor, when there is something; otherwise a watch that waits for it. With `page`, the rest
     /// of what another watch was told.
+    /// What happened in the namespace, newest first: as much of it as an answer may have, and the store remembers.
+    pub(crate) fn history(
+        &self,
+        query: HistoryQuery,
+    ) -> impl Future<Output = Result<HistoryPage, DiscoveryError>> + Send + use<> {
+        let caller = self.caller.clone();
+        async move { caller.history(query).await }
+    }
+
+    /// What changed after a cursor, when there is something; otherwise a watch that waits for it.
     pub(crate) fn watch(
         &mut self,
         query: Query,

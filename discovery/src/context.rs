@@ -11,6 +11,7 @@ use std::{
 use roundsman_health::{Rounds, TargetPolicy};
 use roundsman_protocol::{Clock, Timestamp};
 use roundsman_registry::Registry;
+use roundsman_store::Durable;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) registry: Arc<Registry>,
     pub(crate) rounds: Rounds,
     pub(crate) writer: Writer,
+    /// For the history alone: whatever else is asked of the store, the writer asks.
+    pub(crate) store: Arc<dyn Durable>,
     pub(crate) store_state: Arc<StoreState>,
     /// What is counted of calls.
     pub(crate) meters: Meters,
@@ -78,6 +81,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) rounds: Rounds,
     pub(crate) writer: Writer,
+    pub(crate) store: Arc<dyn Durable>,
     pub(crate) store_state: Arc<StoreState>,
     pub(crate) metrics: Metrics,
     pub(crate) permits: Arc<Semaphore>,
@@ -89,7 +93,7 @@ pub(crate) struct Parts {
 
 impl Context {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, clock, server, registry, rounds, writer, store_state, .. } = parts;
+        let Parts { config, clock, server, registry, rounds, writer, store, store_state, .. } = parts;
         let Parts { mut metrics, permits, memory, offload, .. } = parts;
         let edges = Edges::new(config.max_edges, clock.clone(), &mut metrics);
         let budget = Budget::new(memory.callers);
@@ -108,6 +112,7 @@ impl Context {
             registry,
             rounds,
             writer,
+            store,
             store_state,
             metrics,
             edges,

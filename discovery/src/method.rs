@@ -41,6 +41,7 @@ methods! {
     Report = "report",
     Status = "status",
     Graph = "graph",
+    History = "history",
 }
 
 impl Method {
@@ -55,8 +56,8 @@ mod tests {
     use std::time::Duration;
 
     use roundsman_protocol::{
-        DiscoveryError, DiscoveryRequest as Request, DiscoveryResponse as Response, Query, Registration, Trouble,
-        rpc::Wait,
+        DiscoveryError, DiscoveryRequest as Request, DiscoveryResponse as Response, HistoryQuery, Query, Registration,
+        Trouble, rpc::Wait,
     };
 
     use super::*;
@@ -82,6 +83,7 @@ mod tests {
             Request::Report { id: id(), trouble: Trouble::Timeout },
             Request::Status {},
             Request::Graph {},
+            Request::History { query: HistoryQuery::default() },
         ]
     }
 
@@ -99,6 +101,7 @@ mod tests {
             Response::Report(Err(no())),
             Response::Status(Err(no())),
             Response::Graph(Err(no())),
+            Response::History(Err(no())),
         ]
     }
 

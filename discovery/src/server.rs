@@ -65,7 +65,7 @@ impl Server {
         let offload = Offload::start();
         let offload = offload.map_err(|source| ServeError::System { what: "cannot start a thread", source })?;
         let Assembled { context, rpc: rpc_door, http: http_meters, writer: writer_meters, inputs, foreign } =
-            assemble(config, name, store.as_ref(), offload);
+            assemble(config, name, &store, offload);
         context.bound.get_or_init(|| bound);
         let (mut parts, stops) = (JoinSet::new(), Stops::default());
         let door = http::serve(http_listener, Arc::clone(&context), http_meters, stops.http.clone());

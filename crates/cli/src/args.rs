@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use roundsman::{Address, CheckKind, DEFAULT_SERVER, InstanceId, Namespace, ServiceName, protocol::time};
+use roundsman::{Address, CheckKind, DEFAULT_SERVER, InstanceId, Namespace, ServiceName, Timestamp, protocol::time};
 use roundsman_discovery::ServeArgs;
 
 /// Service discovery that makes its rounds.
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show which service calls which, as far as callers say who they are
     Graph(GraphArgs),
+    /// Show what happened, newest first: who came, was evicted, drained, left, why, and who asked for it
+    History(HistoryArgs),
     /// Print a completion script for a shell, such as `source <(roundsman completions bash)`
     Completions {
         /// Which shell
@@ -209,6 +211,57 @@ pub(crate) struct GraphArgs {
     pub(crate) client: ClientArgs<GraphOutput>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// Only of this service
+    #[arg(value_parser = ServiceName::try_new)]
+    pub(crate) name: Option<ServiceName>,
+    /// Only of this instance
+    #[arg(long, value_name = "ID", value_parser = InstanceId::try_new)]
+    pub(crate) instance: Option<InstanceId>,
+    /// Not before: so long ago, such as 1h, or a time such as 2026-11-21T19:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
+    pub(crate) since: Option<Moment>,
+    /// Not after, written as --since
+    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
+    pub(crate) until: Option<Moment>,
+    /// At most so many events
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+/// A moment, as somebody who looks back says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// So long ago.
+    Ago(Duration),
+    /// At this time.
+    At(Timestamp),
+}
+
+impl Moment {
+    fn read(text: &str) -> Result<Self, String> {
+        if let Ok(at) = text.parse() {
+            return Ok(Self::At(at));
+        }
+        let mistake =
+            || "write how long ago, such as 30m or 1h, or a time in UTC such as 2026-11-21T19:00:00Z".to_owned();
+        time::parse(text).map(Self::Ago).map_err(|_| mistake())
+    }
+
+    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(ago) => {
+                let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                Timestamp::from_millis(now.as_millis().saturating_sub(millis))
+            }
+            Self::At(at) => at,
+        }
+    }
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -239,5 +292,15 @@ mod tests {
         assert!(error.contains("must be 1 to 63 characters"), "{error}");
         let error = Cli::try_parse_from(["roundsman", "register", "--name", "a", "--address", "a"]).unwrap_err();
         assert!(error.to_string().contains("HOST:PORT such as 10.0.0.7:7070"), "{error}");
+    }
+
+    #[test]
+    fn moments_are_ages_or_times() {
+        let now: Timestamp = "2026-11-21T19:30:00Z".parse().unwrap();
+        let before = |text| Moment::read(text).unwrap().before(now).to_string();
+        assert_eq!(before("1h"), "2026-11-21T18:30:00.000Z");
+        assert_eq!(before("2026-11-20T00:00:00Z"), "2026-11-20T00:00:00.000Z");
+        assert_eq!(before("9999y"), "1970-01-01T00:00:00.000Z");
+        assert!(Moment::read("yesterday").unwrap_err().contains("such as 30m"));
     }
 }

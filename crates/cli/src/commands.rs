@@ -5,6 +5,7 @@ pub(crate) mod deregister;
 pub(crate) mod drain;
 pub(crate) mod get;
 pub(crate) mod graph;
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod register;
 pub(crate) mod status;

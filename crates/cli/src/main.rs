@@ -43,6 +43,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Drain(args) => commands::drain::run(args).await,
             Command::Status(args) => commands::status::run(args).await,
             Command::Graph(args) => commands::graph::run(args).await,
+            Command::History(args) => commands::history::run(args).await,
             Command::Completions { shell } => commands::completions::run(shell),
         }
     })

@@ -1,6 +1,9 @@
-//! What all resolvers of a client share: one watch, and one list per question.
+//! What all resolvers of a client share: one watch, and one list per question. A subset is a question of its own to the
+//! servers, and has a watch of its own.
 
+mod asking;
 mod file;
+mod known;
 mod table;
 mod task;
 
@@ -16,13 +19,19 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
+use self::file::Image;
 use crate::{
     link::Link,
     snapshot::{Snapshot, Stale},
 };
 
+pub(crate) use asking::{Question, Told, ask, last_of_each};
+pub(crate) use known::{Difference, Known};
 #[cfg(test)]
 pub(crate) use table::tests;
 
@@ -46,6 +55,8 @@ pub(crate) struct Cache {
     /// Somebody wants a list that nobody wanted before.
     subscribed: Notify,
     started: Once,
+    /// What is saved, where a file was named: by one task for all, which ends with the last that holds it.
+    images: Mutex<Weak<watch::Sender<Image>>>,
 }
 
 /// The list that answers one query, kept up to date for as long as somebody holds it.
@@ -54,13 +65,27 @@ pub(crate) struct Feed {
     pub(crate) query: Query,
     current: ArcSwap<Snapshot>,
     changes: watch::Sender<Arc<Snapshot>>,
+    /// Whether the task of a subset runs.
+    started: Once,
+    /// Ends it, when nobody holds the list any more.
+    dropped: DropGuard,
+}
+
+/// Whose lists a task keeps.
+#[derive(Clone, Debug)]
+enum Audience {
+    /// All lists that are no subsets.
+    All,
+    /// That of one subset.
+    One { feed: Weak<Feed>, query: Query, dropped: CancellationToken },
 }
 
 // === impl Cache ===
 
 impl Cache {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings, feeds: Mutex::default(), subscribed: Notify::new(), started: Once::new() }
+        let (subscribed, started, images) = (Notify::new(), Once::new(), Mutex::default());
+        Self { settings, feeds: Mutex::default(), subscribed, started, images }
     }
 
     /// The list for a query; the one there is, if somebody holds it already.
@@ -73,50 +98,103 @@ impl Cache {
         let feed = Arc::new(Feed::new(query));
         feeds.push(Arc::downgrade(&feed));
         drop(feeds);
-        self.subscribed.notify_one();
+        if feed.query.subset.is_none() {
+            self.subscribed.notify_one();
+        }
         feed
     }
 
-    /// Starts the task, once. `link` and `stop` are those of the client.
-    pub(crate) fn start(self: &Arc<Self>, link: &watch::Receiver<Link>, stop: &CancellationToken, tasks: &TaskTracker) {
-        self.started.call_once(|| {
-            let images = self.settings.snapshot_file.clone().map(|path| {
-                let (saver, images) = file::Saver::new(path);
-                tasks.spawn(saver.run());
-                images
-            });
-            tasks.spawn(task::Task::new(Arc::clone(self), link.clone(), stop.clone(), images).run());
+    /// Starts the task that keeps this list, once. `link` and `stop` are those of the client.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        feed: &Arc<Feed>,
+        link: &watch::Receiver<Link>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) {
+        let audience = if feed.query.subset.is_some() {
+            let (query, dropped) = (feed.query.clone(), feed.dropped.token().clone());
+            Audience::One { feed: Arc::downgrade(feed), query, dropped }
+        } else {
+            Audience::All
+        };
+        let started = if feed.query.subset.is_some() { &feed.started } else { &self.started };
+        started.call_once(|| {
+            let images = self.images(tasks);
+            tasks.spawn(task::Task::new(Arc::clone(self), audience, link.clone(), stop.clone(), images).run());
         });
     }
 
-    /// The lists that somebody holds.
-    fn feeds(&self) -> Vec<Arc<Feed>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
+    /// Where the task that saves is told what there is to save.
+    fn images(&self, tasks: &TaskTracker) -> Option<Arc<watch::Sender<Image>>> {
+        let path = self.settings.snapshot_file.clone()?;
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(images) = images.upgrade() {
+            return Some(images);
+        }
+        let (saver, new) = file::Saver::new(path);
+        tasks.spawn(saver.run());
+        let new = Arc::new(new);
+        *images = Arc::downgrade(&new);
+        Some(new)
     }
 
-    /// The services that they are about, sorted: an empty list means all of the namespace. `None`: no one at all.
-    fn wanted(&self) -> Option<Vec<ServiceName>> {
-        let feeds = self.feeds();
-        if feeds.is_empty() {
-            return None;
-        }
-        let mut wanted = Vec::new();
-        for feed in &feeds {
-            if feed.query.services.is_empty() {
-                return Some(Vec::new());
-            }
-            wanted.extend(feed.query.services.iter().cloned());
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        if wanted.len() > limits::MAX_QUERY_SERVICES {
-            wanted.clear();
-        }
-        Some(wanted)
+    /// The lists that somebody holds, those of subsets left out.
+    fn feeds(&self) -> Vec<Arc<Feed>> {
+        let feeds = self.lock();
+        feeds.iter().filter_map(Weak::upgrade).filter(|feed| feed.query.subset.is_none()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Feed>>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The services that lists are about, sorted: an empty list means all of the namespace. `None`: no one at all.
+fn wanted(feeds: &[Arc<Feed>]) -> Option<Vec<ServiceName>> {
+    if feeds.is_empty() {
+        return None;
+    }
+    let mut wanted = Vec::new();
+    for feed in feeds {
+        if feed.query.services.is_empty() {
+            return Some(Vec::new());
+        }
+        wanted.extend(feed.query.services.iter().cloned());
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    if wanted.len() > limits::MAX_QUERY_SERVICES {
+        wanted.clear();
+    }
+    Some(wanted)
+}
+
+// === impl Audience ===
+
+impl Audience {
+    /// The lists that somebody holds.
+    fn feeds(&self, cache: &Cache) -> Vec<Arc<Feed>> {
+        match self {
+            Self::All => cache.feeds(),
+            Self::One { feed, .. } => feed.upgrade().into_iter().collect(),
+        }
+    }
+
+    /// Returns when there is one more of them.
+    async fn subscribed(&self, cache: &Cache) {
+        match self {
+            Self::All => cache.subscribed.notified().await,
+            Self::One { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Returns when there will be none any more.
+    async fn gone(&self) {
+        match self {
+            Self::All => std::future::pending().await,
+            Self::One { dropped, .. } => dropped.cancelled().await,
+        }
     }
 }
 
@@ -126,7 +204,8 @@ impl Feed {
     fn new(query: Query) -> Self {
         let unknown = Arc::new(Snapshot::unknown(Stale::since(Instant::now())));
         let (changes, _) = watch::channel(Arc::clone(&unknown));
-        Self { query, current: ArcSwap::new(unknown), changes }
+        let (started, dropped) = (Once::new(), CancellationToken::new().drop_guard());
+        Self { query, current: ArcSwap::new(unknown), changes, started, dropped }
     }
 
     /// The list at this moment. Lock-free.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{DiscoveryError, Invalid};
+use roundsman_protocol::{DiscoveryClient, DiscoveryError, Invalid};
 use tarpc::{
     ServerError,
     client::RpcError,
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    error::Error,
+    error::{Attempt, Error},
     link::{Connection, Link},
 };
 
@@ -47,6 +47,31 @@ where
         match judge(&connection, answers, timeout, answer) {
             Try::Done(result) => return result,
             Try::Broken => broken = Some(connection.generation),
+        }
+    }
+}
+
+/// Sends a call on this one connection, once.
+///
+/// # Errors
+/// Those of every call; [`Error::Unreachable`] when the connection is gone.
+pub(crate) async fn once<T, F, R>(connection: &Connection, timeout: Duration, send: F) -> Result<T, Error>
+where
+    F: FnOnce(DiscoveryClient, Context) -> R,
+    R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
+{
+    let deadline = Instant::now() + timeout;
+    let mut context = context::current();
+    context.deadline = deadline.into_std();
+    let answers = connection.answers();
+    let Ok(answer) = timeout_at(deadline, send(connection.client.clone(), context)).await else {
+        return Err(late(connection, answers, timeout));
+    };
+    match judge(connection, answers, timeout, answer) {
+        Try::Done(result) => result,
+        Try::Broken => {
+            let (server, reason) = (Arc::clone(&connection.server), "the connection broke".to_owned());
+            Err(Error::away([Attempt { server, reason, refused: false }].into_iter().collect()))
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     registration::{Kept, Registration},
     reports::Reports,
     servers::Servers,
+    share::ClientName,
     supervisor::Supervisor,
 };
 
@@ -70,6 +71,8 @@ pub(crate) struct Inner {
     registrations: Mutex<Vec<Weak<Kept>>>,
     /// How long callers are given to notice that an instance drains.
     pub(crate) notice: Duration,
+    /// As whom subsets are asked for.
+    pub(crate) name: ClientName,
     /// What the resolvers share.
     pub(crate) cache: Arc<Cache>,
     /// What our calls tell about each instance.
@@ -137,6 +140,7 @@ impl Discovery {
             keepers,
             registrations,
             notice,
+            name: ClientName::default(),
             cache,
             peers,
             #[cfg(feature = "http")]

@@ -55,7 +55,7 @@ pub(crate) use {
     failure::Failure,
 };
 
-use crate::{balance::Policy, discovery::Discovery};
+use crate::{balance::Policy, discovery::Discovery, share::Share};
 
 /// How long a call may take in all, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,6 +133,19 @@ impl Service {
             Ok(host) => self.choice.host = Some(host),
             Err(invalid) => self.name = self.name.and(Err(invalid.into())),
         }
+        self
+    }
+
+    /// Calls only so many of the instances, chosen by the servers; see [`Resolve::subset`](crate::Resolve::subset). Calls under
+    /// way on one that leaves the subset go on to their end.
+    pub fn subset(mut self, size: u32) -> Self {
+        self.choice.share = Some(Share::new(None, size));
+        self
+    }
+
+    /// The same under a name of one's own; see [`Resolve::subset_as`](crate::Resolve::subset_as).
+    pub fn subset_as(mut self, client: impl Into<Box<str>>, size: u32) -> Self {
+        self.choice.share = Some(Share::new(Some(client.into()), size));
         self
     }
 

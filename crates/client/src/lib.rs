@@ -135,6 +135,7 @@ mod resolver;
 mod servers;
 #[cfg(feature = "service")]
 pub mod service;
+mod share;
 mod snapshot;
 mod supervisor;
 #[cfg(feature = "http")]
@@ -156,9 +157,9 @@ pub use new_instance::NewInstance;
 pub use registration::{Registration, RegistrationState};
 pub use resolver::{Resolve, Resolver};
 pub use roundsman_protocol::{
-    Address, Callee, Check, CheckKind, Codec, DiscoveryError, Edge, Expect, Flip, Graph, Instance, InstanceId,
-    InstanceStatus, Invalid, Meta, Namespace, Query, Removed, Scope, ServiceName, ServiceSummary, Status, Timestamp,
-    Trouble, instance::Outcome, instance::Registered,
+    Address, Callee, Check, CheckKind, Codec, DiscoveryError, Edge, Expect, Flip, Graph, HistoryPage, HistoryQuery,
+    Instance, InstanceId, InstanceStatus, Invalid, Meta, Namespace, Query, Removed, Scope, ServiceName, ServiceSummary,
+    Status, Timestamp, Trouble, instance::Outcome, instance::Registered,
 };
 pub use servers::Servers;
 pub use snapshot::Snapshot;

@@ -1,19 +1,15 @@
 //! The connection as everyone but the supervisor sees it.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use roundsman_protocol::{Cursor, DiscoveryClient, DiscoveryError, Instance, Known, Page, Query, Update, rpc::Wait};
+use roundsman_protocol::{DiscoveryClient, DiscoveryError, Instance, Page, Query, Version};
 use tarpc::{client::RpcError, context::Context};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Attempts;
+use crate::{cache::last_of_each, error::Attempts};
 
 /// Whether there is a connection at the moment.
 #[derive(Clone, Debug)]
@@ -38,19 +34,22 @@ pub(crate) struct Connection {
     pub(crate) generation: u64,
     /// The server's address, as it was configured.
     pub(crate) server: Arc<str>,
+    /// The version of the protocol that is spoken on it.
+    version: Version,
     /// tarpc's end of it.
     pub(crate) client: DiscoveryClient,
     /// Cancelled by whoever has reason to believe that the connection is of no use any more.
     pub(crate) abandoned: CancellationToken,
     answers: AtomicU64,
+    warned: AtomicBool,
 }
 
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(generation: u64, server: Arc<str>, client: DiscoveryClient) -> Self {
-        let (abandoned, answers) = (CancellationToken::new(), AtomicU64::new(0));
-        Self { generation, server, client, abandoned, answers }
+    pub(crate) fn new(generation: u64, server: Arc<str>, version: Version, client: DiscoveryClient) -> Self {
+        let (abandoned, answers, warned) = (CancellationToken::new(), AtomicU64::new(0), AtomicBool::new(false));
+        Self { generation, server, version, client, abandoned, answers, warned }
     }
 
     /// What a query matches, from all pages. They are asked for on this one connection: a bookmark says nothing to
@@ -61,6 +60,7 @@ impl Connection {
         query: Query,
     ) -> Result<Result<Vec<Arc<Instance>>, DiscoveryError>, RpcError> {
         let (mut all, mut after) = (Vec::new(), None);
+        self.note_subset(&query);
         loop {
             let Page { instances, next, .. } = match self.client.list(context, query.clone(), after).await? {
                 Ok(page) => page,
@@ -69,44 +69,19 @@ impl Connection {
             let first = all.is_empty();
             all.extend(instances);
             if next.is_none() {
-                return Ok(Ok(if first { all } else { once(all) }));
+                return Ok(Ok(if first { all } else { last_of_each(all) }));
             }
             self.heard();
             after = next;
         }
     }
 
-    /// What changed after a cursor, from all pages: nobody is shown half of a snapshot.
-    pub(crate) async fn watch(
-        &self,
-        context: Context,
-        query: Query,
-        after: Option<Cursor>,
-        wait: Duration,
-        known: Option<Known>,
-    ) -> Result<Result<Update, DiscoveryError>, RpcError> {
-        let mut update = match self.client.watch(context, query.clone(), after, Wait(wait), known, None).await? {
-            Ok(update) => update,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let paged = update.next.is_some();
-        while let Some(page) = update.next.take() {
-            self.heard();
-            // The bookmark says the rest.
-            let asked = self.client.watch(context, query.clone(), None, Wait(Duration::ZERO), None, Some(page));
-            let more = match asked.await? {
-                Ok(more) => more,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            // The first cursor stays: what changed since is told to the next watch.
-            update.instances.extend(more.instances);
-            update.removed.extend(more.removed);
-            update.next = more.next;
+    /// Says once that a subset cannot be had here: the server tells of all instances instead, and they are used.
+    pub(crate) fn note_subset(&self, query: &Query) {
+        if query.subset.is_some() && self.version < Version::V3 && !self.warned.swap(true, Ordering::Relaxed) {
+            let (server, spoken) = (&self.server, self.version);
+            tracing::warn!(%server, "it speaks version {spoken} of the protocol, which knows no subsets: all instances are used");
         }
-        if paged {
-            update.instances = once(update.instances);
-        }
-        Ok(Ok(update))
     }
 
     /// Notes that the server answered something.
@@ -118,13 +93,4 @@ impl Connection {
     pub(crate) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
-}
-
-/// Each instance once: one that changed its service between two pages may be on both. The later page knows better.
-fn once(mut instances: Vec<Arc<Instance>>) -> Vec<Arc<Instance>> {
-    let mut seen = HashSet::with_capacity(instances.len());
-    instances.reverse();
-    instances.retain(|instance| seen.insert(instance.id.clone()));
-    instances.reverse();
-    instances
 }

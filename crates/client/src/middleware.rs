@@ -12,6 +12,7 @@ use crate::{
     balance::Policy,
     discovery::Discovery,
     http::{Answered, Call, Choice, Error, Failure, Limits, Plan, SUFFIX, Sender},
+    share::Share,
     trace,
 };
 
@@ -99,6 +100,19 @@ impl Middleware {
             Ok(host) => self.choice.host = Some(host),
             Err(invalid) => self.invalid = Some(crate::Error::from(invalid).into()),
         }
+        self
+    }
+
+    /// Calls only so many of the instances, chosen by the servers; see [`Resolve::subset`](crate::Resolve::subset). Calls under
+    /// way on one that leaves the subset go on to their end.
+    pub fn subset(mut self, size: u32) -> Self {
+        self.choice.share = Some(Share::new(None, size));
+        self
+    }
+
+    /// The same under a name of one's own; see [`Resolve::subset_as`](crate::Resolve::subset_as).
+    pub fn subset_as(mut self, client: impl Into<Box<str>>, size: u32) -> Self {
+        self.choice.share = Some(Share::new(Some(client.into()), size));
         self
     }
 

@@ -13,6 +13,7 @@ use crate::{
     discovery::Discovery,
     error::Error,
     link::Link,
+    share::Share,
     snapshot::Snapshot,
 };
 
@@ -77,6 +78,7 @@ pub struct Resolve {
     even_if_unknown: bool,
     policy: Policy,
     nearness: Nearness,
+    share: Option<Share>,
 }
 
 // === impl Resolver ===
@@ -242,7 +244,7 @@ impl Resolve {
     pub(crate) fn new(discovery: &Discovery, query: Result<Query, Error>) -> Self {
         let timeout = discovery.inner.timeout;
         let (policy, nearness) = (Policy::default(), Nearness::default());
-        Self { discovery: discovery.clone(), query, timeout, even_if_unknown: false, policy, nearness }
+        Self { discovery: discovery.clone(), query, timeout, even_if_unknown: false, policy, nearness, share: None }
     }
 
     /// How long to wait for the first list. By default as long as [a call may take](crate::Builder::timeout).
@@ -293,13 +295,42 @@ impl Resolve {
         self
     }
 
+    /// Uses only so many of the instances, chosen by the servers so that all instances have about as many callers: for services
+    /// of very many instances with very many callers, who would otherwise all keep connections to, and hear of, each other.
+    /// Twenty is a good number. When one of them goes, another one takes its place, and the rest stays.
+    ///
+    /// The servers know this process by the id of the first instance that it registered, or else by the host's name and a random
+    /// number; see [`Resolve::subset_as`]. A server whose release knows no subsets tells of all instances, which are used
+    /// then, with one warning in the log.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let some = discovery.resolver("product").subset(20).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn subset(mut self, size: u32) -> Self {
+        self.share = Some(Share::new(None, size));
+        self
+    }
+
+    /// The same under a name of one's own: another one for each process, and the same after its restart, so that it gets
+    /// the same instances. At most 64 printable ASCII characters without spaces.
+    pub fn subset_as(mut self, client: impl Into<Box<str>>, size: u32) -> Self {
+        self.share = Some(Share::new(Some(client.into()), size));
+        self
+    }
+
     /// Does not wait at all: the list is empty until a server has answered. For programs that may start before their
     /// discovery server; [`Resolver::wait_for_first`] waits later. Must be called within a Tokio runtime.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name or a query that breaks a rule, and [`Error::Closed`].
     pub fn in_background(self) -> Result<Resolver, Error> {
-        let query = self.query?;
+        let mut query = self.query?;
+        if let Some(share) = &self.share {
+            query.subset = Some(share.subset(&self.discovery.inner)?);
+        }
         if query.scope != Scope::Available {
             let rule = "a resolver knows what is handed out; use a watch for instances in other statuses";
             return Err(Invalid::new("scope", rule).into());
@@ -309,7 +340,7 @@ impl Resolve {
             return Err(Error::Closed);
         }
         let feed = inner.cache.subscribe(Query { history: false, ..query });
-        inner.cache.start(&inner.link, &inner.stop, &inner.tasks);
+        inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
         let balancer = Arc::new(Balancer::new(self.policy, self.nearness, Arc::clone(&inner.peers), &feed.current()));
         Ok(Resolver { feed, balancer, discovery: self.discovery })
     }

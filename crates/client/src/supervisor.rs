@@ -122,7 +122,7 @@ impl Supervisor {
             let newest = Version::CURRENT;
             tracing::info!(%server, "it speaks version {version} of the protocol, this client up to {newest}: do without what is new");
         }
-        Arc::new(Connection::new(self.generations, server, client))
+        Arc::new(Connection::new(self.generations, server, version, client))
     }
 
     /// Lends the connection out until it breaks.

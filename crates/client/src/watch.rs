@@ -16,7 +16,12 @@ use futures::{
 use roundsman_protocol::{Cursor, Instance, Query, Removed, Update};
 use tokio::time::sleep;
 
-use crate::{backoff::Backoff, discovery::Discovery, error::Error};
+use crate::{
+    backoff::Backoff,
+    cache::{Difference, Known, Question, Told, ask},
+    discovery::Discovery,
+    error::Error,
+};
 
 /// How long one question to the server stays open before it is asked anew.
 const WAIT: Duration = Duration::from_secs(30);
@@ -27,8 +32,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Everything that the query matches at this moment; what was known before counts no more. The first event
-    /// is one. Another follows whenever the changes in between cannot be told: after the server restarted or was
-    /// changed for another, or when the watcher was away for too long.
+    /// is one. Another follows when the server cannot tell what changed in between, and something did: it has lost its
+    /// memory, or is of a release that knows no digests. When a server restarts with its store, or another one takes over that
+    /// knows the same, there is no event at all; when little is different, only that is told.
     Snapshot(Vec<Arc<Instance>>),
     /// An instance is new among those that match, or something about it changed.
     Changed(Arc<Instance>),
@@ -59,7 +65,7 @@ pub enum Event {
 /// # }
 /// ```
 pub struct Watch {
-    updates: BoxStream<'static, Result<Update, Error>>,
+    updates: BoxStream<'static, Result<VecDeque<Event>, Error>>,
     /// What the last update had, not yet handed on.
     waiting: VecDeque<Event>,
     failure: Option<Error>,
@@ -69,8 +75,8 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) fn new(discovery: &Discovery, query: Query) -> Self {
-        let poller =
-            Poller { discovery: discovery.clone(), query, cursor: None, backoff: Backoff::new(PAUSES.0, PAUSES.1) };
+        let backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let poller = Poller { discovery: discovery.clone(), query, known: None, cursor: None, told_by: None, backoff };
         let updates = stream::unfold(poller, |mut poller| async move { Some((poller.next().await, poller)) }).boxed();
         Self { updates, waiting: VecDeque::new(), failure: None }
     }
@@ -99,7 +105,7 @@ impl Stream for Watch {
                 return Poll::Ready(None);
             }
             match std::task::ready!(self.updates.poll_next_unpin(cx)) {
-                Some(Ok(update)) => self.waiting = events(update),
+                Some(Ok(events)) => self.waiting = events,
                 Some(Err(error)) => self.failure = Some(error),
                 None => self.failure = Some(Error::Closed),
             }
@@ -113,38 +119,37 @@ impl fmt::Debug for Watch {
     }
 }
 
-fn events(update: Update) -> VecDeque<Event> {
-    if update.snapshot {
-        return [Event::Snapshot(update.instances)].into();
-    }
-    let changed = update.instances.into_iter().map(Event::Changed);
-    // Removals first: an instance that gave way to another is gone before the other is there.
-    update.removed.into_iter().map(Event::Removed).chain(changed).collect()
-}
-
 /// Asks the server again and again.
 struct Poller {
     discovery: Discovery,
     query: Query,
+    /// What was told so far; nothing before the first answer.
+    known: Option<Known>,
     cursor: Option<Cursor>,
+    /// The connection by which the cursor came.
+    told_by: Option<u64>,
     backoff: Backoff,
 }
 
+// === impl Poller ===
+
 impl Poller {
-    /// The next update with something in it, or the reason why there will be none.
-    async fn next(&mut self) -> Result<Update, Error> {
+    /// The next events, or the reason why there will be none.
+    async fn next(&mut self) -> Result<VecDeque<Event>, Error> {
         loop {
-            match self.ask().await {
-                Ok(update) => {
+            match ask(&self.discovery.inner.link, self.discovery.inner.timeout, self.question()).await {
+                Ok(Told { update, by }) => {
                     self.backoff.reset();
-                    self.cursor = Some(update.cursor);
-                    if !update.is_unchanged() {
-                        return Ok(update);
+                    (self.cursor, self.told_by) = (Some(update.cursor), by);
+                    let events = self.take_in(update);
+                    if !events.is_empty() {
+                        return Ok(events);
                     }
                 }
-                // Both have waited for a connection already.
-                Err(Error::Unreachable { .. } | Error::Refused { .. } | Error::Deadline { .. }) => {}
+                // All have waited for a connection already.
+                Err(Error::Unreachable { .. } | Error::Refused { .. } | Error::Deadline { .. }) => self.told_by = None,
                 Err(error) if error.is_retryable() || matches!(error, Error::Failed { .. }) => {
+                    self.told_by = None;
                     tracing::warn!(%error, "a watch was refused; trying again");
                     sleep(self.backoff.next()).await;
                 }
@@ -153,14 +158,25 @@ impl Poller {
         }
     }
 
-    async fn ask(&self) -> Result<Update, Error> {
-        // The server ends the wait; the deadline is only for a server that does not.
-        let deadline = WAIT + self.discovery.inner.timeout;
-        self.discovery
-            .call(deadline, |connection, context| {
-                let (query, cursor) = (self.query.clone(), self.cursor);
-                async move { connection.watch(context, query, cursor, WAIT, None).await }
-            })
-            .await
+    fn question(&self) -> Question {
+        let (query, after) = (self.query.clone(), self.cursor);
+        let known = self.known.as_ref();
+        let ids = || known.map(|known| known.ids().cloned().collect()).unwrap_or_default();
+        let digest = || known.map(|known| known.digest().clone());
+        Question::new(query, after, WAIT, self.told_by).knowing(ids, digest)
+    }
+
+    /// What an update changes.
+    fn take_in(&mut self, update: Update) -> VecDeque<Event> {
+        if update.snapshot || self.known.is_none() {
+            let first = self.known.is_none();
+            let known = self.known.get_or_insert_default();
+            let changed = known.replace(update.instances.clone());
+            return (first || changed).then_some(Event::Snapshot(update.instances)).into_iter().collect();
+        }
+        let Some(known) = &mut self.known else { return VecDeque::new() };
+        let Difference { removed, changed } = known.apply(update);
+        // Removals first: an instance that gave way to another is gone before the other is there.
+        removed.into_iter().map(Event::Removed).chain(changed.into_iter().map(Event::Changed)).collect()
     }
 }

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     error::DiscoveryError,
     graph::Graph,
+    history::{HistoryPage, HistoryQuery},
     instance::{Instance, Registered, Registration},
     name::{InstanceId, ServiceName},
     query::{Query, ServiceSummary, Trouble},
@@ -49,6 +50,8 @@ pub trait Discovery {
     async fn status() -> Result<Status, DiscoveryError>;
     /// Which service calls which, as far as this server has seen.
     async fn graph() -> Result<Graph, DiscoveryError>;
+    /// What happened in the namespace, newest first, as far as the store remembers it.
+    async fn history(query: HistoryQuery) -> Result<HistoryPage, DiscoveryError>;
 }
 
 /// How long a watch may wait.
@@ -81,6 +84,7 @@ mod tests {
             (DiscoveryRequest::Report { id, trouble: Trouble::Timeout }, 8),
             (DiscoveryRequest::Status {}, 9),
             (DiscoveryRequest::Graph {}, 10),
+            (DiscoveryRequest::History { query: HistoryQuery::default() }, 11),
         ];
         for (request, variant) in requests {
             assert_eq!(postcard::to_allocvec(&request).unwrap().first(), Some(&variant), "{request:?}");

@@ -114,6 +114,10 @@ impl<R> Request<R> {
             Current::Report { id, trouble } => Self::Report { id, trouble },
             Current::Status {} => Self::Status {},
             Current::Graph {} => Self::Graph {},
+            Current::History { .. } => {
+                let rule = "the server speaks version 2 of the protocol or 1, which cannot ask for it; ask a newer one";
+                return Err(Invalid::new("history", rule));
+            }
         })
     }
 }
@@ -157,6 +161,8 @@ impl<I: From<Arc<Instance>>, S: From<Status>> From<DiscoveryResponse> for Respon
             Current::Report(result) => Self::Report(result),
             Current::Status(result) => Self::Status(result.map(Into::into)),
             Current::Graph(result) => Self::Graph(result),
+            // Nobody who speaks this version can ask, so nobody gets this.
+            Current::History(result) => Self::Services(result.map(|_| vec![])),
         }
     }
 }
@@ -221,6 +227,7 @@ mod tests {
     use super::*;
     use crate::{
         digest::Digest,
+        history::HistoryQuery,
         subset::Subset,
         update::{Bookmark, Known},
     };
@@ -287,5 +294,7 @@ mod tests {
         assert_eq!(<Request>::of(watch(bookmark.clone())).unwrap_err().field, "page");
         let list = DiscoveryRequest::List { query, after: bookmark };
         assert_eq!(<Request>::of(list).unwrap_err().field, "after");
+        let history = DiscoveryRequest::History { query: HistoryQuery::default() };
+        assert!(<Request>::of(history).unwrap_err().to_string().starts_with("history: the server speaks version 2"));
     }
 }

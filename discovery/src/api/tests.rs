@@ -30,7 +30,7 @@ impl Inside {
     pub(crate) fn new(config: Config) -> Self {
         let store = "memory:".parse::<roundsman_store::StoreUrl>().unwrap().open(config.probation, "test");
         let Assembled { context, writer: meters, inputs, foreign, .. } =
-            assemble(config, "test".to_owned(), store.as_ref(), Offload::start().unwrap());
+            assemble(config, "test".to_owned(), &store, Offload::start().unwrap());
         let (mut writer, stop) = (JoinSet::new(), CancellationToken::new());
         writer.spawn(task(&context, store, meters).run(inputs, stop.clone()));
         Self { context, writer, stop, _foreign: foreign }

@@ -42,7 +42,7 @@ pub(crate) struct Assembled {
     pub(crate) foreign: mpsc::Sender<Heard>,
 }
 
-pub(crate) fn assemble(config: Config, server: String, store: &dyn Store, offload: Offload) -> Assembled {
+pub(crate) fn assemble(config: Config, server: String, store: &Arc<dyn Store>, offload: Offload) -> Assembled {
     let clock = Clock::system();
     let mut metrics = Metrics::new();
     let memory = Division::of(config.max_memory);
@@ -57,8 +57,21 @@ pub(crate) fn assemble(config: Config, server: String, store: &dyn Store, offloa
     let permits = Arc::new(Semaphore::new(config.max_connections));
     let rpc = rpc::Meters::new(&permits, config.max_connections, &mut metrics);
     let (http, writer_meters) = (http::Meters::new(&mut metrics), writer::Meters::new(&mut metrics));
-    let parts =
-        Parts { config, clock, server, registry, rounds, writer, store_state, metrics, permits, memory, offload };
+    let store = Arc::clone(store) as Arc<dyn Durable>;
+    let parts = Parts {
+        config,
+        clock,
+        server,
+        registry,
+        rounds,
+        writer,
+        store,
+        store_state,
+        metrics,
+        permits,
+        memory,
+        offload,
+    };
     let context = Context::new(parts);
     let rpc = RpcDoor::new(Arc::clone(&context), rpc);
     let inputs = Inputs { requests, observations, foreign };

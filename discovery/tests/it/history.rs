@@ -115,3 +115,28 @@ async fn what_is_seen_while_the_store_is_gone_is_told_later() {
     timeout(SOON, written).await.expect("the eviction was never told");
     server.stop().await;
 }
+
+/// There is no half of an answer, and no empty one that would be taken for the truth.
+#[tokio::test]
+async fn a_store_that_cannot_tell_is_an_error_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roundsman.db");
+    let server = Server::start(config(&format!("sqlite:{}", file.display()))).await.unwrap();
+    let mut raw = Raw::connect(&server).await;
+    raw.register(json!({"name": "db", "id": "db-1", "address": "10.0.0.7:1", "check": {"kind": "none"}})).await;
+    let asked = json!({"History": {"query": {"service": "db", "limit": 1}}});
+    let told = raw.call(asked.clone()).await;
+    assert_eq!(told["Ok"]["events"][0]["kind"], "registered", "{told}");
+    let other = json!({"History": {"query": {"service": "other"}}});
+    assert_eq!(raw.call(other).await, json!({"Ok": {"events": [], "next": null}}));
+    let backwards = json!({"since": "2026-11-21T02:00:00Z", "until": "2026-11-21T01:00:00Z"});
+    let refused = raw.call(json!({"History": {"query": backwards}})).await;
+    assert_eq!(refused["Err"]["Invalid"]["field"], "since", "{refused}");
+    let person = rusqlite::Connection::open(&file).unwrap();
+    person.execute_batch("DROP TABLE history").unwrap();
+    let refused = raw.call(asked).await;
+    let reason = refused["Err"]["StoreUnavailable"]["reason"].as_str().unwrap_or_else(|| panic!("{refused}"));
+    assert!(reason.starts_with("the history cannot be read: "), "{reason}");
+    assert_eq!(raw.get("db").await["Ok"]["id"], "db-1", "lookups do not need it");
+    server.stop().await;
+}

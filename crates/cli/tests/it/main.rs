@@ -11,6 +11,7 @@ mod commands;
 mod durability;
 mod failures;
 mod graph;
+mod history;
 mod lag;
 mod outlasting;
 mod promises;

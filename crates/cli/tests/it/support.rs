@@ -26,10 +26,15 @@ impl Served {
     }
 
     pub(crate) fn start_on(rpc: &str) -> Self {
+        Self::start_with(rpc, "memory:")
+    }
+
+    /// On what is stored there.
+    pub(crate) fn start_with(rpc: &str, store: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready.json");
         let child = roundsman()
-            .args(["serve", "--rpc", rpc, "--http", "127.0.0.1:0", "--store", "memory:", "--ready-file"])
+            .args(["serve", "--rpc", rpc, "--http", "127.0.0.1:0", "--store", store, "--ready-file"])
             .arg(&ready)
             .current_dir(folder.path())
             .stderr(Stdio::null())

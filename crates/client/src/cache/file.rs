@@ -90,9 +90,18 @@ impl Image {
         Self { version: VERSION, namespace, services: BTreeMap::new() }
     }
 
+    /// Takes over what was read, where nothing newer is known.
+    pub(crate) fn absorb(&mut self, read: Self) {
+        self.namespace = read.namespace;
+        for (name, saved) in read.services {
+            self.services.entry(name).or_insert(saved);
+        }
+    }
+
     /// Takes over what is certain at this moment. Services that nobody asks for at present are kept as they were.
-    pub(crate) fn update(&mut self, table: &Table, now: Timestamp) {
-        for (name, instances) in table.certain() {
+    /// `theirs` tells which services are somebody else's to save.
+    pub(crate) fn update(&mut self, table: &Table, now: Timestamp, theirs: impl Fn(&ServiceName) -> bool) {
+        for (name, instances) in table.certain().filter(|(name, _)| !theirs(name)) {
             let instances: Arc<[_]> = instances.cloned().collect();
             if instances.is_empty() {
                 self.services.remove(name);

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Cursor, Instance, InstanceId, Query, ServiceName, Update, time};
+use roundsman_protocol::{Cursor, Digest, Instance, InstanceId, Query, ServiceName, Update, time};
 use tokio::time::Instant;
 
+use super::known::{self, Known};
 use crate::snapshot::{Snapshot, Stale};
 
 /// The instances of all services that somebody resolves.
@@ -34,7 +35,7 @@ pub(crate) struct Table {
 
 #[derive(Debug, Default)]
 struct Service {
-    instances: BTreeMap<InstanceId, Arc<Instance>>,
+    instances: Known,
     /// Since when this very list is doubted: it comes from a file, or the server does not know it.
     stale: Option<Stale>,
     /// The server that is new to us knows none of them; they stay until this moment.
@@ -116,10 +117,15 @@ impl Table {
     /// The answer to the watch of everything that is wanted.
     pub(crate) fn apply(&mut self, asked: &[ServiceName], update: Update, now: Instant) -> Touched {
         let new_server = self.epoch != Some(update.cursor.epoch);
+        let began = self.cursor.is_none();
         self.cursor = Some(update.cursor);
         self.epoch = Some(update.cursor.epoch);
-        let touched =
-            if update.snapshot { self.replace(asked, update.instances, new_server, now) } else { self.change(update) };
+        let touched = if began || new_server || update.snapshot || !update.parts.is_empty() {
+            let instances = self.whole(asked, update);
+            self.replace(asked, instances, new_server, now)
+        } else {
+            self.change(update)
+        };
         // Only now: what is held from here on has been stale since the connection was lost.
         if self.stale.take().is_some() { Touched::All } else { Touched::Some(touched) }
     }
@@ -132,7 +138,26 @@ impl Table {
         if self.cursor != Some(update.cursor) {
             self.cursor = None;
         }
-        Touched::Some(self.replace(asked, update.instances, false, now))
+        let instances = self.whole(asked, update);
+        Touched::Some(self.replace(asked, instances, false, now))
+    }
+
+    /// What is known of these services, in a few bytes; `None` when that is nothing.
+    pub(crate) fn digest(&self, asked: &[ServiceName]) -> Option<Digest> {
+        let mut digest = Digest::default();
+        for known in self.of(asked).map(|service| service.instances.digest()) {
+            digest.count += known.count;
+            digest.sum = digest.sum.wrapping_add(known.sum);
+            for (sum, more) in digest.parts.iter_mut().zip(&known.parts) {
+                *sum = sum.wrapping_add(*more);
+            }
+        }
+        (digest.count > 0).then_some(digest)
+    }
+
+    /// Who is known of these services.
+    pub(crate) fn ids(&self, asked: &[ServiceName]) -> Vec<InstanceId> {
+        self.of(asked).flat_map(|service| service.instances.ids()).cloned().collect()
     }
 
     /// Lets the watch begin anew, with a snapshot.
@@ -151,8 +176,9 @@ impl Table {
         if instances.is_empty() || self.services.contains_key(name) {
             return false;
         }
-        let instances = instances.iter().map(|instance| (instance.id.clone(), Arc::clone(instance))).collect();
-        let service = Service { instances, stale: Some(stale), held_until: None, synced: false };
+        let mut restored = Known::default();
+        restored.replace(instances.to_vec());
+        let service = Service { instances: restored, stale: Some(stale), held_until: None, synced: false };
         self.services.insert(name.clone(), service);
         true
     }
@@ -188,6 +214,27 @@ impl Table {
         certain.map(|(name, service)| (name, service.instances.values()))
     }
 
+    /// Everything there is of these services by an update that may tell only what is another than was known: of the parts
+    /// that differ it tells all, and nothing has changed in the others.
+    fn whole(&self, asked: &[ServiceName], update: Update) -> Vec<Arc<Instance>> {
+        if update.snapshot {
+            return update.instances;
+        }
+        let known = || self.of(asked).flat_map(|service| service.instances.values());
+        let mut other: BTreeSet<_> = known::missing(&update, known()).into_iter().map(|gone| gone.id).collect();
+        other.extend(update.removed.into_iter().map(|gone| gone.id));
+        other.extend(update.instances.iter().map(|instance| instance.id.clone()));
+        let mut all: Vec<_> = known().filter(|known| !other.contains(&known.id)).cloned().collect();
+        all.extend(update.instances);
+        all
+    }
+
+    /// The services of a sorted list.
+    fn of(&self, asked: &[ServiceName]) -> impl Iterator<Item = &Service> {
+        let asked_for = |name: &ServiceName| asked.is_empty() || asked.binary_search(name).is_ok();
+        self.services.iter().filter(move |(name, _)| asked_for(name)).map(|(_, service)| service)
+    }
+
     fn replace(
         &mut self,
         asked: &[ServiceName],
@@ -195,9 +242,9 @@ impl Table {
         new_server: bool,
         now: Instant,
     ) -> BTreeSet<ServiceName> {
-        let mut told: BTreeMap<ServiceName, BTreeMap<InstanceId, Arc<Instance>>> = BTreeMap::new();
+        let mut told: BTreeMap<ServiceName, Vec<Arc<Instance>>> = BTreeMap::new();
         for instance in instances {
-            told.entry(instance.name.clone()).or_default().insert(instance.id.clone(), instance);
+            told.entry(instance.name.clone()).or_default().push(instance);
         }
         let mut touched: BTreeSet<_> = told.keys().cloned().collect();
         if asked.is_empty() {
@@ -219,7 +266,7 @@ impl Table {
                     service.stale.get_or_insert(self.stale.unwrap_or(Stale::since(now)));
                     service.held_until = Some(now + self.grace);
                 }
-                None => service.replace(BTreeMap::new()),
+                None => service.replace(Vec::new()),
             }
         }
         touched
@@ -232,7 +279,7 @@ impl Table {
                 && service.instances.remove(&removed.id).is_some()
             {
                 if service.instances.is_empty() {
-                    service.replace(BTreeMap::new());
+                    service.replace(Vec::new());
                 }
                 touched.insert(removed.name);
             }
@@ -241,7 +288,7 @@ impl Table {
             let service = self.services.entry(instance.name.clone()).or_default();
             if service.held_until.is_some() {
                 // They are coming back: from here on the server knows better.
-                service.replace(BTreeMap::new());
+                service.replace(Vec::new());
             }
             service.synced = true;
             touched.insert(instance.name.clone());
@@ -252,7 +299,7 @@ impl Table {
                 }
             }
             let service = self.services.entry(instance.name.clone()).or_default();
-            service.instances.insert(instance.id.clone(), instance);
+            service.instances.insert(instance);
         }
         touched
     }
@@ -261,14 +308,8 @@ impl Table {
 // === impl Service ===
 
 impl Service {
-    fn replace(&mut self, mut instances: BTreeMap<InstanceId, Arc<Instance>>) {
-        // What is the same stays the same allocation, so that nobody is told of a change that is none.
-        for (id, instance) in &mut instances {
-            if let Some(old) = self.instances.get(id).filter(|old| *old == instance) {
-                *instance = Arc::clone(old);
-            }
-        }
-        self.instances = instances;
+    fn replace(&mut self, instances: Vec<Arc<Instance>>) {
+        self.instances.replace(instances);
         (self.stale, self.held_until) = (None, None);
     }
 }

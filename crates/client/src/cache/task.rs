@@ -1,8 +1,8 @@
-//! The task that keeps the lists up to date, by one watch for all of them.
+//! The task that keeps lists up to date, by one watch: that of all resolvers, or that of a subset.
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{Cursor, Query, ServiceName, Update};
+use roundsman_protocol::{Cursor, Query, ServiceName};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -10,11 +10,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cache,
+    Audience, Cache, Feed,
+    asking::{Question, Told, ask},
     file::{self, Image},
     table::{Table, Touched},
+    wanted,
 };
-use crate::{backoff::Backoff, call::call, error::Error, link::Link, snapshot::Stale};
+use crate::{backoff::Backoff, error::Error, link::Link, snapshot::Stale};
 
 /// How long one question to the server stays open before it is asked anew.
 const WAIT: Duration = Duration::from_secs(30);
@@ -25,13 +27,15 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 #[derive(Debug)]
 pub(crate) struct Task {
     cache: Arc<Cache>,
+    audience: Audience,
     table: Table,
+    /// The connection by which the table's cursor came.
+    told_by: Option<u64>,
     link: watch::Receiver<Link>,
     stop: CancellationToken,
     backoff: Backoff,
     /// What was saved, by earlier lives or by this one.
-    image: Image,
-    saver: Option<watch::Sender<Image>>,
+    images: Option<Arc<watch::Sender<Image>>>,
 }
 
 /// What the server is asked next.
@@ -48,25 +52,36 @@ enum Step {
 impl Task {
     pub(crate) fn new(
         cache: Arc<Cache>,
+        audience: Audience,
         link: watch::Receiver<Link>,
         stop: CancellationToken,
-        saver: Option<watch::Sender<Image>>,
+        images: Option<Arc<watch::Sender<Image>>>,
     ) -> Self {
         let table = Table::new(cache.settings.empty_grace, Instant::now());
-        let image = Image::new(cache.settings.namespace.clone());
-        Self { cache, table, link, stop, backoff: Backoff::new(PAUSES.0, PAUSES.1), image, saver }
+        let backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        Self { cache, audience, table, told_by: None, link, stop, backoff, images }
     }
 
     /// Keeps the lists up to date until it is told to stop; then they stay as they are, marked stale.
     pub(crate) async fn run(mut self) {
-        let stop = self.stop.clone();
-        stop.run_until_cancelled(self.keep_fresh()).await;
+        let (stop, audience) = (self.stop.clone(), self.audience.clone());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = audience.gone() => return,
+            () = self.keep_fresh() => {}
+        }
         self.lost();
     }
 
     async fn keep_fresh(&mut self) {
-        if let Some(path) = self.cache.settings.snapshot_file.clone() {
-            self.image = file::read(path, self.image.clone()).await;
+        if let (Some(path), Some(images)) = (self.cache.settings.snapshot_file.clone(), &self.images) {
+            let read = file::read(path, Image::new(self.cache.settings.namespace.clone())).await;
+            images.send_if_modified(|image| {
+                image.absorb(read);
+                // Nothing that is not in the file.
+                false
+            });
         }
         loop {
             let link = self.link.borrow_and_update().clone();
@@ -85,7 +100,7 @@ impl Task {
                     }
                     tokio::select! {
                         changed = self.link.changed() => if changed.is_err() { return },
-                        () = self.cache.subscribed.notified() => self.show(&Touched::All),
+                        () = self.audience.subscribed(&self.cache) => self.show(&Touched::All),
                     }
                 }
                 Link::Closed => return,
@@ -104,7 +119,7 @@ impl Task {
                 biased;
                 () = gone(link.clone(), generation) => return Ok(()),
                 answer = self.ask(step.as_ref()) => answer,
-                () = self.cache.subscribed.notified() => {
+                () = self.audience.subscribed(&self.cache) => {
                     // What is known already need not wait for the server.
                     self.show(&Touched::Some([].into()));
                     // The watch must stand at this moment for others to join it.
@@ -117,10 +132,22 @@ impl Task {
                     continue;
                 }
             };
-            let (update, now) = (answer?, Instant::now());
+            let Told { update, by } = match answer {
+                Ok(told) => told,
+                Err(error) => {
+                    self.told_by = None;
+                    if matches!(error, Error::Unreachable { .. }) {
+                        // It broke, which is told in a moment.
+                        gone(link, generation).await;
+                        return Ok(());
+                    }
+                    return Err(error);
+                }
+            };
+            let now = Instant::now();
             let touched = match step {
                 Some(Step::Watch { services, wait, .. }) => {
-                    caught_up = true;
+                    (caught_up, self.told_by) = (true, by);
                     if !wait.is_zero() {
                         self.backoff.reset();
                     }
@@ -135,7 +162,7 @@ impl Task {
     }
 
     fn next_step(&mut self, caught_up: bool) -> Option<Step> {
-        let Some(wanted) = self.cache.wanted() else {
+        let Some(wanted) = wanted(&self.feeds()) else {
             self.table.clear(Instant::now());
             return None;
         };
@@ -157,19 +184,24 @@ impl Task {
     }
 
     /// Asks; without a question, waits for ever.
-    async fn ask(&self, step: Option<&Step>) -> Result<Update, Error> {
+    async fn ask(&self, step: Option<&Step>) -> Result<Told, Error> {
         let (services, after, wait) = match step {
             Some(Step::Watch { services, after, wait }) => (services, *after, *wait),
             Some(Step::Add { services }) => (services, None, Duration::ZERO),
             None => std::future::pending().await,
         };
-        let query = Query { services: services.clone(), ..Query::default() };
-        // The server ends the wait; the deadline is only for a server that does not.
-        call(&self.link, wait + self.cache.settings.timeout, |connection, context| {
-            let query = query.clone();
-            async move { connection.watch(context, query, after, wait, None).await }
-        })
-        .await
+        // Filters are applied here, so that one watch serves many. Only a subset is one of what they match.
+        let query = match &self.audience {
+            Audience::All => Query { services: services.clone(), ..Query::default() },
+            Audience::One { query, .. } => query.clone(),
+        };
+        let (ids, digest) = (|| self.table.ids(services), || self.table.digest(services));
+        let question = Question::new(query, after, wait, self.told_by).knowing(ids, digest);
+        ask(&self.link, self.cache.settings.timeout, question).await
+    }
+
+    fn feeds(&self) -> Vec<Arc<Feed>> {
+        self.audience.feeds(&self.cache)
     }
 
     fn lost(&mut self) {
@@ -179,15 +211,17 @@ impl Task {
 
     /// No server answers: what was saved is better than nothing.
     fn fall_back(&mut self) {
-        let Some(wanted) = self.cache.wanted() else { return };
+        let (Some(wanted), Some(images)) = (wanted(&self.feeds()), &self.images) else { return };
+        let image = images.borrow();
         let (now, clock) = (Instant::now(), self.cache.settings.clock.now());
         let mut restored = false;
-        for (name, saved) in &self.image.services {
+        for (name, saved) in &image.services {
             if wanted.is_empty() || wanted.binary_search(name).is_ok() {
                 let stale = Stale::aged(now, clock.since(saved.confirmed_at));
                 restored |= self.table.restore(name, &saved.instances, stale);
             }
         }
+        drop(image);
         if restored {
             if wanted.is_empty() {
                 self.table.assume_complete();
@@ -198,7 +232,7 @@ impl Task {
 
     /// Shows the lists that a change concerns, and those that nobody has shown yet.
     fn show(&self, touched: &Touched) {
-        for feed in self.cache.feeds() {
+        for feed in self.feeds() {
             if (touched.concerns(&feed.query) || !feed.current().is_known())
                 && let Some(snapshot) = self.table.view(&feed.query)
             {
@@ -208,9 +242,16 @@ impl Task {
     }
 
     fn save(&mut self) {
-        let Some(saver) = &self.saver else { return };
-        self.image.update(&self.table, self.cache.settings.clock.now());
-        saver.send_replace(self.image.clone());
+        let Some(images) = &self.images else { return };
+        // Of a service that others follow as a whole, a part is not worth saving.
+        let whole = match self.audience {
+            Audience::All => Vec::new(),
+            Audience::One { .. } => self.cache.feeds(),
+        };
+        let now = self.cache.settings.clock.now();
+        images.send_modify(|image| {
+            image.update(&self.table, now, |name| whole.iter().any(|feed| feed.query.names(name)));
+        });
     }
 }
 

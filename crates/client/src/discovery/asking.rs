@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use roundsman_protocol::{Graph, Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble};
+use roundsman_protocol::{
+    Graph, HistoryPage, HistoryQuery, Instance, InstanceId, Query, ServiceName, ServiceSummary, Status, Trouble,
+};
 
 use super::Discovery;
 use crate::error::Error;
@@ -114,6 +116,42 @@ impl Discovery {
     /// Those of every call.
     pub async fn graph(&self) -> Result<Graph, Error> {
         self.call(self.inner.timeout, |connection, context| async move { connection.client.graph(context).await }).await
+    }
+
+    /// What happened in this namespace, newest first: who registered, flipped, was evicted and on which evidence, was drained,
+    /// replaced or taken out, when, and who asked for it. As far back as the server's store remembers; where it forgot
+    /// something there is an event of the kind [`Cut`](roundsman_protocol::EventKind::Cut).
+    ///
+    /// An answer has at most [`MAX_EVENTS`](roundsman_protocol::history::MAX_EVENTS); [`HistoryPage::next`] is where the
+    /// next one begins.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::protocol::HistoryQuery;
+    ///
+    /// let mut query = HistoryQuery { service: Some("product".try_into()?), ..HistoryQuery::default() };
+    /// loop {
+    ///     let page = discovery.history(query.clone()).await?;
+    ///     for event in &page.events {
+    ///         println!("{} {} {}", event.at, event.kind, event.reason);
+    ///     }
+    ///     let Some(next) = page.next else { break };
+    ///     query.after = Some(next);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of every call; [`DiscoveryError::StoreUnavailable`](crate::DiscoveryError::StoreUnavailable) while the store
+    /// does not answer, and [`Error::Invalid`] for a server whose release has no history.
+    pub async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, Error> {
+        query.validate()?;
+        self.call(self.inner.timeout, |connection, context| {
+            let query = query.clone();
+            async move { connection.client.history(context, query).await }
+        })
+        .await
     }
 
     /// Tells the server that an instance could not be used, so that it is visited now and not at its next turn.

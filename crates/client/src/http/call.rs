@@ -62,7 +62,7 @@ impl Call<'_> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.
         let making = Box::pin(async {
-            let callee = inner.calls.callee(inner, self.service)?;
+            let callee = inner.calls.callee(inner, self.service, self.choice.share.as_ref())?;
             let balancer = callee.balancer(self.choice, &inner.peers);
             if self.plan.to.is_none() {
                 callee.ready(self.discovery, self.deadline()).await?;

@@ -23,6 +23,7 @@ use crate::{
     cache::Feed,
     discovery::{Discovery, Inner},
     resolver,
+    share::Share,
 };
 
 /// Calls of the last so many seconds pay for repetitions.
@@ -37,13 +38,17 @@ const BUDGET_SHARE: f32 = 0.1;
 pub(crate) struct Calls {
     /// Made by the first call.
     client: Mutex<Option<reqwest::Client>>,
-    callees: Mutex<HashMap<ServiceName, Arc<Callee>>>,
+    callees: Mutex<HashMap<Key, Arc<Callee>>>,
 }
+
+/// A service, or a part of it.
+type Key = (ServiceName, Option<Share>);
 
 /// A service that was called.
 #[derive(Debug)]
 pub(crate) struct Callee {
     pub(crate) service: ServiceName,
+    share: Option<Share>,
     feed: Arc<Feed>,
     budget: TpsBudget,
     /// One for each way to choose; there is hardly ever more than one.
@@ -58,6 +63,8 @@ pub(crate) struct Choice {
     pub(crate) policy: Policy,
     pub(crate) zone: Option<Box<str>>,
     pub(crate) host: Option<Host>,
+    /// How many of all there are.
+    pub(crate) share: Option<Share>,
 }
 
 // === impl Calls ===
@@ -78,24 +85,32 @@ impl Calls {
     }
 
     /// The service of this name, followed from now on. Must be called within a Tokio runtime.
-    pub(crate) fn callee(&self, inner: &Inner, service: &ServiceName) -> Result<Arc<Callee>, Error> {
+    pub(crate) fn callee(
+        &self,
+        inner: &Inner,
+        service: &ServiceName,
+        share: Option<&Share>,
+    ) -> Result<Arc<Callee>, Error> {
         let mut callees = lock(&self.callees);
         if inner.stop.is_cancelled() {
             return Err(crate::Error::Closed.into());
         }
-        if let Some(callee) = callees.get(service) {
+        let key = (service.clone(), share.cloned());
+        if let Some(callee) = callees.get(&key) {
             return Ok(Arc::clone(callee));
         }
-        let feed = inner.cache.subscribe(Query { history: false, ..Query::service(service.clone()) });
-        inner.cache.start(&inner.link, &inner.stop, &inner.tasks);
+        let subset = share.map(|share| share.subset(inner)).transpose()?;
+        let feed = inner.cache.subscribe(Query { subset, ..Query::service(service.clone()) });
+        inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
         let callee = Arc::new(Callee {
             service: service.clone(),
+            share: share.cloned(),
             feed,
             budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE),
             balancers: Mutex::default(),
             exists: AtomicBool::new(false),
         });
-        callees.insert(service.clone(), Arc::clone(&callee));
+        callees.insert(key, Arc::clone(&callee));
         Ok(callee)
     }
 
@@ -108,8 +123,9 @@ impl Calls {
     /// A name that is no service is not followed for ever.
     fn forget(&self, callee: &Arc<Callee>) {
         let mut callees = lock(&self.callees);
-        if callees.get(&callee.service).is_some_and(|kept| Arc::ptr_eq(kept, callee)) {
-            callees.remove(&callee.service);
+        let key = (callee.service.clone(), callee.share.clone());
+        if callees.get(&key).is_some_and(|kept| Arc::ptr_eq(kept, callee)) {
+            callees.remove(&key);
         }
     }
 }
@@ -189,7 +205,7 @@ impl Callee {
 
 impl Default for Choice {
     fn default() -> Self {
-        Self { policy: Policy::PeakEwma, zone: None, host: None }
+        Self { policy: Policy::PeakEwma, zone: None, host: None, share: None }
     }
 }
 

@@ -12,6 +12,7 @@ mod balancing;
 mod breaking;
 mod calls;
 mod crowd;
+mod digests;
 #[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
@@ -24,12 +25,14 @@ mod http_faults;
 mod identity;
 #[cfg(feature = "middleware")]
 mod middleware;
+mod model;
 mod paging;
 mod registering;
 mod resolving;
 #[cfg(feature = "service")]
 mod service;
 mod serving;
+mod subsets;
 mod support;
 mod tenants;
 #[cfg(feature = "tower")]

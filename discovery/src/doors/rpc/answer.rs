@@ -75,6 +75,10 @@ impl Desk {
                 let frame = self.framing(id);
                 framed(id, self.api.graph(|graph| frame(DiscoveryResponse::Graph(Ok(graph)))))
             }
+            DiscoveryRequest::History { query } => {
+                let (history, scribe) = (self.api.history(query), self.scribe());
+                work(async move { scribe.aside(id, DiscoveryResponse::History(history.await)).await })
+            }
             DiscoveryRequest::Register { registration } => {
                 change(id, self.api.register(registration).map(DiscoveryResponse::Register))
             }

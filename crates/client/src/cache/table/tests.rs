@@ -196,3 +196,63 @@ async fn filters_apply_to_what_is_known() {
     let query = Query { zone: Some("near".into()), ..Query::service(name("product")) };
     assert_eq!(ids(&table, &query).unwrap(), ["n"]);
 }
+
+/// A server that does not know the cursor was told the digest: it tells the parts that differ, of these everything.
+#[tokio::test(start_paused = true)]
+async fn of_parts_that_differ_the_rest_is_gone_and_others_stay() {
+    let (mut table, asked) = (table(), [name("product")]);
+    let before = table.view(&Query::service(name("product"))).unwrap();
+    assert_eq!(table.digest(&asked), Some(Digest::of(before.instances().iter().map(|instance| &**instance))));
+    assert_eq!((table.digest(&[name("order")]), table.digest(&[])), (None, table.digest(&asked)));
+    let part = |id: &str| u8::try_from(id.parse::<InstanceId>().unwrap().part()).unwrap();
+    assert_ne!(part("a"), part("b"));
+    let update = Update { parts: vec![part("a"), part("c")], ..changed(cursor(2, 1), &[("product", "c")]) };
+    table.apply(&asked, update, Instant::now());
+    assert_eq!(product(&table), fresh(&["b", "c"]));
+    let after = table.view(&Query::service(name("product"))).unwrap();
+    assert!(Arc::ptr_eq(&before.instances()[1], &after.instances()[0]));
+    // "The same" is an answer, too, and as good as a list.
+    table.lost(Instant::now());
+    table.apply(&asked, Update::unchanged(cursor(3, 1)), Instant::now());
+    assert_eq!((product(&table), table.cursor()), (fresh(&["b", "c"]), Some(cursor(3, 1))));
+    assert!(table.view(&Query::service(name("product"))).unwrap().is_same(&after));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_a_server_that_knows_none_are_no_more_believed_than_a_list() {
+    let (mut table, asked) = (table(), [name("product")]);
+    table.lost(Instant::now());
+    let nothing = |epoch| Update { parts: (0..64).collect(), ..Update::unchanged(cursor(epoch, 0)) };
+    table.apply(&asked, nothing(2), Instant::now());
+    assert_eq!(product(&table), stale(&["a", "b"]));
+    // Nor are removals one by one, as those who follow a subset are told.
+    let gone = removed(cursor(3, 0), "product", "a").removed.remove(0);
+    let both = vec![gone.clone(), Removed { id: "b".parse().unwrap(), ..gone }];
+    table.apply(&asked, Update { removed: both, ..Update::unchanged(cursor(3, 0)) }, Instant::now());
+    assert_eq!(product(&table), stale(&["a", "b"]));
+    // One is back: the rest is gone.
+    table.apply(
+        &asked,
+        Update { parts: (0..64).collect(), ..changed(cursor(3, 1), &[("product", "b")]) },
+        Instant::now(),
+    );
+    assert_eq!((product(&table), table.next_due()), (fresh(&["b"]), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_saved_is_confirmed_by_its_digest() {
+    let (mut table, asked) = (Table::new(GRACE, Instant::now()), [name("product")]);
+    let old = Stale::aged(Instant::now(), Duration::from_secs(3_600));
+    table.restore(&asked[0], &[Arc::new(instance("product", "a"))], old);
+    assert!(table.digest(&asked).is_some() && table.ids(&asked).len() == 1);
+    table.apply(&asked, Update::unchanged(cursor(1, 7)), Instant::now());
+    assert_eq!((product(&table), table.missing(&asked)), (fresh(&["a"]), None));
+    // Also when it joins a watch that goes on.
+    table.restore(&name("order"), &[Arc::new(instance("order", "o"))], old);
+    table.add(&[name("order")], Update::unchanged(cursor(1, 7)), Instant::now());
+    assert_eq!(table.missing(&[name("order"), name("product")]), None);
+    assert_eq!(
+        (table.cursor(), ids(&table, &Query::service(name("order"))).unwrap()),
+        (Some(cursor(1, 7)), vec!["o".into()])
+    );
+}

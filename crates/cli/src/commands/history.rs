@@ -1,0 +1,120 @@
+//! `roundsman history [NAME]`: what happened, newest first.
+
+use roundsman::{
+    HistoryQuery,
+    protocol::{Event, EventKind, Who, history::MAX_EVENTS},
+};
+
+use crate::{
+    args::{HistoryArgs, Output},
+    commands::connect,
+    exit::Failure,
+    output::{Screen, Style, now},
+    table::{Cell, Table},
+};
+
+pub(crate) async fn run(args: HistoryArgs) -> Result<(), Failure> {
+    let now = now();
+    let moment = |moment: Option<crate::args::Moment>| moment.map(|moment| moment.before(now));
+    let query = HistoryQuery {
+        service: args.name,
+        instance: args.instance,
+        since: moment(args.since),
+        until: moment(args.until),
+        ..HistoryQuery::default()
+    };
+    let events = read(&connect(&args.client).await?, query, args.limit).await?;
+    let mut screen = Screen::stdout();
+    match args.client.output {
+        Output::Json => screen.json(&events),
+        Output::Table if events.is_empty() => screen.line("nothing is remembered that matches"),
+        Output::Table => table(&events).print(&mut screen),
+    }
+}
+
+/// So many events, page by page.
+async fn read(discovery: &roundsman::Discovery, query: HistoryQuery, limit: u32) -> Result<Vec<Event>, Failure> {
+    let (mut events, mut left, mut after) = (Vec::new(), limit, None);
+    loop {
+        let page = discovery.history(HistoryQuery { limit: left.min(MAX_EVENTS), after, ..query.clone() }).await?;
+        left = left.saturating_sub(u32::try_from(page.events.len()).unwrap_or(u32::MAX));
+        events.extend(page.events);
+        after = page.next;
+        if left == 0 || after.is_none() {
+            return Ok(events);
+        }
+    }
+}
+
+fn table(events: &[Event]) -> Table {
+    let mut table = Table::new(["TIME", "KIND", "SERVICE", "INSTANCE", "STATUS", "WHO", "SERVER", "REASON"]);
+    for event in events {
+        table.row([
+            Cell::styled(time(event), Style::Dim),
+            Cell::styled(event.kind.as_str(), style(event.kind)),
+            Cell::new(event.service.as_ref().map_or("-", |service| service.as_str())),
+            Cell::new(event.instance.as_ref().map_or("-", |instance| instance.as_str())),
+            Cell::new(status(event)),
+            Cell::new(event.who.as_ref().map_or_else(|| "-".to_owned(), who)),
+            Cell::new(if event.server.is_empty() { "-" } else { &event.server }),
+            Cell::new(&event.reason),
+        ]);
+    }
+    table
+}
+
+/// In UTC as all times here are, to the second.
+fn time(event: &Event) -> String {
+    let time = event.at.to_string();
+    time.split_once('.').map_or_else(|| time.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+/// What became of the status: `passing→evicted`, or only what it is since.
+fn status(event: &Event) -> String {
+    match (event.from, event.to) {
+        (Some(from), Some(to)) if from != to => format!("{from}→{to}"),
+        (_, Some(status)) => status.to_string(),
+        (Some(from), None) => format!("{from}→gone"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// Who asked: the service that it said it is, and from where.
+fn who(who: &Who) -> String {
+    let known = [&who.service, &who.address].into_iter().flatten();
+    let known: Vec<&str> = known.map(AsRef::as_ref).collect();
+    if known.is_empty() { who.session.as_deref().unwrap_or("-").to_owned() } else { known.join("@") }
+}
+
+fn style(kind: EventKind) -> Style {
+    match kind {
+        EventKind::Registered | EventKind::Reinstated | EventKind::Undrained => Style::Green,
+        EventKind::Evicted | EventKind::Forgotten => Style::Red,
+        EventKind::Drained => Style::Cyan,
+        EventKind::Deregistered | EventKind::Replaced => Style::Yellow,
+        EventKind::Cut => Style::Dim,
+        EventKind::Updated | EventKind::Flip => Style::Plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roundsman::{InstanceStatus, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_a_line_and_a_cut_is_one_too() {
+        let cut =
+            Event::cut(None, Timestamp::from_millis(1_795_225_800_123), "older ones were dropped".into(), "".into());
+        assert_eq!((time(&cut).as_str(), status(&cut).as_str()), ("2026-11-21T01:50:00Z", "-"));
+        let (from, to) = (Some(InstanceStatus::Passing), Some(InstanceStatus::Evicted));
+        let evicted = Event { kind: EventKind::Evicted, from, to, ..cut.clone() };
+        assert_eq!(status(&evicted), "passing→evicted");
+        assert_eq!(status(&Event { to: None, ..evicted.clone() }), "passing→gone");
+        assert_eq!(status(&Event { from: None, ..evicted }), "evicted");
+        assert_eq!(who(&Who::default()), "-");
+        let order = Who { service: Some("order".into()), address: Some("10.0.0.9:1".into()), session: None };
+        assert_eq!(who(&order), "order@10.0.0.9:1");
+    }
+}
