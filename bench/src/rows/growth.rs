@@ -36,9 +36,9 @@ pub(super) fn setup(store: Store, program: Option<&Path>, instances: u32) -> Set
     setup.flag_if_known("--max-instances-per-connection", instances * 2)
 }
 
-/// The newest version that the release speaks in postcard: the one before this one knew two.
+/// The newest version that the release speaks in postcard: the first one knew one.
 fn spoken(program: Option<&Path>) -> Version {
-    if program.is_some() { Version::V2 } else { Version::CURRENT }
+    if program.is_some() { Version::V1 } else { Version::CURRENT }
 }
 
 /// What it came to at each size.

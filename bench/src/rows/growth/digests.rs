@@ -126,6 +126,10 @@ async fn catch_up(mut raw: Raw, memory: &Memory, bytes: &mut usize) -> Result<Ra
             *bytes += raw.bytes;
             return Ok(raw);
         }
+        if skimmed.length > 1_000 {
+            let answer = format!("an answer of {} bytes to a digest that is right", skimmed.length);
+            return Err(Failure::new("coming back", answer));
+        }
         match skimmed.answer()? {
             DiscoveryResponse::Watch(Ok(update)) if update.is_unchanged() && update.cursor != memory.after => {
                 *bytes += raw.bytes;

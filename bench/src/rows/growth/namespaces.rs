@@ -75,7 +75,8 @@ fn total(points: &[Point]) -> Vec<(u32, f64)> {
 
 /// The times that are worth a word.
 fn in_all(points: &[Point]) -> String {
-    let worth = total(points).into_iter().filter(|(size, _)| *size >= 1_000 || points.len() < 3);
+    let last = points.last().map_or(0, |point| point.size);
+    let worth = total(points).into_iter().filter(|(size, _)| *size >= 1_000.min(last));
     let figures = worth.map(|(size, sum)| format!("{} in {}", thousands(size), time(sum)));
     figures.collect::<Vec<_>>().join(", ")
 }
