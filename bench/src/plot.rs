@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use self::panel::Panel;
 
-const WIDTH: f64 = 980.0;
+const WIDTH: f64 = 1_000.0;
 const HEIGHT: f64 = 470.0;
 
 /// What is plotted: a panel each.

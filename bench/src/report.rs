@@ -202,8 +202,8 @@ impl Report {
               what counts is the caller's report.\n\
             - The memory of a resolver is that of a process with ten of them, less that of one with none, divided by ten.\n\
             - Visited instances are real listeners with addresses of their own in other processes.\n\
-            - The second table is about load and attacks. Its rows were measured in this run on this release and, where `--against` named one, on\n  \
-              an older one: all of it in JSON behind a handshake of version 1, which both understand.\n\
+            - The second table is about load, attacks and growth. Its rows were measured in this run on this release and, where `--against`\n  \
+              named one, on an older one: in JSON behind a handshake of version 1, which both understand, but for snapshots and digests.\n\
             - Those who hang accept connections and never answer, each at an address of its own. Deaths and births beside them come 150 ms apart,\n  \
               whether or not the one before was noticed; what is not noticed within 20 s counts as that.\n\
             - Memory under attack is the most that the server had resident more than before, looked at every 20 ms until 4 s after the attack.\n\

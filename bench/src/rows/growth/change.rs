@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Most changes of one measurement.
-const CHANGES: u32 = 2_000;
+const CHANGES: u32 = 5_000;
 const REGISTRY_LIMIT: f64 = 50.0;
 const GROWTH: f64 = 1.5;
 
