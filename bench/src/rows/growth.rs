@@ -29,11 +29,12 @@ use crate::{
 /// The service that grows.
 const SERVICE: &str = "grown";
 
-/// A server of that release that takes so many instances, all in one namespace and from one connection.
+/// A server of that release that takes so many instances and more, all in one namespace and from one connection.
 pub(super) fn setup(store: Store, program: Option<&Path>, instances: u32) -> Setup {
-    let setup = Setup::new(store).release(program).flag("--max-instances", instances.max(200_000) * 2);
-    let setup = setup.flag_if_known("--max-instances-per-namespace", instances * 2);
-    setup.flag_if_known("--max-instances-per-connection", instances * 2)
+    let most = instances.max(200_000) * 2;
+    let setup = Setup::new(store).release(program).flag("--max-instances", most);
+    let setup = setup.flag_if_known("--max-instances-per-namespace", most);
+    setup.flag_if_known("--max-instances-per-connection", most)
 }
 
 /// The newest version that the release speaks in postcard: the first one knew one.
