@@ -8,7 +8,7 @@ use crate::rows::Name;
 
 /// Measures Roundsman and its peers (etcd, redis, NATS, where they are installed) side by side.
 ///
-/// Without arguments everything is measured in about six minutes and the table is written to bench/results.md.
+/// Without arguments everything is measured in about a quarter of an hour; the table is written to bench/results.md.
 #[derive(Debug, Parser)]
 #[command(name = "roundsman-bench", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -21,6 +21,10 @@ pub(crate) struct Args {
     /// Write the table to this file [default: bench/results.md after a full run, otherwise nowhere]
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Write the plot of costs against sizes to this file [default: docs/images/costs.svg after a full run, otherwise
+    /// nowhere]; it needs `change` and `namespaces`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
     /// Measure this server instead of the one beside this program
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) server: Option<PathBuf>,

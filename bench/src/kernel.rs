@@ -35,6 +35,12 @@ pub(crate) fn peak_resident(pid: u32) -> Result<u64> {
     memory(pid, "VmHWM:")
 }
 
+/// Has the most that a process ever had begin anew, with what it has now.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    std::fs::write(&path, "5").context(format!("writing {path}"))
+}
+
 /// The CPU time of this process and of those children of it that have ended.
 pub(crate) fn own_cpu_time() -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
@@ -74,6 +80,7 @@ mod tests {
         assert_eq!(parse_memory("Name:\tx\nVmRSS:\t    1200 kB\n", "VmRSS:"), Some(1_228_800));
         let me = std::process::id();
         assert!(resident(me).unwrap() > 100_000);
+        forget_peak(me).unwrap();
         assert!(peak_resident(me).unwrap() >= 1 && open_files(me).unwrap() > 2);
         cpu_time(me).unwrap();
         own_cpu_time().unwrap();

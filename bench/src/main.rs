@@ -14,8 +14,10 @@ mod machine;
 mod pace;
 mod peers;
 mod plan;
+mod plot;
 mod population;
 mod process;
+mod raw;
 mod report;
 mod rows;
 mod rpc;
@@ -26,14 +28,14 @@ mod stats;
 mod watchers;
 mod wire;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     args::{Args, Child, Command},
-    error::{Context, Result},
+    error::{Context, Failure, Result},
     plan::Plan,
     report::Report,
 };
@@ -95,8 +97,23 @@ async fn measure(args: &Args) -> Result<bool> {
     let whole = args.only.is_empty() && !args.quick;
     let path = args.output.clone().or_else(|| whole.then(|| "bench/results.md".into()));
     if let Some(path) = path {
-        std::fs::write(&path, report.markdown()).context(format!("writing {}", path.display()))?;
-        report::say(&format!("written to {}", path.display()));
+        write(&path, &report.markdown())?;
+    }
+    let path = args.plot.clone().or_else(|| whole.then(|| "docs/images/costs.svg".into()));
+    if let Some(path) = path {
+        // Half of the curves would look like a result.
+        let page =
+            report.plot().ok_or_else(|| Failure::new("plotting", "`change` and `namespaces` were not measured"))?;
+        write(&path, &page)?;
     }
     Ok(complete)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).context(format!("making {}", folder.display()))?;
+    }
+    std::fs::write(path, text).context(format!("writing {}", path.display()))?;
+    report::say(&format!("written to {}", path.display()));
+    Ok(())
 }

@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) watches_each: usize,
     /// Watches that are left pending on each of 100 connections.
     pub(crate) pending_each: usize,
-    /// Instances that are visited.
+    /// Instances that are visited: so many, or what the limit of open files allows.
     pub(crate) targets: u32,
     /// Time between two visits.
     pub(crate) interval: Duration,
@@ -61,6 +61,20 @@ pub(crate) struct Plan {
     pub(crate) good_clients: usize,
     /// Clients that come back after a restart.
     pub(crate) returning: usize,
+    /// Sizes of the service that is changed.
+    pub(crate) sizes: &'static [u32],
+    /// Numbers of namespaces at which the clock is looked at.
+    pub(crate) namespaces: &'static [u32],
+    /// Instances of the namespace that flips all the time.
+    pub(crate) busy: u32,
+    /// Instances that very many watch, and how many come at once for all of them.
+    pub(crate) watched: u32,
+    pub(crate) snapshot_watchers: usize,
+    /// Watchers of them that return and know nearly everything.
+    pub(crate) digest_watchers: usize,
+    /// Clients with a subset each, and of how many instances.
+    pub(crate) subset_clients: u32,
+    pub(crate) subset_instances: u32,
 }
 
 // === impl Plan ===
@@ -88,7 +102,7 @@ impl Plan {
             watcher_connections: 100,
             watches_each: 10,
             pending_each: 100,
-            targets: 10_000,
+            targets: 60_000,
             interval: Duration::from_secs(5),
             intervals: 4,
             instances: 100_000,
@@ -100,6 +114,14 @@ impl Plan {
             wide_watches: 1_000,
             good_clients: 10_000,
             returning: 2_000,
+            sizes: &[100, 1_000, 10_000, 50_000, 100_000],
+            namespaces: &[1, 10, 100, 1_000, 10_000, 30_000, 100_000],
+            busy: 1_000,
+            watched: 50_000,
+            snapshot_watchers: 1_000,
+            digest_watchers: 10_000,
+            subset_clients: 2_000,
+            subset_instances: 1_000,
         }
     }
 
@@ -133,6 +155,14 @@ impl Plan {
             wide_watches: 50,
             good_clients: 500,
             returning: 100,
+            sizes: &[100, 1_000],
+            namespaces: &[1, 10, 100],
+            busy: 100,
+            watched: 2_000,
+            snapshot_watchers: 20,
+            digest_watchers: 50,
+            subset_clients: 50,
+            subset_instances: 100,
         }
     }
 }

@@ -5,7 +5,13 @@ use std::fmt::Write as _;
 
 use roundsman_protocol::Clock;
 
-use crate::{error::Failure, machine::Machine, peers, plan::Plan};
+use crate::{
+    error::Failure,
+    machine::Machine,
+    peers,
+    plan::Plan,
+    plot::{self, Cost, Curve, Point, Whose},
+};
 
 /// A line of the table.
 #[derive(Clone, Debug)]
@@ -16,6 +22,8 @@ pub(crate) struct Row {
     before: Option<String>,
     goal: String,
     verdict: Verdict,
+    /// For the plot.
+    curves: Vec<Curve>,
 }
 
 /// Whether a goal was reached.
@@ -43,7 +51,8 @@ pub(crate) struct Report {
 impl Row {
     /// A figure without a goal of its own.
     pub(crate) fn figure(what: impl Into<String>, measured: impl Into<String>) -> Self {
-        Self { what: what.into(), measured: measured.into(), before: None, goal: String::new(), verdict: Verdict::None }
+        let (what, measured, goal) = (what.into(), measured.into(), String::new());
+        Self { what, measured, before: None, goal, verdict: Verdict::None, curves: Vec::new() }
     }
 
     /// What its goal is, and whether it was reached; `None` when what it is compared with is missing.
@@ -56,11 +65,20 @@ impl Row {
         Self { goal: goal.into(), verdict, ..self }
     }
 
+    /// With what the figure comes to at each size.
+    pub(crate) fn curve(mut self, cost: Cost, whose: Whose, points: Vec<Point>) -> Self {
+        self.curves.push(Curve { cost, whose, points });
+        self
+    }
+
     /// Beside what an older release came to: the row of the same name, or why there is none.
-    pub(crate) fn compare(self, before: &Result<Vec<Self>, String>) -> Self {
+    pub(crate) fn compare(mut self, before: &Result<Vec<Self>, String>) -> Self {
         let before = match before {
             Ok(rows) => {
-                rows.iter().find(|row| row.what == self.what).map(|row| row.measured.clone()).unwrap_or_default()
+                let row = rows.iter().find(|row| row.what == self.what);
+                let curves = row.into_iter().flat_map(|row| &row.curves).cloned();
+                self.curves.extend(curves.map(|curve| Curve { whose: Whose::Before, ..curve }));
+                row.map(|row| row.measured.clone()).unwrap_or_default()
             }
             Err(error) => format!("could not be measured: {error}"),
         };
@@ -109,6 +127,13 @@ impl Report {
             if rows.is_empty() { rows } else { std::iter::once(head).chain(rows).collect() }
         });
         tables.filter(|table| !table.is_empty()).collect()
+    }
+
+    /// Costs against sizes, when they were measured.
+    pub(crate) fn plot(&self) -> Option<String> {
+        let curves: Vec<Curve> = self.rows.iter().flat_map(|row| row.curves.iter().cloned()).collect();
+        let source = format!("bench/results.md of {}; {}", Clock::system().now(), self.machine);
+        plot::page(&curves, &source)
     }
 
     /// Prints the tables.
@@ -177,13 +202,22 @@ impl Report {
               what counts is the caller's report.\n\
             - The memory of a resolver is that of a process with ten of them, less that of one with none, divided by ten.\n\
             - Visited instances are real listeners with addresses of their own in other processes.\n\
-            - The second table is about load and attacks. Its rows were measured in this run on this release and, where `--against` named one, on\n  \
-              an older one: all of it in JSON behind a handshake of version 1, which both understand.\n\
+            - The second table is about load, attacks and growth. Its rows were measured in this run on this release and, where `--against`\n  \
+              named one, on an older one: in JSON behind a handshake of version 1, which both understand, but for snapshots and digests.\n\
             - Those who hang accept connections and never answer, each at an address of its own. Deaths and births beside them come 150 ms apart,\n  \
               whether or not the one before was noticed; what is not noticed within 20 s counts as that.\n\
             - Memory under attack is the most that the server had resident more than before, looked at every 20 ms until 4 s after the attack.\n\
             - Attackers and good clients have machines of their own where it matters; here attackers give way to everybody (nice 19), and who measures\n  \
               lookups goes first (nice -10, where that is allowed).\n\
+            - One change, from outside: the server's CPU time for `Drain`, one call at a time on one connection, of instances all over one\n  \
+              service. It includes reading the call, planning, storing in memory, the change itself, and answering. In the registry alone: one\n  \
+              observation carried out, in this process; what is planned and answered is not part of it.\n\
+            - Namespaces over the wire need a connection and a handshake each; 16 clients open, register and close. The registry alone plans and\n  \
+              carries out one registration each. The plot has the time per namespace since the point before.\n\
+            - Snapshots and digests are in postcard, of the newest version that each release speaks, and received without being decoded; bytes are\n  \
+              those of all frames both ways, handshakes included. Memory is the most that the server had resident more than before.\n\
+            - Pairs are a client and an instance of its subset. Forced are, for each instance that goes, its pairs, and for each that comes, 95 % of\n  \
+              the mean: fewer cannot be moved.\n\
             - Durable means: SQLite with `synchronous=FULL`, etcd with its fsync, both on the disk that holds the build.\n"
         )
     }

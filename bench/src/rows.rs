@@ -8,6 +8,7 @@ mod cached;
 mod calls;
 mod compared;
 mod floor;
+mod growth;
 mod hung;
 mod idle;
 mod lookups;
@@ -75,6 +76,20 @@ pub(crate) enum Name {
     Comeback,
     /// The server itself is stopped for a while
     Frozen,
+    /// One change, by the size of its service
+    Change,
+    /// Very many namespaces
+    Namespaces,
+    /// Registrations beside a namespace that flips all the time
+    Busy,
+    /// A watch of very many names
+    Wide,
+    /// Very many watchers that want everything
+    Snapshots,
+    /// Very many watchers that know nearly everything
+    Digests,
+    /// Very many clients with a subset each
+    Subset,
 }
 
 // === impl Name ===
@@ -96,7 +111,7 @@ impl Name {
             Self::Visits => Box::pin(visits::measure(plan)),
             Self::Resolvers => Box::pin(resolvers::measure(plan)),
             Self::Memory => Box::pin(memory::measure(plan)),
-            Self::Start => Box::pin(start::measure(plan)),
+            Self::Start => Box::pin(Part::Start.measure(plan)),
             Self::Hanging => Box::pin(Part::Hanging.measure(plan)),
             Self::Restart => Box::pin(Part::Restart.measure(plan)),
             Self::Listing => Box::pin(Part::Listing.measure(plan)),
@@ -104,6 +119,13 @@ impl Name {
             Self::Attacks => Box::pin(Part::Attacks.measure(plan)),
             Self::Comeback => Box::pin(Part::Comeback.measure(plan)),
             Self::Frozen => Box::pin(Part::Frozen.measure(plan)),
+            Self::Change => Box::pin(both(Part::Change.measure(plan), growth::change::measure_alone(plan))),
+            Self::Namespaces => Box::pin(both(Part::Namespaces.measure(plan), growth::namespaces::measure_alone(plan))),
+            Self::Busy => Box::pin(Part::Busy.measure(plan)),
+            Self::Wide => Box::pin(Part::Wide.measure(plan)),
+            Self::Snapshots => Box::pin(Part::Snapshots.measure(plan)),
+            Self::Digests => Box::pin(Part::Digests.measure(plan)),
+            Self::Subset => Box::pin(growth::subset::measure(plan)),
         }
     }
 }
@@ -126,6 +148,16 @@ pub(crate) async fn run(plan: &Plan, only: &[Name], report: &mut Report) -> bool
         }
     }
     complete
+}
+
+/// What is measured beside an older release, and then what only this one has.
+async fn both(
+    compared: impl Future<Output = Result<Vec<Row>>>,
+    alone: impl Future<Output = Result<Vec<Row>>>,
+) -> Result<Vec<Row>> {
+    let mut rows = compared.await?;
+    rows.extend(alone.await?);
+    Ok(rows)
 }
 
 /// The row of a peer that is not there.

@@ -58,6 +58,31 @@ impl Wire {
         read_answer(&self.receive().await?)
     }
 
+    /// Makes all of these calls, `together` at a time: as one write, whose answers are read before the next.
+    pub(crate) async fn call_all(
+        &mut self,
+        method: &str,
+        arguments: impl IntoIterator<Item = Result<Value>>,
+        together: usize,
+    ) -> Result<()> {
+        let mut arguments = arguments.into_iter();
+        loop {
+            let (mut batch, mut calls) = (Vec::new(), 0);
+            for arguments in arguments.by_ref().take(together.max(1)) {
+                self.calls += 1;
+                calls += 1;
+                batch.extend(frame(self.calls, &json!({method: arguments?}), DEADLINE)?);
+            }
+            if calls == 0 {
+                return Ok(());
+            }
+            self.write(&batch).await?;
+            for _ in 0..calls {
+                read_answer(&self.receive().await?)?;
+            }
+        }
+    }
+
     /// Sends a call and does not wait for its answer.
     pub(crate) async fn send(&mut self, method: &str, arguments: Value, deadline: Duration) -> Result<()> {
         self.calls += 1;

@@ -1,6 +1,6 @@
-//! What a server does under load and under attack, measured on this release and, where one is named, on an older one.
+//! What is measured on this release and, where one is named, on an older one: load and attacks, and what grows.
 //!
-//! All of it speaks JSON behind a handshake of version 1, which both understand.
+//! All of load and attacks speaks JSON behind a handshake of version 1, which both understand.
 
 mod attacks;
 mod comeback;
@@ -17,6 +17,7 @@ use std::path::Path;
 
 use futures::future::BoxFuture;
 
+use super::{growth, start};
 use crate::{
     error::Result,
     plan::Plan,
@@ -34,6 +35,13 @@ pub(super) enum Part {
     Attacks,
     Comeback,
     Frozen,
+    Start,
+    Change,
+    Namespaces,
+    Busy,
+    Wide,
+    Snapshots,
+    Digests,
 }
 
 // === impl Part ===
@@ -61,6 +69,13 @@ impl Part {
             Self::Attacks => Box::pin(attacks::measure(plan, program)),
             Self::Comeback => Box::pin(comeback::measure(plan, program)),
             Self::Frozen => Box::pin(frozen::measure(plan, program)),
+            Self::Start => Box::pin(start::measure(plan, program)),
+            Self::Change => Box::pin(growth::change::measure(plan, program)),
+            Self::Namespaces => Box::pin(growth::namespaces::measure(plan, program)),
+            Self::Busy => Box::pin(growth::busy::measure(plan, program)),
+            Self::Wide => Box::pin(growth::wide::measure(plan, program)),
+            Self::Snapshots => Box::pin(growth::snapshots::measure(plan, program)),
+            Self::Digests => Box::pin(growth::digests::measure(plan, program)),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     let ours = Contestant { pid: server.process.pid(), address: server.rpc, handshake: true };
     let theirs = Contestant { pid: floor.helper.process().pid(), address: floor.lookups, handshake: false };
     let shapes = [
-        (Shape { connections: 8, depth: 8 }, "8 connections, 8 in flight on each", 2.7),
+        (Shape { connections: 8, depth: 8 }, "8 connections, 8 in flight on each", 2.0),
         (Shape { connections: 64, depth: 1 }, "64 connections, one in flight on each", 1.6),
     ];
     let mut rows = Vec::new();

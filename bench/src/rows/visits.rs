@@ -25,6 +25,8 @@ use crate::{
 /// Processes among which the listeners are spread: each needs two file descriptors for a listener.
 const PROCESSES: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Microseconds of CPU that a visit may take: 20,000 of them a second are 60 % of a core.
+const EACH: f64 = 30.0;
 
 /// Where listener number `number` listens.
 pub(crate) fn address(number: u32, port: u16) -> SocketAddr {
@@ -39,11 +41,11 @@ struct Base {
 }
 
 pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
-    let (targets, interval) = (plan.targets, plan.interval);
-    let base = base(plan).await?;
+    let (targets, interval) = (targets(plan)?, plan.interval);
+    let base = base(plan, targets).await?;
     let port = free_port().await?;
     let mut listeners = listeners(targets, port).await?;
-    let server = start(plan).await?;
+    let server = start(plan, targets).await?;
     population::register(server.rpc, targets, move |number| target(number, port, Check::default())).await?;
     population::wait_until_passing(server.rpc, targets, PATIENCE).await?;
     // The first visits come in a hurry; what counts is the steady state.
@@ -72,14 +74,19 @@ pub(super) async fn measure(plan: &Plan) -> Result<Vec<Row>> {
     });
     Ok(vec![
         Row::figure(format!("visits of {targets} kept targets {often}"), measured)
-            .goal("≤ 8 % of a core", Some(share <= 0.08)),
+            .goal("100,000 every 5 s ≤ 60 % of a core", Some(each <= EACH)),
         Row::figure(format!("memory of {targets} kept targets"), memory).goal("≤ 3 KB each", Some(kilobytes <= 3.0)),
     ])
 }
 
-async fn base(plan: &Plan) -> Result<Base> {
-    let targets = plan.targets;
-    let server = start(plan).await?;
+/// As many as the server can keep connections to: the rest of its open files are for whoever calls it.
+fn targets(plan: &Plan) -> Result<u32> {
+    let (_, files) = rlimit::Resource::NOFILE.get().context("asking for the limit of open files")?;
+    Ok(plan.targets.min(u32::try_from(files / 4 * 3).unwrap_or(u32::MAX)))
+}
+
+async fn base(plan: &Plan, targets: u32) -> Result<Base> {
+    let server = start(plan, targets).await?;
     population::register(server.rpc, targets, move |number| target(number, 7_070, Check::none())).await?;
     population::wait_until_passing(server.rpc, targets, PATIENCE).await?;
     let (start, cpu) = (Instant::now(), server.process.cpu_time()?);
@@ -89,10 +96,10 @@ async fn base(plan: &Plan) -> Result<Base> {
 }
 
 /// Few clients and many targets: file descriptors go to these.
-async fn start(plan: &Plan) -> Result<Server> {
+async fn start(plan: &Plan, targets: u32) -> Result<Server> {
     let setup = Setup::new(Store::Memory).flag("--interval", format!("{}s", plan.interval.as_secs()));
     let setup = setup.flag("--timeout", "1s").flag("--max-connections", 256).flag("--max-http-connections", 16);
-    setup.flag("--max-kept", plan.targets * 2).start().await
+    setup.flag("--max-kept", targets * 2).start().await
 }
 
 fn target(number: u32, port: u16, check: Check) -> Result<Registration> {
