@@ -158,8 +158,6 @@ impl Api {
         self.caller.large(Method::Graph, |caller| then(caller.graph()))
     }
 
-    /// What changed after a cursor, when there is something; otherwise a watch that waits for it. With `page`, the rest
-    /// of what another watch was told.
     /// What happened in the namespace, newest first: as much of it as an answer may have, and the store remembers.
     pub(crate) fn history(
         &self,
@@ -169,7 +167,8 @@ impl Api {
         async move { caller.history(query).await }
     }
 
-    /// What changed after a cursor, when there is something; otherwise a watch that waits for it.
+    /// What changed after a cursor, when there is something; otherwise a watch that waits for it. With `page`, the rest
+    /// of what another watch was told.
     pub(crate) fn watch(
         &mut self,
         query: Query,
