@@ -276,7 +276,7 @@ async fn what_cannot_be_is_refused_with_the_reason() {
     forgetful["Watch"]["known"] = json!(null);
     let refusal = refused(&client.call(forgetful.clone()).await);
     assert!(refusal["field"] == "known" && refusal["rule"].as_str().unwrap().contains("says the ids"), "{refusal}");
-    forgetful["Watch"]["known"] = json!({"digest": {"count": 0, "sum": "0", "parts": []}});
+    forgetful["Watch"]["known"] = json!({"digest": {"count": 0, "sum": "0", "parts": vec!["0"; 64]}});
     let refusal = client.call(forgetful.clone()).await;
     assert!(refusal.to_string().contains("digest"), "{refusal}");
     forgetful["Watch"]["known"] = json!({"ids": (0..1_025).map(|n| format!("db-{n}")).collect::<Vec<_>>()});
