@@ -17,7 +17,7 @@ const SIZE: usize = 5;
 async fn register(raw: &mut Raw, n: usize, marker: usize) {
     let address = format!("10.0.0.7:{}", n + 1);
     let registered = raw.register(json!({"name": "db", "id": format!("db-{n}"), "address": address,
-        "meta": {"marker": marker.to_string()}, "tags": [if n % 2 == 0 { "even" } else { "odd" }], "check": {"kind": "none"}}));
+        "meta": {"marker": marker.to_string()}, "tags": [if n.is_multiple_of(2) { "even" } else { "odd" }], "check": {"kind": "none"}}));
     assert!(registered.await["Ok"].is_object());
 }
 
@@ -225,7 +225,7 @@ async fn a_subset_is_of_what_the_query_matches() {
     tagged["tags"] = json!(["even"]);
     let begun = client.call(watch(&tagged, None)).await["Ok"].clone();
     let had: Vec<String> = ids(&begun["instances"]).into_iter().collect();
-    let is_even = |id: &String| id.strip_prefix("db-").unwrap().parse::<u32>().unwrap() % 2 == 0;
+    let is_even = |id: &String| id.strip_prefix("db-").unwrap().parse::<u32>().unwrap().is_multiple_of(2);
     assert!(had.len() == 4 && had.iter().all(is_even), "{had:?}");
     let whole = client.call(json!({"List": {"query": query("a", 1_000)}})).await;
     assert_eq!(ids(&whole["Ok"]["instances"]).len(), 20, "all of them, when there are fewer");
@@ -276,7 +276,7 @@ async fn what_cannot_be_is_refused_with_the_reason() {
     forgetful["Watch"]["known"] = json!(null);
     let refusal = refused(&client.call(forgetful.clone()).await);
     assert!(refusal["field"] == "known" && refusal["rule"].as_str().unwrap().contains("says the ids"), "{refusal}");
-    forgetful["Watch"]["known"] = json!({"digest": {"count": 0, "sum": "0", "parts": []}});
+    forgetful["Watch"]["known"] = json!({"digest": {"count": 0, "sum": "0", "parts": vec!["0"; 64]}});
     let refusal = client.call(forgetful.clone()).await;
     assert!(refusal.to_string().contains("digest"), "{refusal}");
     forgetful["Watch"]["known"] = json!({"ids": (0..1_025).map(|n| format!("db-{n}")).collect::<Vec<_>>()});
