@@ -9,6 +9,7 @@ mod changes;
 mod listing;
 mod moments;
 mod owned;
+mod reading;
 mod status;
 mod twins;
 mod watch;
@@ -24,8 +25,9 @@ use tokio::time::Instant;
 
 pub(crate) use self::{
     caller::Caller,
-    listing::{Cut, Found, Listing, Reading},
+    listing::{Found, Listing},
     moments::Moments,
+    reading::{Cut, Reading},
     status::Sight,
     watch::{News, Watch},
 };

@@ -29,6 +29,8 @@ impl Gate {
     }
 }
 
+type Call = Pin<Box<dyn Future<Output = Result<(), DiscoveryError>>>>;
+
 fn thread_name() -> Option<String> {
     thread::current().name().map(str::to_owned)
 }
@@ -52,7 +54,7 @@ async fn when_too_much_waits_already_the_status_is_refused_and_lookups_go_on() {
     let mut api = inside.api(None);
     api.register(registration(1)).await.unwrap();
     let (offload, gate) = (inside.context.offload.clone(), Arc::new(Gate::default()));
-    let mut waiting: Vec<Pin<Box<dyn Future<Output = Result<(), DiscoveryError>>>>> = Vec::new();
+    let mut waiting: Vec<Call> = Vec::new();
     // The threads take some of them; the first that is refused says that the queue is full.
     let full = loop {
         let (offload, gate) = (offload.clone(), Arc::clone(&gate));
