@@ -10,6 +10,7 @@ mod history;
 mod listing;
 mod moments;
 mod owned;
+mod reading;
 mod status;
 mod subsets;
 mod twins;
@@ -26,8 +27,9 @@ use tokio::time::Instant;
 
 pub(crate) use self::{
     caller::Caller,
-    listing::{Cut, Found, Listing, Reading},
+    listing::{Found, Listing},
     moments::Moments,
+    reading::{Cut, Reading},
     status::Sight,
     watch::{News, Watch},
 };

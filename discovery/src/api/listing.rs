@@ -3,16 +3,14 @@
 
 use std::sync::Arc;
 
-use roundsman_protocol::{
-    Bookmark, Cursor, Digest, DiscoveryError, Instance, Invalid, Page, Query, Update,
-    digest::{ALL_PARTS, PARTS},
-};
-use roundsman_registry::{Snapshot, snapshot::Place};
+use roundsman_protocol::{Bookmark, Cursor, Digest, DiscoveryError, Invalid, Page, Query, Update, digest::ALL_PARTS};
+use roundsman_registry::Snapshot;
 
 use super::{
     bookmarks::Mark,
     caller::{Caller, SHORT, Timing},
     moments::Moment,
+    reading::{Cut, Reading},
 };
 use crate::method::Method;
 
@@ -24,7 +22,7 @@ const MANY_PARTS: u32 = 32;
 /// An answer with the instances that a query matches, or the rest of one.
 #[derive(Debug)]
 pub(crate) struct Listing {
-    asked: Asked,
+    asked: Box<Asked>,
     timing: Timing,
 }
 
@@ -56,24 +54,6 @@ pub(crate) enum Found {
     Instances(Reading),
 }
 
-/// Instances that are to be put on pages.
-#[derive(Clone, Debug)]
-pub(crate) struct Reading {
-    pub(crate) moment: Arc<Moment>,
-    pub(crate) cut: Cut,
-}
-
-/// Which instances of a moment, and of which answer they are a page.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Cut {
-    /// The moment that the answer began with, which may be another one.
-    pub(crate) first: Cursor,
-    /// Those in these parts of a digest, as a bitmask.
-    parts: u64,
-    /// And after this place.
-    after: Option<Place>,
-}
-
 // === impl Caller ===
 
 impl Caller {
@@ -90,7 +70,7 @@ impl Caller {
         };
         match begun {
             Ok(begin) => {
-                let asked = Asked { caller: self.clone(), query, begin, watched: false };
+                let asked = Box::new(Asked { caller: self.clone(), query, begin, watched: false });
                 Ok(Listing { asked, timing })
             }
             Err(error) => timing.done(Err(error)),
@@ -108,7 +88,7 @@ impl Caller {
     }
 
     fn watched(&self, query: Query, begin: Begin) -> Listing {
-        let asked = Asked { caller: self.clone(), query, begin, watched: true };
+        let asked = Box::new(Asked { caller: self.clone(), query, begin, watched: true });
         Listing { asked, timing: self.timed(Method::Watch, None) }
     }
 }
@@ -215,52 +195,4 @@ fn unknown(moment: Arc<Moment>, known: Option<&Digest>) -> Found {
         parts => parts,
     };
     Found::Instances(Reading { moment, cut: Cut { first, parts, after: None } })
-}
-
-// === impl Reading ===
-
-impl Reading {
-    /// Everything at a moment.
-    #[cfg(test)]
-    pub(crate) fn whole(query: Query, snapshot: Snapshot) -> Self {
-        let moment = Moment::now(query, snapshot);
-        let cut = Cut { first: moment.cursor(), parts: ALL_PARTS, after: None };
-        Self { moment, cut }
-    }
-
-    /// The instances, as far as they go.
-    pub(crate) fn instances(&self) -> impl Iterator<Item = Arc<Instance>> {
-        let Cut { parts, after, .. } = &self.cut;
-        self.moment.snapshot().matching_after(self.moment.query(), *parts, after.as_ref())
-    }
-}
-
-// === impl Cut ===
-
-impl Cut {
-    /// Some parts, after an instance.
-    #[cfg(test)]
-    pub(crate) fn of(first: Cursor, parts: u64, last: &Instance) -> Self {
-        Self { first, parts, after: Some((last.name.clone(), last.id.clone())) }
-    }
-
-    /// Whether the answer is about all parts.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.parts == ALL_PARTS
-    }
-
-    /// The parts that the answer is about, none when it is about all.
-    pub(crate) fn parts(&self) -> Vec<u8> {
-        let parts = (0..u8::try_from(PARTS).unwrap_or(u8::MAX)).filter(|part| self.parts >> part & 1 == 1);
-        if self.is_whole() { Vec::new() } else { parts.collect() }
-    }
-
-    /// Where the answer goes on when this page ends with an instance.
-    ///
-    /// # Errors
-    /// Never: names and ids are short and printable.
-    pub(crate) fn next(&self, last: &Instance) -> Result<Bookmark, Invalid> {
-        let place = (last.name.clone(), last.id.clone());
-        Mark { first: self.first, parts: self.parts, place }.write()
-    }
 }

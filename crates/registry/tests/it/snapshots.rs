@@ -127,7 +127,7 @@ fn edit(which: u16, at: u64) -> Edit {
             let address = format!("10.0.{how}.{}:1", which % 40 + 1).parse().unwrap();
             let registration = Registration {
                 check: roundsman_protocol::Check::none(),
-                tags: if which % 7 == 0 { vec!["blue".into()] } else { Vec::new() },
+                tags: if which.is_multiple_of(7) { vec!["blue".into()] } else { Vec::new() },
                 ..Registration::new(service(how % 4), address)
             };
             Edit::Register { key, registration: Arc::new(registration), incarnation: at.as_millis(), at }
