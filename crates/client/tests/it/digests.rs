@@ -56,7 +56,7 @@ async fn a_restart_that_changes_nothing_is_no_event_and_a_small_change_a_small_o
         eventually("both came back and said what they know", async || {
             model.with(|state| state.asked.iter().filter(|asked| asked.after == Some(state.cursor)).count() == 2)
         })
-        .await
+        .await;
     };
     tokio::select! {
         biased;
@@ -249,7 +249,7 @@ async fn fifty_watchers_hear_nothing_of_a_restart() {
         quiet
     };
     let told = join_all(watches.iter_mut().map(next));
-    let (quiet, told) = soon(async { tokio::join!(telling, told) }).await;
+    let (quiet, told) = soon(Box::pin(async { tokio::join!(telling, told) })).await;
     for event in told {
         assert!(matches!(&event, Event::Changed(instance) if instance.id.as_str() == "new"), "{event:?}");
     }

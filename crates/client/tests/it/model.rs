@@ -125,7 +125,10 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, mut changes: watch::
     let mut framed = Framed::new(stream, LengthDelimitedCodec::new());
     let Some(Ok(greeting)) = framed.next().await else { return };
     let hello: Hello = serde_json::from_slice(&greeting).unwrap();
-    let (version, breaks) = (state.lock().unwrap().version, state.lock().unwrap().breaks);
+    let (version, breaks) = {
+        let state = state.lock().unwrap();
+        (state.version, state.breaks)
+    };
     let said = hello.roundsman == version.number();
     let welcome = if version == Version::CURRENT {
         serde_json::to_vec(&Welcome::accept(version, "1", "a model")).unwrap()
