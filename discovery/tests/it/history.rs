@@ -122,7 +122,7 @@ async fn a_store_that_cannot_tell_is_an_error_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roundsman.db");
     let server = Server::start(config(&format!("sqlite:{}", file.display()))).await.unwrap();
-    let mut raw = Raw::connect(&server).await;
+    let mut raw = Raw::connect_today(&server).await;
     raw.register(json!({"name": "db", "id": "db-1", "address": "10.0.0.7:1", "check": {"kind": "none"}})).await;
     let asked = json!({"History": {"query": {"service": "db", "limit": 1}}});
     let told = raw.call(asked.clone()).await;

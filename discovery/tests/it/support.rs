@@ -48,8 +48,17 @@ impl Raw {
     }
 
     pub(crate) async fn connect_to(server: &Server, namespace: &str) -> Self {
+        Self::greeting(server, &json!({"roundsman": 2, "codec": "json", "namespace": namespace})).await
+    }
+
+    /// Connects and greets in today's version, which has more methods.
+    pub(crate) async fn connect_today(server: &Server) -> Self {
+        Self::greeting(server, &json!({"roundsman": 3, "codec": "json"})).await
+    }
+
+    async fn greeting(server: &Server, hello: &Value) -> Self {
         let mut raw = Self::silent(server).await;
-        raw.send(&json!({"roundsman": 2, "codec": "json", "namespace": namespace})).await;
+        raw.send(hello).await;
         let welcome = raw.receive().await.unwrap();
         assert_eq!(welcome["ok"], true, "{welcome}");
         raw
