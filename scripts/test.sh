@@ -28,6 +28,7 @@ install_missing() {
     apt_install shellcheck shellcheck
     apt_install iptables iptables
     apt_install ip iproute2
+    apt_install git git
     if ! has cargo-deny; then
         note "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
         "$CARGO" install --quiet --locked "cargo-deny@$CARGO_DENY_VERSION" ||
@@ -95,6 +96,7 @@ check "a soak of two minutes" soak
 check "a new service" ./scripts/test-new-service.sh
 check "the crates to publish" packages
 check "the demo" ./scripts/demo.sh --once
+check "earlier releases" ./scripts/test-releases.sh
 
 step "All of it held."
 printf '  %s\n' "${SUMMARY[@]}"
