@@ -22,12 +22,13 @@
 
 mod sum;
 
-use std::hash::Hasher;
+use std::{cell::RefCell, hash::Hasher, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::{
+    check::Check,
     instance::{Instance, InstanceStatus},
     name::InstanceId,
 };
@@ -67,8 +68,7 @@ impl Instance {
         fields.text(&self.reason);
         fields.number(self.since.as_millis());
         fields.number(self.registered_at.as_millis());
-        // Writing a check fails for none that there is; a text in its place differs from every check.
-        fields.text(&serde_json::to_string(&*self.check).unwrap_or_default());
+        with_text(&self.check, |check| fields.text(check));
         fields.list(self.tags.len());
         self.tags.iter().for_each(|tag| fields.text(tag));
         fields.list(self.meta.len());
@@ -81,6 +81,22 @@ impl Instance {
         fields.number(u64::from(self.weight));
         fields.0.finish()
     }
+}
+
+/// Calls `then` with the JSON of a check. Nearly all instances share theirs, so the last one is remembered.
+fn with_text(check: &Arc<Check>, then: impl FnOnce(&str)) {
+    thread_local! {
+        static LAST: RefCell<Option<(Arc<Check>, Box<str>)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((known, text)) if Arc::ptr_eq(known, check) => then(text),
+        _ => {
+            // Writing a check fails for none that there is; a text in its place differs from every check.
+            let text: Box<str> = serde_json::to_string(&**check).unwrap_or_default().into();
+            then(&text);
+            *last = Some((Arc::clone(check), text));
+        }
+    });
 }
 
 /// The status as JSON has it.
