@@ -161,12 +161,13 @@ impl Api {
     }
 
     /// What happened in the namespace, newest first: as much of it as an answer may have, and the store remembers.
-    pub(crate) fn history(
+    pub(crate) fn history<T: Send + 'static, F: FnOnce(HistoryPage) -> T + Send + 'static>(
         &self,
         query: HistoryQuery,
-    ) -> impl Future<Output = Result<HistoryPage, DiscoveryError>> + Send + use<> {
+        then: F,
+    ) -> impl Future<Output = Result<T, DiscoveryError>> + Send + use<T, F> {
         let caller = self.caller.clone();
-        async move { caller.history(query).await }
+        async move { caller.history(query, then).await }
     }
 
     /// What changed after a cursor, when there is something; otherwise a watch that waits for it. With `page`, the rest

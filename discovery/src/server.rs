@@ -169,7 +169,7 @@ async fn upkeep(door: Arc<RpcDoor>, context: Arc<Context>) {
             door.tidy();
         }
     };
-    tokio::join!(tidy, context.groups.keep_up());
+    tokio::join!(tidy, context.groups.keep_up(&context.offload));
 }
 
 async fn bind(door: &'static str, addr: SocketAddr) -> Result<TcpListener, ServeError> {

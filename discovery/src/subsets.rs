@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use self::{group::Group, meters::Meters, table::Table};
-use crate::{memory::Budget, metrics::Metrics};
+use crate::{memory::Budget, metrics::Metrics, offload::Offload};
 
 /// How long a client that is gone keeps its share: long enough for the way between two watches, a new connection or a
 /// restart. So long after a group's beginning, clients also get back what they had on another server.
@@ -163,7 +163,7 @@ impl Groups {
     }
 
     /// Brings groups up to date as things change, and forgets clients that are gone. Never ends.
-    pub(crate) async fn keep_up(&self) {
+    pub(crate) async fn keep_up(self: &Arc<Self>, offload: &Offload) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -172,9 +172,16 @@ impl Groups {
                 _ = tick.tick() => self.table().all(),
             };
             for group in groups {
-                group.tend(self, Instant::now());
-                // A share that many have takes a while to replace: others get a turn in between.
-                tokio::task::yield_now().await;
+                if group.is_light() {
+                    group.tend(self, Instant::now());
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                let groups = Arc::clone(self);
+                let tended = offload.run(move || group.tend(&groups, Instant::now())).await;
+                if tended.is_err() {
+                    tracing::debug!("too much waits: a group of clients is brought up to date a little later");
+                }
             }
         }
     }

@@ -53,10 +53,11 @@ impl Registry {
     /// What there is to learn for `query` after a cursor, as of now.
     #[must_use]
     pub fn look(&self, namespace: &Namespace, query: &Query, after: Option<Cursor>) -> Look {
+        // Before the look for the table: what is retired afterwards may be ahead of a namespace that is new by then.
+        let cursor = Cursor { epoch: self.epoch, revision: self.retired() };
         if let Some(table) = self.table(namespace) {
             return table.look(self.epoch, query, after);
         }
-        let cursor = Cursor { epoch: self.epoch, revision: self.retired() };
         if after == Some(cursor) {
             return Look::Changes(Changes::none(cursor));
         }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace, Timestamp};
 use roundsman_registry::{Change, Record};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, StoreError};
 
@@ -40,6 +40,8 @@ pub(crate) struct SqliteStore {
     keep: Keep,
     clock: Clock,
     worker: Worker,
+    /// A permit for a look at the history.
+    looks: Semaphore,
 }
 
 /// How many records are handed over at a time while the file is read. Whoever takes them in may look at each service
@@ -61,7 +63,8 @@ struct State {
 impl SqliteStore {
     /// A store in the file at `path` that drops evicted records after `retention`.
     pub(crate) fn new(path: PathBuf, retention: Duration, keep: Keep) -> Self {
-        Self { path, retention, keep, clock: Clock::system(), worker: Worker::default() }
+        let looks = Semaphore::new(1);
+        Self { path, retention, keep, clock: Clock::system(), worker: Worker::default(), looks }
     }
 
     fn batch(&self, changes: Vec<Change>, events: &[Event]) -> Batch {
@@ -193,8 +196,10 @@ impl Durable for SqliteStore {
         let mut page = HistoryPage::default();
         let mut query = query.clone();
         let most = query.most();
-        // One look after the other, so that commits come in between.
+        // One look after the other, and one at a time whoever asks: at most one stands before a commit.
         loop {
+            // It is never closed.
+            let _turn = self.looks.acquire().await;
             query.limit = u32::try_from(most - page.events.len()).unwrap_or(u32::MAX);
             let (namespace, asked, now) = (namespace.clone(), query.clone(), self.clock.now());
             let look = self.run(move |state, path| {

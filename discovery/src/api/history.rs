@@ -6,21 +6,34 @@ use roundsman_store::{RETRY_AFTER, StoreError};
 use super::caller::Caller;
 use crate::method::Method;
 
+/// What an event takes in memory, about.
+const EVENT: usize = 512;
+
 // === impl Caller ===
 
 impl Caller {
-    /// Answers a question about the past. In a turn of the caller's, so that one who asks for much does not keep the
-    /// store from everybody else's changes.
-    pub(super) async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, DiscoveryError> {
+    /// Answers a question about the past, and does with the answer what the door does, where nobody else waits for it. Both in
+    /// one turn of the caller's: answers must not pile up that nobody has written yet.
+    pub(super) async fn history<T: Send + 'static>(
+        &self,
+        query: HistoryQuery,
+        then: impl FnOnce(HistoryPage) -> T + Send + 'static,
+    ) -> Result<T, DiscoveryError> {
         let timing = self.begin(Method::History);
-        timing.done(self.remembered(query).await)
+        timing.done(self.remembered(query, then).await)
     }
 
-    async fn remembered(&self, query: HistoryQuery) -> Result<HistoryPage, DiscoveryError> {
+    async fn remembered<T: Send + 'static>(
+        &self,
+        query: HistoryQuery,
+        then: impl FnOnce(HistoryPage) -> T + Send + 'static,
+    ) -> Result<T, DiscoveryError> {
         query.validate()?;
         let _turn = self.turn().await;
+        let _reservation = self.reserve(query.most() * EVENT)?;
         let page = self.context.store.history(&self.namespace, &query).await;
-        page.map_err(|error| unavailable(&error))
+        let page = page.map_err(|error| unavailable(&error))?;
+        self.context.offload.run(move || then(page)).await
     }
 }
 

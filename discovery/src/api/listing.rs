@@ -163,7 +163,8 @@ impl Asked {
                 let moment = if is_small {
                     Moment::now(query, snapshot)
                 } else {
-                    moments.begin(namespace, query, snapshot, watched)
+                    // Who knows something must not be taken back to an earlier moment.
+                    moments.begin(namespace, query, snapshot, watched && known.is_none())
                 };
                 unknown(moment, known.as_ref())
             }

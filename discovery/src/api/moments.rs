@@ -105,9 +105,9 @@ impl Moments {
         if let Some((newest, count)) = newest
             && self.serves(namespace, &newest, watched && count >= OF_QUERY)
         {
-            return self.keep(namespace, newest);
+            return self.keep(namespace, newest, 0);
         }
-        self.keep(namespace, Moment::now(query, snapshot))
+        self.keep(namespace, Moment::now(query, snapshot), 0)
     }
 
     /// The moment of an answer that goes on. May take long.
@@ -120,7 +120,7 @@ impl Moments {
         match self.registry.look(namespace, &query, Some(first)) {
             Look::Changes(changes) => {
                 let then = now.before(&changes, first);
-                self.keep(namespace, Moment::past(query, then))
+                self.keep(namespace, Moment::past(query, then), changes.len())
             }
             Look::Snapshot(_) => self.begin(namespace, query, now, true),
         }
@@ -181,12 +181,13 @@ impl Moments {
         Some(found.moment())
     }
 
-    /// Keeps a moment, unless callers keep too much already: then its pages are made again when they are asked for.
-    fn keep(&self, namespace: &Namespace, moment: Arc<Moment>) -> Arc<Moment> {
+    /// Keeps a moment after which there were so many changes, unless callers keep too much already: then its pages are made
+    /// again when they are asked for.
+    fn keep(&self, namespace: &Namespace, moment: Arc<Moment>, changes: usize) -> Arc<Moment> {
         if let Some(known) = self.find(namespace, &moment.query, moment.cursor()) {
             return known;
         }
-        if let Some(one) = Kept::new(&self.budget, namespace, Arc::clone(&moment)) {
+        if let Some(one) = Kept::new(&self.budget, namespace, Arc::clone(&moment), changes) {
             let mut kept = self.lock();
             let own = kept.entry(namespace.clone()).or_default();
             if own.len() >= OF_NAMESPACE {

@@ -18,6 +18,10 @@ use crate::memory::Reservation;
 
 /// So many changes are noted down one by one. When there are more, everything is compared.
 const NOTES: usize = 65_536;
+/// How many pairs of a client and an instance move under one lock, about.
+const PAIRS: usize = 16_384;
+/// So many are moved in a moment.
+const LIGHT: usize = 1_024;
 /// What a client takes besides what [`Subsets`] counts.
 const BELL: usize = 256;
 
@@ -122,7 +126,7 @@ impl Group {
         if state.closed {
             return Ok(None);
         }
-        self.catch_up(&mut state, groups, now);
+        let _ = self.catch_up(&mut state, groups, now);
         let joined = self.admit(&mut state, groups, client, wanted, now);
         self.conclude(&mut state, groups);
         joined.map(Some)
@@ -143,20 +147,39 @@ impl Group {
     /// What a client has.
     pub(super) fn share(&self, groups: &Groups, client: &str, now: Instant) -> Vec<InstanceId> {
         let mut state = lock(&self.state);
-        self.catch_up(&mut state, groups, now);
+        let _ = self.catch_up(&mut state, groups, now);
         self.conclude(&mut state, groups);
         state.subsets.of(client).into_iter().flatten().cloned().collect()
     }
 
+    /// Whether bringing it up to date takes a moment. Otherwise it is to be done where nobody else waits for it.
+    pub(super) fn is_light(&self) -> bool {
+        if !self.is_filled() {
+            return true;
+        }
+        let Ok(state) = self.state.try_lock() else { return false };
+        let (_, most) = state.subsets.spread().unwrap_or_default();
+        let noted = lock(&self.notes).len();
+        noted.saturating_mul(usize::try_from(most).unwrap_or(usize::MAX)) <= LIGHT
+    }
+
     /// Brings it up to date, and gives it up if nobody is left.
     pub(super) fn tend(&self, groups: &Groups, now: Instant) {
-        let mut state = lock(&self.state);
-        // One that nobody joined yet is filled by whoever will, where nobody else waits for it.
-        if state.closed || !self.is_filled() {
-            return;
+        loop {
+            let mut state = lock(&self.state);
+            // One that nobody joined yet is filled by whoever will, where nobody else waits for it.
+            if state.closed || !self.is_filled() {
+                return;
+            }
+            let more = self.catch_up(&mut state, groups, now);
+            self.conclude(&mut state, groups);
+            drop(state);
+            if !more {
+                return;
+            }
+            // Those who came for their share in the meantime are first.
+            std::thread::yield_now();
         }
-        self.catch_up(&mut state, groups, now);
-        self.conclude(&mut state, groups);
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -206,10 +229,11 @@ impl Group {
         Ok(bell.sender.subscribe())
     }
 
-    /// Takes in what was noted down, and what time brought.
-    fn catch_up(&self, state: &mut State, groups: &Groups, now: Instant) {
+    /// Takes in what was noted down, and what time brought. Not more than moves a bounded number of pairs, since others wait
+    /// for the lock: says whether notes are left. Whoever has an instance of these is told once they are taken in.
+    fn catch_up(&self, state: &mut State, groups: &Groups, now: Instant) -> bool {
         // In this order: what changes after the notes were taken is noted down again.
-        let notes = mem::take(&mut *lock(&self.notes));
+        let (notes, more) = lock(&self.notes).take(state.at_a_time());
         let moved = match notes {
             Notes::Some(ids) if ids.is_empty() => Vec::new(),
             Notes::Some(ids) => self.take_in(state, &groups.registry, ids, now),
@@ -223,6 +247,7 @@ impl Group {
             groups.meters.moved(&moved);
         }
         self.filled.store(true, Ordering::Release);
+        more
     }
 
     fn take_in(&self, state: &mut State, registry: &Registry, ids: BTreeSet<InstanceId>, now: Instant) -> Vec<Moved> {
@@ -268,6 +293,12 @@ impl State {
         self.subsets.bytes() + self.subsets.len() * BELL
     }
 
+    /// How many instances may come and go under one lock: so many that no more than [`PAIRS`] have to move, about.
+    fn at_a_time(&self) -> usize {
+        let (_, most) = self.subsets.spread().unwrap_or_default();
+        (PAIRS / usize::try_from(most).unwrap_or(usize::MAX).max(1)).max(1)
+    }
+
     fn ring(&self, moved: &[Moved]) {
         for Moved { client, .. } in moved {
             self.bells.get(client).into_iter().for_each(Bell::ring);
@@ -297,6 +328,23 @@ impl Notes {
         } else {
             ids.insert(id.clone());
         }
+    }
+}
+
+impl Notes {
+    fn len(&self) -> usize {
+        match self {
+            Self::Some(ids) => ids.len(),
+            Self::All => usize::MAX,
+        }
+    }
+
+    /// Takes out the first so many, and says whether any are left.
+    fn take(&mut self, most: usize) -> (Self, bool) {
+        let Self::Some(ids) = self else { return (mem::take(self), false) };
+        let rest = ids.iter().nth(most).cloned().map(|first| ids.split_off(&first)).unwrap_or_default();
+        let more = !rest.is_empty();
+        (Self::Some(mem::replace(ids, rest)), more)
     }
 }
 

@@ -114,7 +114,8 @@ async fn who_stays_away_is_forgotten_and_the_others_share_evenly() {
     members.truncate(8);
     let mut tasks = JoinSet::new();
     let groups = Arc::clone(&world.groups);
-    tasks.spawn(async move { groups.keep_up().await });
+    let offload = Offload::start().unwrap();
+    tasks.spawn(async move { groups.keep_up(&offload).await });
     tokio::time::sleep(GRACE + 2 * EVERY).await;
     let standing = world.groups.table().all()[0].standing();
     assert_eq!((standing.clients, standing.least, standing.most), (8, 2, 2));
@@ -129,7 +130,8 @@ async fn a_change_wakes_those_whom_it_concerns_and_nobody_else() {
     let world = World::with(50);
     let mut tasks = JoinSet::new();
     let groups = Arc::clone(&world.groups);
-    tasks.spawn(async move { groups.keep_up().await });
+    let offload = Offload::start().unwrap();
+    tasks.spawn(async move { groups.keep_up(&offload).await });
     let mut members = world.joined(40);
     for change in [remove(7), register(8, "b"), register(9, "a b")] {
         let before = shares(&mut members);

@@ -23,7 +23,10 @@ pub(crate) struct Journal {
     server: Arc<str>,
     waiting: VecDeque<Event>,
     dropped: BTreeMap<Namespace, Dropped>,
-    rests_until: Option<Instant>,
+    /// What the marks say that are on their way to the store: should it not take them, they are not lost among the events.
+    told: BTreeMap<Namespace, Dropped>,
+    /// Namespaces whose events the store had no room for, and until when it is not asked again.
+    resting: BTreeMap<Namespace, Instant>,
 }
 
 /// What was dropped of one namespace: how many, and when the last of them happened.
@@ -37,7 +40,8 @@ struct Dropped {
 
 impl Journal {
     pub(crate) fn new(server: &str) -> Self {
-        Self { server: server.into(), waiting: VecDeque::new(), dropped: BTreeMap::new(), rests_until: None }
+        let (dropped, told, resting) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { server: server.into(), waiting: VecDeque::new(), dropped, told, resting }
     }
 
     /// Takes in what was observed, and is visible already.
@@ -70,18 +74,17 @@ impl Journal {
     /// The next ones to write, with marks of those that were dropped. `left_out`: namespaces that cannot be written.
     pub(crate) fn take(&mut self, now: Instant, left_out: impl Fn(&Namespace) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
-        if self.rests_until.is_some_and(|until| now < until) {
-            return events;
-        }
-        self.rests_until = None;
-        let writable = |namespace: &Namespace| !left_out(namespace);
+        self.resting.retain(|_, until| now < *until);
+        let resting = std::mem::take(&mut self.resting);
+        let writable = |namespace: &Namespace| !left_out(namespace) && !resting.contains_key(namespace);
         let (marks, kept) =
             std::mem::take(&mut self.dropped).into_iter().partition(|(namespace, _)| writable(namespace));
         self.dropped = kept;
-        let marks: BTreeMap<Namespace, Dropped> = marks;
-        for (namespace, Dropped { count, last }) in marks {
+        // There is one commit at a time: what an earlier one told has arrived, or was put back.
+        self.told = marks;
+        for (namespace, Dropped { count, last }) in &self.told {
             let reason = format!("{count} events were dropped: the store did not take them in time").into();
-            events.push(Event::cut(Some(namespace), last, reason, Arc::clone(&self.server)));
+            events.push(Event::cut(Some(namespace.clone()), *last, reason, Arc::clone(&self.server)));
         }
         let mut staying = VecDeque::new();
         while let Some(event) = self.waiting.pop_front() {
@@ -97,21 +100,25 @@ impl Journal {
         }
         staying.append(&mut self.waiting);
         self.waiting = staying;
+        self.resting = resting;
         events
     }
 
-    /// Takes back what the store had no room for, and leaves it in peace for a while.
+    /// Takes back what the store had no room for, and leaves it in peace for a while, as far as these namespaces go.
     pub(crate) fn untold(&mut self, events: Vec<Event>, now: Instant) {
-        if !events.is_empty() {
-            self.rests_until = Some(now + REST);
-            self.put_back(events);
-        }
+        let namespaces = events.iter().filter_map(|event| event.namespace.clone());
+        self.resting.extend(namespaces.map(|namespace| (namespace, now + REST)));
+        self.put_back(events);
     }
 
     /// Takes back what the store did not take. It is older than what waits.
     pub(crate) fn put_back(&mut self, events: Vec<Event>) {
         for event in events.into_iter().rev() {
-            self.waiting.push_front(event);
+            let told = event.namespace.as_ref().filter(|_| event.kind == EventKind::Cut);
+            match told.and_then(|namespace| self.told.remove_entry(namespace)) {
+                Some((namespace, mark)) => self.dropped.entry(namespace).or_default().add(&mark),
+                None => self.waiting.push_front(event),
+            }
         }
         self.forget();
     }
@@ -125,9 +132,16 @@ impl Journal {
     fn forget(&mut self) {
         while self.waiting.len() > MOST {
             let Some(Event { namespace: Some(namespace), at, .. }) = self.waiting.pop_front() else { continue };
-            let dropped = self.dropped.entry(namespace).or_default();
-            (dropped.count, dropped.last) = (dropped.count + 1, dropped.last.max(at));
+            self.dropped.entry(namespace).or_default().add(&Dropped { count: 1, last: at });
         }
+    }
+}
+
+// === impl Dropped ===
+
+impl Dropped {
+    fn add(&mut self, other: &Self) {
+        (self.count, self.last) = (self.count + other.count, self.last.max(other.last));
     }
 }
 

@@ -25,9 +25,15 @@ pub(super) struct Kept {
 // === impl Kept ===
 
 impl Kept {
-    /// None when callers keep too much in memory already.
-    pub(super) fn new(budget: &Arc<Budget>, namespace: &Namespace, moment: Arc<Moment>) -> Option<Self> {
-        let reservation = budget.try_reserve(namespace, MOMENT + moment.query.bytes())?;
+    /// One after which there were so many changes. None when callers keep too much in memory already.
+    pub(super) fn new(
+        budget: &Arc<Budget>,
+        namespace: &Namespace,
+        moment: Arc<Moment>,
+        changes: usize,
+    ) -> Option<Self> {
+        let bytes = MOMENT + moment.query.bytes() + changes.saturating_mul(PATH);
+        let reservation = budget.try_reserve(namespace, bytes)?;
         Some(Self { moment, used: Instant::now(), reservation: Some(reservation) })
     }
 

@@ -94,7 +94,7 @@ async fn thousands_who_begin_to_watch_while_everything_changes_share_a_few_momen
 
 #[test]
 fn a_moment_that_was_dropped_is_made_again_while_the_log_reaches_back() {
-    let kit = Kit::new(1 << 20);
+    let kit = Kit::new(4 << 20);
     for port in 1..=50 {
         kit.change("db", port, 0);
     }
@@ -107,6 +107,7 @@ fn a_moment_that_was_dropped_is_made_again_while_the_log_reaches_back() {
     let again = kit.go_on(&db(), begun.cursor());
     assert_eq!((listed(&again), again.cursor()), (expected, begun.cursor()));
     assert!(Arc::ptr_eq(&again, &kit.go_on(&db(), begun.cursor())));
+    assert!(kit.used() > 400 * 2_048, "what it keeps alive is accounted for at once");
     assert_eq!(again.snapshot().digest(&db()), begun.snapshot().digest(&db()));
     for n in 0..5_000 {
         kit.change("db", 1, n + 1_000);

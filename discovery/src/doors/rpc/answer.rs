@@ -76,8 +76,14 @@ impl Desk {
                 framed(id, self.api.graph(|graph| frame(DiscoveryResponse::Graph(Ok(graph)))))
             }
             DiscoveryRequest::History { query } => {
-                let (history, scribe) = (self.api.history(query), self.scribe());
-                work(async move { scribe.aside(id, DiscoveryResponse::History(history.await)).await })
+                let frame = self.framing(id);
+                let told = self.api.history(query, |page| frame(DiscoveryResponse::History(Ok(page))));
+                work(async move {
+                    match told.await {
+                        Ok(written) => outgoing(id, Ok(written)),
+                        Err(error) => answer(id, DiscoveryResponse::History(Err(error))),
+                    }
+                })
             }
             DiscoveryRequest::Register { registration } => {
                 change(id, self.api.register(registration).map(DiscoveryResponse::Register))

@@ -92,6 +92,10 @@ fn while_the_store_is_gone_the_oldest_are_dropped_and_a_mark_says_so() {
     assert_eq!(first.len(), AT_A_TIME);
     assert!(first[0].kind == EventKind::Cut && first[0].reason.starts_with("4 events"), "{:?}", first[0]);
     assert_eq!((first[0].at, &first[1]), (at(6), &flips[7]));
+    // What the mark says is not lost when the store does not take it.
+    journal.put_back(first);
+    let first = journal.take(Instant::now(), |namespace| namespace.as_str() == "shop");
+    assert!(first[0].kind == EventKind::Cut && first[0].reason.starts_with("4 events"), "{:?}", first[0]);
     journal.put_back(first[1..].to_vec());
     let mut rest = journal.take(Instant::now(), |_| false);
     assert!(rest[0].kind == EventKind::Cut && rest[0].namespace.as_ref().unwrap().as_str() == "shop");
@@ -102,5 +106,8 @@ fn while_the_store_is_gone_the_oldest_are_dropped_and_a_mark_says_so() {
     assert_eq!(rest, flips[7..]);
     journal.untold(rest[..1].to_vec(), Instant::now());
     assert_eq!(journal.take(Instant::now(), |_| false), [], "the store is left in peace");
+    let other = event(&shop, EventKind::Flip, "".into(), at(1), &journal.server);
+    journal.put_back(vec![other.clone()]);
+    assert_eq!(journal.take(Instant::now(), |_| false), [other], "as far as that namespace goes");
     assert_eq!(journal.take(Instant::now() + REST, |_| false), flips[7..8]);
 }
