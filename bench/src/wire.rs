@@ -41,10 +41,15 @@ pub(crate) fn framed(message: &Value) -> Result<Vec<u8>> {
 
 impl Wire {
     pub(crate) async fn open(server: SocketAddr, namespace: &str) -> Result<Self> {
+        Self::open_in(1, server, namespace).await
+    }
+
+    /// The same in a later version, whose answers tell more. Lists and watches are as in version 1 up to the second.
+    pub(crate) async fn open_in(version: u32, server: SocketAddr, namespace: &str) -> Result<Self> {
         let stream = TcpStream::connect(server).await.context(format!("connecting to {server}"))?;
         stream.set_nodelay(true).context("setting nodelay")?;
         let mut wire = Self { stream, calls: 0 };
-        wire.write(&framed(&json!({"roundsman": 1, "codec": "json", "namespace": namespace}))?).await?;
+        wire.write(&framed(&json!({"roundsman": version, "codec": "json", "namespace": namespace}))?).await?;
         let welcome: Value = serde_json::from_slice(&wire.receive().await?).context("reading the handshake")?;
         match welcome.get("ok") {
             Some(Value::Bool(true)) => Ok(wire),
