@@ -54,8 +54,9 @@ use crate::{
 const PREPARATION: Duration = Duration::from_secs(60);
 /// How long the watchers may take at the end until they know what the server knows.
 const QUIET: Duration = Duration::from_secs(15);
-/// Renewing instances that share a connection.
-const RENEWING_EACH: u32 = 10;
+/// Instances that renew on one connection. Each alone: nobody must wait with its renewal until others are registered, which
+/// takes seconds while everything starts.
+const RENEWING_EACH: u32 = 1;
 
 /// Minutes from which on a soak counts.
 const USUAL: u32 = 60;
