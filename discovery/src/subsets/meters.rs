@@ -1,6 +1,7 @@
 //! How evenly services are shared, as metrics show it.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, Weak},
 };
@@ -76,16 +77,20 @@ impl Collector for Look {
             value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)?;
         }
         standings.sort_by_key(|(standing, _)| std::cmp::Reverse(standing.clients));
-        let loads = Family::<Load, Gauge>::default();
+        let (loads, mut seen) = (Family::<Load, Gauge>::default(), HashSet::new());
         for (Standing { least, most, .. }, group) in standings.into_iter().take(SHOWN) {
             for (load, value) in [("least", least), ("most", most)] {
                 let service = group.key.service().map(ToString::to_string).unwrap_or_default();
                 let (namespace, size) = (group.key.namespace.to_string(), group.key.size.get());
-                let gauge = loads.get_or_create_owned(&Load { namespace, service, size, load });
+                let labels = Load { namespace, service, size, load };
+                let gauge = loads.get_or_create_owned(&labels);
                 // Two groups may differ in what they filter by only.
-                let other = gauge.get();
-                let value = i64::from(value);
-                gauge.set(if load == "least" && other > 0 { other.min(value) } else { other.max(value) });
+                let (value, other) = (i64::from(value), gauge.get());
+                gauge.set(match (seen.insert(labels), load) {
+                    (true, _) => value,
+                    (false, "least") => other.min(value),
+                    (false, _) => other.max(value),
+                });
             }
         }
         let help = "Clients of the instance that has the fewest and of the one that has the most, by subset.";

@@ -1,6 +1,6 @@
 //! Namespaces that the store refuses while it takes others: what is wrong with one must hurt no other.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use roundsman_protocol::{DiscoveryError, Namespace};
 use roundsman_store::{RETRY_AFTER, StoreError};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Request, batch::Unwritten};
 
-/// The namespaces that failed lately. As many as there are namespaces, at most.
+/// The namespaces that failed lately.
 #[derive(Debug, Default)]
 pub(crate) struct Troubled(HashMap<Namespace, Trouble>);
 
@@ -19,11 +19,15 @@ struct Trouble {
     reason: String,
 }
 
+/// How long one is remembered that is neither refused again nor taken: nobody may ask for it any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
 // === impl Troubled ===
 
 impl Troubled {
     /// The store refused a namespace. Logged when it begins, not each time.
     pub(crate) fn failed(&mut self, namespace: &Namespace, error: &StoreError, now: Instant) {
+        self.0.retain(|_, trouble| now < trouble.until + FORGOTTEN_AFTER);
         let trouble = Trouble { until: now + RETRY_AFTER, reason: error.to_string() };
         if self.0.insert(namespace.clone(), trouble).is_none() {
             tracing::error!(%namespace, %error, "the store refuses a namespace; its lookups and visits go on, its changes are refused until that is mended");
@@ -63,5 +67,24 @@ impl Troubled {
             return std::mem::take(unwritten);
         }
         unwritten.extract_if(|key, _| !self.rests(&key.namespace, now)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_that_nobody_asks_for_any_more_are_forgotten() {
+        let (mut troubled, now) = (Troubled::default(), Instant::now());
+        let namespace = |n: u32| format!("shop-{n}").parse::<Namespace>().unwrap();
+        let error = StoreError::Unusable("WRONGTYPE".to_owned());
+        (0..100).for_each(|n| troubled.failed(&namespace(n), &error, now));
+        let later = now + RETRY_AFTER + FORGOTTEN_AFTER;
+        troubled.failed(&namespace(100), &error, later);
+        assert_eq!(troubled.0.len(), 1);
+        assert!(troubled.rests(&namespace(100), later) && !troubled.rests(&namespace(0), later));
+        troubled.written(&namespace(100));
+        assert!(troubled.is_empty());
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     balance::{Balancer, Nearness, Peers, Policy},
     cache::Feed,
     discovery::{Discovery, Inner},
-    resolver,
+    resolver::resolve,
     share::Share,
 };
 
@@ -156,7 +156,7 @@ impl Callee {
         if !self.feed.current().is_known() {
             let mut changes = self.feed.changes();
             let Ok(known) = timeout_at(deadline, changes.wait_for(|snapshot| snapshot.is_known())).await else {
-                return Err(resolver::late(discovery, began.elapsed()).into());
+                return Err(resolve::late(discovery, began.elapsed()).into());
             };
             known.map_err(|_| crate::Error::Closed)?;
         }
@@ -164,7 +164,7 @@ impl Callee {
             return Ok(());
         }
         if self.feed.current().instances().is_empty() {
-            let known = resolver::known(discovery, &self.service, deadline).await;
+            let known = resolve::known(discovery, &self.service, deadline).await;
             if let Err(crate::Error::Discovery(DiscoveryError::NoSuchService { .. })) = known {
                 discovery.inner.calls.forget(self);
             }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::State;
 use crate::StoreError;
 
-/// Most calls that wait for the thread. The one writer has one under way.
+/// Most calls that wait for the thread. The one writer has one under way, and at most one looks at the history.
 const QUEUE: usize = 16;
 /// How long a store that is dropped waits for its file to be closed. On a disk that hangs the thread is left alone.
 const CLOSING: Duration = Duration::from_secs(5);
