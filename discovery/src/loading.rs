@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_registry::{Record, Registry};
+use roundsman_registry::{Record, Registry, Tombstone};
 use roundsman_store::{Aside, Damage, Durable, Position, Snapshot, StoreError};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -17,6 +17,8 @@ const PARTS: usize = 2;
 /// What was loaded: the records as the registry has them, and where to listen for what comes after.
 pub(crate) struct Loaded {
     pub(crate) records: Vec<Arc<Record>>,
+    /// What was removed lately, before this server started.
+    pub(crate) removed: Vec<Tombstone>,
     pub(crate) position: Position,
 }
 
@@ -43,7 +45,7 @@ pub(crate) async fn load(
                     let aside = store.set_aside().await.unwrap_or_else(|error| not_moved(&error));
                     state.damaged(&snapshot.damaged, &aside);
                 }
-                return Ok(Loaded { records, position: snapshot.position });
+                return Ok(Loaded { records, removed: snapshot.removed, position: snapshot.position });
             }
             Err(error @ StoreError::Unusable(_)) => {
                 return Err(ServeError::Store { location: store.describe().location, reason: error.to_string() });

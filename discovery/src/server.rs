@@ -75,7 +75,8 @@ impl Server {
         });
 
         let (state, strict) = (&context.store_state, context.config.strict);
-        let Loaded { records, position } = loading::load(store.as_ref(), &context.registry, state, strict).await?;
+        let Loaded { records, removed, position } =
+            loading::load(store.as_ref(), &context.registry, state, strict).await?;
         look_after(&context, &records);
         drop(records);
         let following = stops.followers.clone().run_until_cancelled_owned(follower::follow(
@@ -87,7 +88,7 @@ impl Server {
             following.await;
             "follower"
         });
-        let writing = task(&context, store, writer_meters).run(inputs, stops.writer.clone());
+        let writing = task(&context, store, writer_meters, removed).run(inputs, stops.writer.clone());
         parts.spawn(async move {
             writing.await;
             "writer"

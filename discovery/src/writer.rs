@@ -5,13 +5,14 @@
 
 mod audit;
 mod batch;
+mod committing;
 mod journal;
 mod meters;
 mod operation;
 mod shared;
 mod task;
-mod tombstones;
 mod troubled;
+mod unwritten;
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ pub(crate) use audit::Audit;
 pub(crate) use journal::Journal;
 pub(crate) use meters::Meters;
 pub(crate) use task::{Inputs, Task};
-pub(crate) use tombstones::Tombstones;
 pub(crate) use troubled::Troubled;
+pub(crate) use unwritten::Unwritten;
 
 use crate::principal::Principal;
 

@@ -170,7 +170,7 @@ impl Inner {
     fn track(&self, record: &Arc<Record>, unvisited: Option<Unvisited>, first: impl Fn(&Visitor) -> Duration) {
         let key = record.key();
         let mut targets = self.targets();
-        let known = targets.by_key.get(&key).is_some_and(|known| known.incarnation == record.incarnation);
+        let known = targets.by_key.get(&key).is_some_and(|known| known.incarnation == record.asked.incarnation);
         if known || targets.stopped {
             return;
         }
@@ -200,7 +200,7 @@ impl Inner {
             let shared = Arc::clone(&self.shared);
             self.tasks.spawn(caller::called(shared, Arc::clone(&line), Arc::clone(record), ttl))
         };
-        Some(Target { incarnation: record.incarnation, kind: check.kind, line, task: task.abort_handle() })
+        Some(Target { incarnation: record.asked.incarnation, kind: check.kind, line, task: task.abort_handle() })
     }
 }
 

@@ -83,11 +83,11 @@ impl Visitor {
     ) -> Option<Self> {
         let (instance, settings) = (&record.instance, &shared.settings);
         let probe = Probe::new(&instance.check, &instance.address, &settings.user_agent, &shared.https)?;
-        let name = Name { key: record.key(), incarnation: record.incarnation };
+        let name = Name { key: record.key(), incarnation: record.asked.incarnation };
         let interval = instance.check.interval.unwrap_or(settings.interval).max(Duration::from_millis(1));
         let now = Instant::now();
         Some(Self {
-            seat: Seat::new(Arc::clone(shared), line, is_handed_out(record.health)),
+            seat: Seat::new(Arc::clone(shared), line, is_handed_out(record.observed.health)),
             address: instance.address.clone(),
             interval,
             // What a store holds was not always checked when it registered.
@@ -305,14 +305,14 @@ impl Shared {
 fn machine(shared: &Shared, record: &Record, now: Instant) -> Machine {
     let wall = shared.clock.now();
     let when = |at| now.checked_sub(wall.since(at));
-    let since = match record.health {
-        Health::Evicted => when(record.instance.since).unwrap_or(now),
+    let since = match record.observed.health {
+        Health::Evicted => when(record.observed.since).unwrap_or(now),
         // Time that passed while no server ran is not held against it.
         Health::Starting | Health::Passing | Health::Suspect => now,
     };
     let evicted = |flip: &&roundsman_protocol::Flip| flip.status == roundsman_protocol::InstanceStatus::Evicted;
     let evictions = record.history.iter().filter(evicted).filter_map(|flip| when(flip.at));
-    Machine::new(record.health, since, evictions)
+    Machine::new(record.observed.health, since, evictions)
 }
 
 fn is_handed_out(health: Health) -> bool {

@@ -10,7 +10,7 @@ use roundsman_protocol::{
 use crate::{
     edit::{Change, Edit, Key},
     ledger::{Ledger, carry_out},
-    record::{Health, Record},
+    record::Record,
     registry::Registry,
 };
 
@@ -112,7 +112,7 @@ impl<'a> Draft<'a> {
         }
         let outcome = match &known {
             Some(known) if known.says(&registration) => Outcome::Unchanged,
-            Some(known) if known.health != Health::Evicted => Outcome::Updated,
+            Some(known) if !known.is_evicted() => Outcome::Updated,
             Some(_) | None => Outcome::Created,
         };
         let id = key.id.clone();
@@ -128,8 +128,8 @@ impl<'a> Draft<'a> {
             let share = self.added.by_namespace.entry(namespace.clone()).or_default();
             share.instances += new;
             share.bytes += bytes;
-            let incarnation = self.overlay.registry.next_incarnation();
-            self.plan(Edit::Register { key, registration, incarnation, at: now });
+            let version = self.overlay.next_version(known.as_deref(), now);
+            self.plan(Edit::Register { key, registration, version, at: now });
         }
         Ok(Registered { id, outcome })
     }
@@ -162,18 +162,25 @@ impl<'a> Draft<'a> {
         let Some(known) = self.overlay.find(&key) else {
             return Err(DiscoveryError::NotRegistered { id: key.id });
         };
-        if known.draining != on {
-            self.plan(Edit::Drain { key, on, at: now });
+        if known.asked.draining != on {
+            let version = self.overlay.next_version(Some(&known), now);
+            self.plan(Edit::Drain { key, on, version, at: now });
         }
         Ok(())
     }
 
     /// The edits to carry out once the changes are committed.
     #[must_use]
-    pub fn finish(self) -> (Vec<Edit>, Vec<Change>) {
-        let changes = self.overlay.records.into_values().filter_map(|touched| match (touched.first, touched.now) {
-            (_, Some(now)) => Some(Change::Put(now)),
-            (Some(first), None) => Some(Change::Remove(first)),
+    pub fn finish(mut self, now: Timestamp) -> (Vec<Edit>, Vec<Change>) {
+        let records = std::mem::take(&mut self.overlay.records);
+        let changes = records.into_values().filter_map(|touched| match (touched.first, touched.now) {
+            (first, Some(record)) => {
+                Some(Change::Asked { record, expected: first.map_or(0, |first| first.asked.version) })
+            }
+            (Some(record), None) => {
+                let (version, expected) = (self.overlay.next_version(Some(&record), now), record.asked.version);
+                Some(Change::Removed { record, version, expected })
+            }
             (None, None) => None,
         });
         (self.edits, changes.collect())
@@ -221,6 +228,16 @@ fn reached(limit: &str, value: usize) -> Result<(), DiscoveryError> {
 }
 
 // === impl Overlay ===
+
+impl Overlay<'_> {
+    /// A version after that of a record, and after all that were seen or given out.
+    fn next_version(&self, known: Option<&Record>, now: Timestamp) -> u64 {
+        if let Some(known) = known {
+            self.registry.saw_version(known.asked.version);
+        }
+        self.registry.next_version(now)
+    }
+}
 
 impl Ledger for Overlay<'_> {
     fn find(&self, key: &Key) -> Option<Arc<Record>> {

@@ -1,9 +1,12 @@
-//! Changes: as they are asked for, as a store keeps them, and what they did.
+//! Changes: as they are to be carried out, as a store keeps them, and what they did.
+
+mod change;
 
 use std::sync::Arc;
 
-use roundsman_protocol::{Instance, InstanceId, Namespace, Registration, Timestamp};
+use roundsman_protocol::{InstanceId, Namespace, Registration, Timestamp};
 
+pub use self::change::{Change, Part, Ruling, Tombstone};
 use crate::record::{Health, Record};
 
 /// Where a record belongs.
@@ -27,8 +30,8 @@ pub enum Edit {
         key: Key,
         /// What it says.
         registration: Arc<Registration>,
-        /// The number of a new life, should one begin.
-        incarnation: u64,
+        /// The version of what is asked for.
+        version: u64,
         /// When.
         at: Timestamp,
     },
@@ -36,7 +39,7 @@ pub enum Edit {
     Remove {
         /// Which one.
         key: Key,
-        /// Why: `deregistered`, `replaced by product-x`, `probation is over`.
+        /// Why: `deregistered`, `replaced by product-x`.
         reason: Arc<str>,
     },
     /// Stops or resumes handing out. For one that is evicted: from its reinstatement on.
@@ -45,6 +48,8 @@ pub enum Edit {
         key: Key,
         /// Stop, or resume.
         on: bool,
+        /// The version of what is asked for.
+        version: u64,
         /// When.
         at: Timestamp,
     },
@@ -58,8 +63,19 @@ pub enum Edit {
         health: Health,
         /// Why.
         reason: Arc<str>,
+        /// The server whose rounds it was.
+        by: Arc<str>,
         /// When.
         at: Timestamp,
+    },
+    /// Takes out an instance whose probation is over.
+    Forget {
+        /// Which one.
+        key: Key,
+        /// In which of its lives.
+        incarnation: u64,
+        /// Why.
+        reason: Arc<str>,
     },
     /// An edit that was carried out on a draft before it was committed. What came out there is taken over if nothing
     /// happened meanwhile, so that store and registry share one record; otherwise the edit is carried out anew.
@@ -71,22 +87,15 @@ pub enum Edit {
         /// The record that the draft left.
         after: Option<Arc<Record>>,
     },
-    /// What another server on the same store committed.
+    /// How a record stands in the store that this server shares with others, or loads.
     Adopt {
-        /// The record as it committed it; its incarnation is replaced by a new one where it matters.
+        /// The record as the store has it. Where its owner asked for something later here, that stays.
         record: Arc<Record>,
-        /// The number of a new life, should one begin.
-        incarnation: u64,
+        /// Whether what was observed here is later than what the store has.
+        seen_later: bool,
     },
-}
-
-/// A change as a store keeps it: absolute, so that writing it twice does no harm.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// This is the record now. One that is evicted leaves the live store and is kept for its probation.
-    Put(Arc<Record>),
-    /// The record is gone.
-    Remove(Arc<Record>),
+    /// What another server on the same store took out.
+    Bury(Tombstone),
 }
 
 /// What an edit did to one record.
@@ -98,18 +107,6 @@ pub struct Effect {
     pub after: Option<Arc<Record>>,
     /// Why.
     pub reason: Arc<str>,
-}
-
-// === impl Change ===
-
-impl Change {
-    /// Which record it is about.
-    #[must_use]
-    pub fn key(&self) -> Key {
-        match self {
-            Self::Put(record) | Self::Remove(record) => record.key(),
-        }
-    }
 }
 
 // === impl Effect ===
@@ -132,18 +129,30 @@ impl Edit {
             Self::Register { key, .. }
             | Self::Remove { key, .. }
             | Self::Drain { key, .. }
-            | Self::Observe { key, .. } => key.clone(),
+            | Self::Observe { key, .. }
+            | Self::Forget { key, .. } => key.clone(),
             Self::Planned { edit, .. } => edit.key(),
             Self::Adopt { record, .. } => record.key(),
+            Self::Bury(tombstone) => tombstone.key.clone(),
         }
     }
 
     /// Why a record is gone after this edit.
     pub(crate) fn reason(&self) -> Arc<str> {
         match self {
-            Self::Remove { reason, .. } => Arc::clone(reason),
+            Self::Remove { reason, .. } | Self::Forget { reason, .. } => Arc::clone(reason),
             Self::Planned { edit, .. } => edit.reason(),
+            Self::Bury(_) => "removed by another server".into(),
             Self::Register { .. } | Self::Drain { .. } | Self::Observe { .. } | Self::Adopt { .. } => "removed".into(),
+        }
+    }
+
+    /// The version that comes from elsewhere with it, if any does.
+    pub(crate) fn version(&self) -> Option<u64> {
+        match self {
+            Self::Adopt { record, .. } => Some(record.asked.version),
+            Self::Bury(tombstone) => Some(tombstone.version),
+            _ => None,
         }
     }
 
@@ -151,25 +160,34 @@ impl Edit {
     #[must_use]
     pub fn carry_out(&self, current: Option<&Arc<Record>>) -> Option<Arc<Record>> {
         match self {
-            Self::Register { key, registration, incarnation, at } => {
-                Some(register(current, key, registration, *incarnation, *at))
+            Self::Register { key, registration, version, at } => {
+                Some(register(current, key, registration, *version, *at))
             }
             Self::Remove { .. } => None,
-            Self::Drain { on, at, .. } => Some(drain(current?, *on, *at)),
-            Self::Observe { incarnation, health, reason, at, .. } => {
-                let current = current?;
+            // A wish of the owner, which holds whatever is observed: one that is evicted stays so, and is drained once back.
+            Self::Drain { on, version, at, .. } => match current? {
+                current if current.asked.draining == *on => Some(Arc::clone(current)),
+                current => Some(Arc::new(current.drained(*on, *version, *at))),
+            },
+            Self::Observe { incarnation, health, reason, by, at, .. } => {
+                let (current, seen) = (current?, &current?.observed);
                 // Of one that does not pass yet, the last reason why is worth knowing.
-                let news = *health == Health::Starting && current.instance.reason != *reason;
-                if current.incarnation != *incarnation || (current.health == *health && !news) {
+                let news = *health == Health::Starting && seen.reason != *reason;
+                if current.asked.incarnation != *incarnation || (seen.health == *health && !news) {
                     return Some(Arc::clone(current));
                 }
-                Some(Arc::new(current.flipped(*health, current.draining, Arc::clone(reason), *at)))
+                Some(Arc::new(current.seen(*health, Arc::clone(reason), Arc::clone(by), *at)))
+            }
+            Self::Forget { incarnation, .. } => {
+                let gone = |current: &Record| current.is_evicted() && current.asked.incarnation == *incarnation;
+                current.filter(|current| !gone(current)).cloned()
             }
             Self::Planned { before, after, .. } if before.as_ref().map(Arc::as_ptr) == current.map(Arc::as_ptr) => {
                 after.clone()
             }
             Self::Planned { edit, .. } => edit.carry_out(current),
-            Self::Adopt { record, incarnation } => Some(adopt(current, record, *incarnation)),
+            Self::Adopt { record, seen_later } => Some(adopt(current, record, *seen_later)),
+            Self::Bury(tombstone) => current.filter(|current| current.asked.version > tombstone.version).cloned(),
         }
     }
 }
@@ -178,61 +196,42 @@ fn register(
     current: Option<&Arc<Record>>,
     key: &Key,
     registration: &Registration,
-    incarnation: u64,
+    version: u64,
     at: Timestamp,
 ) -> Arc<Record> {
     let Some(current) = current else {
-        return Arc::new(Record::registered(key, registration, incarnation, at));
+        return Arc::new(Record::registered(key, registration, version, at));
     };
     if current.says(registration) {
         return Arc::clone(current);
     }
-    if same_life(current, registration) {
-        return Arc::new(current.updated(registration));
+    let same_process = is_same_process(current, registration);
+    if same_process && !current.is_evicted() {
+        return Arc::new(current.updated(registration, version));
     }
-    let fresh = Record::registered(key, registration, incarnation, at);
-    let reason = Arc::clone(&fresh.instance.reason);
     // A client registers by itself after an eviction: that takes back no drain which its owner asked for.
-    let draining = current.draining && same_process(current, registration);
-    let history = current.flipped(fresh.health, draining, reason, at).history;
-    Arc::new(Record::restored(Instance::clone(&fresh.instance), fresh.health, draining, incarnation, history))
-}
-
-/// A wish of the owner, which holds whatever is observed: one that is evicted stays so, and is drained once it is back.
-fn drain(current: &Arc<Record>, on: bool, at: Timestamp) -> Arc<Record> {
-    if current.draining == on {
-        return Arc::clone(current);
-    }
-    if current.health == Health::Evicted {
-        // Nothing that anybody sees has changed, the reason of the eviction least of all.
-        return Arc::new(Record { draining: on, ..Record::clone(current) });
-    }
-    let reason = if on { "drained by request" } else { "drain undone by request" };
-    Arc::new(current.flipped(current.health, on, reason.into(), at))
-}
-
-/// Whether the health that was observed so far says anything about what registers now.
-fn same_life(current: &Record, registration: &Registration) -> bool {
-    current.health != Health::Evicted && same_process(current, registration)
+    let draining = current.asked.draining && same_process;
+    Arc::new(current.reborn(key, registration, draining, version, at))
 }
 
 /// Whether what registers now is visited where and how `current` was.
-fn same_process(current: &Record, registration: &Registration) -> bool {
+fn is_same_process(current: &Record, registration: &Registration) -> bool {
     current.instance.name == registration.name
         && current.instance.address == registration.address
         && *current.instance.check == registration.check
 }
 
-fn adopt(current: Option<&Arc<Record>>, record: &Arc<Record>, incarnation: u64) -> Arc<Record> {
-    match current {
-        Some(current) if current == record => Arc::clone(current),
-        Some(current)
-            if current.instance.address == record.instance.address
-                && current.instance.check == record.instance.check
-                && current.health == record.health =>
-        {
-            Arc::new(Record { incarnation: current.incarnation, ..Record::clone(record) })
-        }
-        _ => Arc::new(Record { incarnation, ..Record::clone(record) }),
-    }
+/// What was asked for and what was observed, each as it was last.
+fn adopt(current: Option<&Arc<Record>>, record: &Arc<Record>, seen_later: bool) -> Arc<Record> {
+    let Some(current) = current.filter(|current| ***current != **record) else {
+        return Arc::clone(current.unwrap_or(record));
+    };
+    let same_life = current.is_same_life(record);
+    let adopted = match (current.asked.version > record.asked.version, same_life) {
+        (true, true) if !seen_later => Arc::new(current.observed_as(record)),
+        (true, _) => Arc::clone(current),
+        (false, true) if seen_later => Arc::new(record.observed_as(current)),
+        (false, _) => Arc::clone(record),
+    };
+    if *adopted == **current { Arc::clone(current) } else { adopted }
 }

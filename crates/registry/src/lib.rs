@@ -21,13 +21,15 @@ pub mod snapshot;
 mod subset;
 mod table;
 mod tally;
+mod tombstones;
 mod view;
 pub mod watch;
 
 pub use draft::{Draft, Limits};
-pub use edit::{Change, Edit, Effect, Key};
+pub use edit::{Change, Edit, Effect, Key, Part, Ruling, Tombstone};
 pub use hub::Counted;
 pub use look::{Changes, Look, Snapshot};
-pub use record::{Health, Record};
+pub use record::{Asked, Health, Observed, Record};
 pub use registry::Registry;
 pub use subset::{Full, Moved, Subsets};
+pub use tombstones::Tombstones;

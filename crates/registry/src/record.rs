@@ -1,42 +1,39 @@
 //! What the registry knows about one instance.
 
+mod state;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
 };
 
-use roundsman_protocol::{Check, CheckKind, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
-use serde::{Deserialize, Serialize};
+use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
 
+pub use self::state::{Asked, Health, Observed};
+use self::state::{DRAINED, shown};
 use crate::edit::Key;
-
-// Shared, because a registry holds very many instances that say the same.
-static REGISTERED: LazyLock<Arc<str>> = LazyLock::new(|| "registered".into());
-static CALLED_IN: LazyLock<Arc<str>> = LazyLock::new(|| "called in".into());
-static NOT_CHECKED: LazyLock<Arc<str>> = LazyLock::new(|| "not checked".into());
 
 /// The checks of the last registrations: nearly all are visited alike.
 static LATELY: Mutex<VecDeque<Arc<Check>>> = Mutex::new(VecDeque::new());
 /// How many different ones are remembered.
 const CHECKS: usize = 16;
 
+static UNDRAINED: LazyLock<Arc<str>> = LazyLock::new(|| "drain undone by request".into());
+
 static NO_FLIPS: LazyLock<Arc<[Flip]>> = LazyLock::new(|| Arc::new([]));
 
-/// One instance: what everyone sees of it, and what only the server knows.
+/// One instance: what its owner asked for, what was observed of it, and what everyone sees of the two.
 ///
 /// Immutable; a change makes a new record. Readers hold on to old ones as long as they like.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What everyone sees. Its `status` follows from [`Record::health`] and [`Record::draining`]; its
-    /// `history` is empty, see [`Record::history`].
+    /// What everyone sees: what its owner said of it, and a `status` and a `reason` that follow from [`Record::asked`] and
+    /// [`Record::observed`]. Its `history` is empty, see [`Record::history`].
     pub instance: Arc<Instance>,
-    /// What the visits say.
-    pub health: Health,
-    /// Whether its owner or an operator wants it out of the lookups.
-    pub draining: bool,
-    /// Which life of this id it is: a new one begins when it registers after an eviction, at another address or
-    /// with another check. What was observed in an earlier life no longer counts.
-    pub incarnation: u64,
+    /// What was asked for. Only requests change it.
+    pub asked: Asked,
+    /// What was observed. Only the rounds change it.
+    pub observed: Observed,
     /// The last [`limits::HISTORY`] flips of its status, oldest first. Empty for as long as it has the status that it
     /// began with, which is true of most: [`Record::flips`] tells that one as well.
     pub history: Arc<[Flip]>,
@@ -46,40 +43,22 @@ pub struct Record {
     pub fingerprint: u64,
 }
 
-/// What the visits say about an instance; draining comes on top.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// No visit has passed yet.
-    Starting,
-    /// The last visit passed.
-    Passing,
-    /// The last visit failed, and one more decides.
-    Suspect,
-    /// Out, and on probation.
-    Evicted,
-}
-
 // === impl Record ===
 
 impl Record {
-    /// A new record of something that just registered.
-    #[must_use]
+    /// A new record of something that just registered, which begins a life.
     ///
     /// Whoever is visited starts; whoever calls in did so by registering, and whoever is not checked is taken at its word.
-    pub fn registered(key: &Key, registration: &Registration, incarnation: u64, now: Timestamp) -> Self {
-        let (health, reason) = match registration.check.kind {
-            CheckKind::None => (Health::Passing, &*NOT_CHECKED),
-            CheckKind::Ttl => (Health::Passing, &*CALLED_IN),
-            CheckKind::Http | CheckKind::Https | CheckKind::Tcp => (Health::Starting, &*REGISTERED),
-        };
+    #[must_use]
+    pub fn registered(key: &Key, registration: &Registration, version: u64, now: Timestamp) -> Self {
+        let observed = Observed::at_first(&registration.check, now);
         let instance = Instance {
             id: key.id.clone(),
             name: registration.name.clone(),
             namespace: key.namespace.clone(),
             address: registration.address.clone(),
-            status: status(health, false),
-            reason: Arc::clone(reason),
+            status: InstanceStatus::Starting,
+            reason: Arc::clone(&observed.reason),
             since: now,
             registered_at: now,
             check: shared(&registration.check),
@@ -90,22 +69,17 @@ impl Record {
             weight: registration.weight,
             history: Box::default(),
         };
-        Self::restored(instance, health, false, incarnation, Arc::clone(&NO_FLIPS))
+        let asked = Asked { version, incarnation: version, draining: false };
+        Self::restored(instance, asked, observed, Arc::clone(&NO_FLIPS))
     }
 
-    /// A record as a store kept it. The instance's status is made to agree with `health` and `draining`.
+    /// A record as a store kept it. Status and reason of the instance are made to agree with the rest.
     #[must_use]
-    pub fn restored(
-        mut instance: Instance,
-        health: Health,
-        draining: bool,
-        incarnation: u64,
-        history: Arc<[Flip]>,
-    ) -> Self {
-        instance.status = status(health, draining);
+    pub fn restored(mut instance: Instance, asked: Asked, observed: Observed, history: Arc<[Flip]>) -> Self {
+        (instance.status, instance.reason) = shown(asked, &observed);
         let fingerprint = instance.fingerprint();
         let encoded = OnceLock::new();
-        Self { instance: Arc::new(instance), health, draining, incarnation, history, encoded, fingerprint }
+        Self { instance: Arc::new(instance), asked, observed, history, encoded, fingerprint }
     }
 
     /// Where it belongs.
@@ -124,7 +98,7 @@ impl Record {
     #[must_use]
     pub fn says(&self, registration: &Registration) -> bool {
         let known = &self.instance;
-        self.health != Health::Evicted
+        !self.is_evicted()
             && known.name == registration.name
             && known.address == registration.address
             && *known.check == registration.check
@@ -135,9 +109,9 @@ impl Record {
             && known.weight == registration.weight
     }
 
-    /// The same instance with what it now says of itself; its health and history go on.
+    /// The same instance with what it now says of itself. What was observed goes on.
     #[must_use]
-    pub fn updated(&self, registration: &Registration) -> Self {
+    pub fn updated(&self, registration: &Registration, version: u64) -> Self {
         let instance = Instance {
             tags: registration.tags.clone().into(),
             meta: registration.meta.clone(),
@@ -146,24 +120,68 @@ impl Record {
             weight: registration.weight,
             ..Instance::clone(&self.instance)
         };
-        Self::restored(instance, self.health, self.draining, self.incarnation, Arc::clone(&self.history))
+        let asked = Asked { version, ..self.asked };
+        Self::restored(instance, asked, self.observed.clone(), Arc::clone(&self.history))
     }
 
-    /// The same instance in another state of health, or drained.
+    /// The same instance in a new life, in which nothing was observed yet: it registered again, and is another process
+    /// or visited in another way, or was evicted. `draining`: whether the wish holds on.
     #[must_use]
-    pub fn flipped(&self, health: Health, draining: bool, reason: Arc<str>, at: Timestamp) -> Self {
+    pub fn reborn(&self, key: &Key, registration: &Registration, draining: bool, version: u64, at: Timestamp) -> Self {
+        let fresh = Self::registered(key, registration, version, at);
+        let asked = Asked { draining, ..fresh.asked };
+        let why = Arc::clone(&fresh.observed.reason);
+        let history = self.changed(asked, fresh.observed.clone(), why, at).history;
+        Self::restored(Instance::clone(&fresh.instance), asked, fresh.observed, history)
+    }
+
+    /// The same instance, drained or no longer so.
+    #[must_use]
+    pub fn drained(&self, on: bool, version: u64, at: Timestamp) -> Self {
+        let why = if on { &DRAINED } else { &UNDRAINED };
+        self.changed(Asked { version, draining: on, ..self.asked }, self.observed.clone(), Arc::clone(why), at)
+    }
+
+    /// The same instance as a visit at `at` left it.
+    #[must_use]
+    pub fn seen(&self, health: Health, reason: Arc<str>, by: Arc<str>, at: Timestamp) -> Self {
+        let since = if health == self.observed.health { self.observed.since } else { at };
+        let why = Arc::clone(&reason);
+        self.changed(self.asked, Observed { health, reason, since, by }, why, at)
+    }
+
+    /// What this record's owner asked for, with what another record says was observed.
+    #[must_use]
+    pub fn observed_as(&self, other: &Self) -> Self {
+        let observed = other.observed.clone();
+        let (why, at) = (Arc::clone(&observed.reason), observed.since);
+        self.changed(self.asked, observed, why, at)
+    }
+
+    fn changed(&self, asked: Asked, observed: Observed, why: Arc<str>, at: Timestamp) -> Self {
         let mut instance = Instance::clone(&self.instance);
-        let to = status(health, draining);
+        let (to, _) = shown(asked, &observed);
         let mut history = Arc::clone(&self.history);
         if to != self.status() {
-            let flip = Flip { at, status: to, reason: Arc::clone(&reason) };
+            let flip = Flip { at, status: to, reason: why };
             let before = self.flips();
             let excess = before.len().saturating_sub(limits::HISTORY - 1);
             history = before.into_iter().skip(excess).chain([flip]).collect();
             instance.since = at;
         }
-        instance.reason = reason;
-        Self::restored(instance, health, draining, self.incarnation, history)
+        Self::restored(instance, asked, observed, history)
+    }
+
+    /// Whether it is out, and on probation.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.observed.health == Health::Evicted
+    }
+
+    /// Whether `other` is of the same life: what was observed of one holds for both.
+    #[must_use]
+    pub fn is_same_life(&self, other: &Self) -> bool {
+        self.asked.incarnation == other.asked.incarnation
     }
 
     /// The last [`limits::HISTORY`] flips of its status, oldest first, never none.
@@ -193,8 +211,8 @@ impl Record {
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
         self.instance == other.instance
-            && self.health == other.health
-            && self.draining == other.draining
+            && self.asked == other.asked
+            && self.observed == other.observed
             && self.history == other.history
     }
 }
@@ -209,16 +227,6 @@ fn shared(check: &Check) -> Arc<Check> {
     lately.truncate(CHECKS - 1);
     lately.push_front(Arc::clone(&check));
     check
-}
-
-fn status(health: Health, draining: bool) -> InstanceStatus {
-    match health {
-        Health::Evicted => InstanceStatus::Evicted,
-        _ if draining => InstanceStatus::Draining,
-        Health::Starting => InstanceStatus::Starting,
-        Health::Passing => InstanceStatus::Passing,
-        Health::Suspect => InstanceStatus::Suspect,
-    }
 }
 
 #[cfg(test)]

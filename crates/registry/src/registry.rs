@@ -37,7 +37,8 @@ pub struct Registry {
     pub(crate) epoch: u64,
     pub(crate) hub: Hub,
     namespaces: Namespaces,
-    incarnations: AtomicU64,
+    /// The last version that was given out, or seen.
+    versions: AtomicU64,
     len: AtomicUsize,
     /// What all records take in memory, about.
     bytes: AtomicUsize,
@@ -60,7 +61,7 @@ impl Registry {
             epoch,
             hub: Hub::default(),
             namespaces: Namespaces::new(log_capacity, log_bytes),
-            incarnations: AtomicU64::new(0),
+            versions: AtomicU64::new(0),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             named: AtomicUsize::new(0),

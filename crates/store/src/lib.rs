@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use roundsman_protocol::{Event, HistoryPage, HistoryQuery, Namespace};
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Change, Key, Record, Tombstone};
 use tokio::sync::mpsc;
 
 mod events;
@@ -52,6 +52,10 @@ pub trait Durable: Send + Sync + fmt::Debug {
     /// Makes changes durable, and the events that tell of them part of the history, in one go: of each namespace all
     /// or nothing.
     ///
+    /// Each change by the rules of [`Change::ruling`]: what was asked for and what was observed leave each other's fields
+    /// alone, and a request that was planned on something older than the store has is [`StoreError::Conflict`] for its
+    /// namespace.
+    ///
     /// A store that writes everything in one transaction, as SQLite does, answers for all namespaces alike: an error, or
     /// no failed one. One that writes namespace by namespace, as Redis does, answers for each by itself: what is wrong
     /// with one hurts no other. An error says that none of it is known to be written.
@@ -73,10 +77,10 @@ pub trait Durable: Send + Sync + fmt::Debug {
     /// saw. A single namespace that cannot be used is no failure of the store.
     async fn probe(&self) -> Result<(), StoreError>;
 
-    /// Gives a store that came back empty everything it has lost but the history, and a generation.
-    /// After it, what others wrote meanwhile is still there, and [`Replicator::changes`] after the position tells it.
+    /// Gives a store that came back empty everything it has lost but the history, and a generation. `removed`: what must
+    /// not come back, should another server or a backup bring it. After it, what others wrote meanwhile is still there, and [`Replicator::changes`] after the position tells it.
     /// Not atomic: when it fails halfway, do it again.
-    async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError>;
+    async fn refill(&self, records: &[Arc<Record>], removed: &[Tombstone]) -> Result<Position, StoreError>;
 
     /// What happened in a namespace, newest first. A bookmark that is none of this store's means the newest.
     async fn history(&self, namespace: &Namespace, query: &HistoryQuery) -> Result<HistoryPage, StoreError>;
@@ -99,8 +103,6 @@ impl<T: Durable + Replicator> Store for T {}
 /// What became of a commit that was carried out.
 #[derive(Debug, Default)]
 pub struct Committed {
-    /// Where it stands; [`Replicator::changes`] goes on from where it was, not from here.
-    pub position: Position,
     /// The namespaces of which nothing was written, and why. All others are durable.
     pub failed: BTreeMap<Namespace, StoreError>,
     /// Events of namespaces that were written for which there was no room, to be given again another time.
@@ -123,8 +125,10 @@ pub struct Position(pub String);
 /// Everything a store holds.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The records, those on probation included, as far as they were not handed over before. Their incarnations are 0; the reader gives them out.
+    /// The records, those on probation included, as far as they were not handed over before.
     pub records: Vec<Record>,
+    /// What was removed lately.
+    pub removed: Vec<Tombstone>,
     /// What is there and cannot be read. See [`Durable::set_aside`].
     pub damaged: Vec<Damage>,
     /// Where [`Replicator::changes`] goes on.
@@ -151,11 +155,20 @@ pub struct Aside {
     pub left: Option<String>,
 }
 
+/// How a record stands in a store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// It is there.
+    There(Arc<Record>),
+    /// It is gone.
+    Gone(Tombstone),
+}
+
 /// A change that another server committed.
 #[derive(Debug)]
 pub struct Foreign {
-    /// The change. A removal carries the last record known to its committer.
-    pub change: Change,
+    /// What came out.
+    pub standing: Standing,
     /// Where it stands.
     pub position: Position,
 }
@@ -182,6 +195,13 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// Another server was faster: requests of this batch were planned on something older than the store has, which is
+    /// told. Nothing was written. Plan them anew.
+    #[error("another server changed the same instances at the same time")]
+    Conflict {
+        /// What stands in the way.
+        standings: Vec<Standing>,
+    },
     /// It answers, but no longer has the generation that it had. Refill it.
     #[error("the store lost its contents")]
     GenerationLost,
@@ -193,14 +213,20 @@ pub enum StoreError {
 /// When a client may try again after [`StoreError::Unavailable`] or [`StoreError::Full`].
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-// === impl Position ===
+// === impl Standing ===
 
-impl Position {
-    /// Whether this point of a namespace's history lies before `other`. `None` when the two cannot be compared: the
-    /// store has no history, or lost its contents in between.
+impl Standing {
+    fn of(key: Key, record: Option<Arc<Record>>, gone: u64) -> Self {
+        record.map_or_else(|| Self::Gone(Tombstone { key, version: gone }), Self::There)
+    }
+
+    /// Which record it is about.
     #[must_use]
-    pub fn is_before(&self, other: &Self, namespace: &Namespace) -> Option<bool> {
-        redis::is_before(self, other, namespace)
+    pub fn key(&self) -> Key {
+        match self {
+            Self::There(record) => record.key(),
+            Self::Gone(tombstone) => tombstone.key.clone(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The store that forgets: for tests, trials and servers whose instances register again anyway.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::{Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -10,10 +10,10 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace, Timestamp};
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Change, Record, Ruling, Tombstone, Tombstones};
 
 use crate::{
-    Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, StoreError,
+    Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, Standing, StoreError,
     stored::evicted_until,
 };
 
@@ -26,8 +26,15 @@ pub(crate) struct MemoryStore {
     retention: Duration,
     clock: Clock,
     keep: Keep,
-    records: Mutex<HashSet<Slot>>,
+    kept: Mutex<Kept>,
     history: Mutex<History>,
+}
+
+/// What there is, and what is gone.
+#[derive(Debug, Default)]
+struct Kept {
+    records: HashSet<Slot>,
+    removed: Tombstones,
 }
 
 /// The last events, oldest first.
@@ -50,16 +57,16 @@ impl MemoryStore {
     /// An empty store that drops evicted records after `retention`.
     pub(crate) fn new(retention: Duration, keep: Keep) -> Self {
         let keep = Keep { events: keep.events.div_ceil(SHARE), ..keep };
-        Self { retention, keep, clock: Clock::system(), records: Mutex::default(), history: Mutex::default() }
+        Self { retention, keep, clock: Clock::system(), kept: Mutex::default(), history: Mutex::default() }
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn records(&self) -> MutexGuard<'_, HashSet<Slot>> {
-        // Nothing can panic between two related changes of the map.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing can panic between two related changes of it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,24 +78,29 @@ impl Durable for MemoryStore {
 
     async fn load(&self) -> Result<Snapshot, StoreError> {
         let now = self.clock.now();
-        let mut records = self.records();
-        records.retain(|Slot(record)| evicted_until(record, self.retention).is_none_or(|until| until > now));
-        let records = records.iter().map(|Slot(record)| Record { incarnation: 0, ..Record::clone(record) }).collect();
-        Ok(Snapshot { records, ..Snapshot::default() })
+        let mut kept = self.kept();
+        kept.records.retain(|Slot(record)| evicted_until(record, self.retention).is_none_or(|until| until > now));
+        let records = kept.records.iter().map(|Slot(record)| Record::clone(record)).collect();
+        Ok(Snapshot { records, removed: kept.removed.all(), ..Snapshot::default() })
     }
 
     async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
-        self.history().append(events, &self.keep, self.clock.now());
-        let mut records = self.records();
+        let now = self.clock.now();
+        let mut groups: BTreeMap<&Namespace, Vec<&Change>> = BTreeMap::new();
         for change in changes {
-            match change {
-                Change::Put(record) => drop(records.replace(Slot(Arc::clone(record)))),
-                Change::Remove(record) => {
-                    records.remove(&Slot(Arc::clone(record)));
-                }
+            groups.entry(&change.record().instance.namespace).or_default().push(change);
+        }
+        let mut committed = Committed::default();
+        for (namespace, changes) in groups {
+            if let Err(standings) = self.kept().carry_out(&changes, now) {
+                committed.failed.insert(namespace.clone(), StoreError::Conflict { standings });
             }
         }
-        Ok(Committed::default())
+        let failed =
+            |event: &&Event| event.namespace.as_ref().is_some_and(|found| committed.failed.contains_key(found));
+        let told: Vec<Event> = events.iter().filter(|event| !failed(event)).cloned().collect();
+        self.history().append(&told, &self.keep, now);
+        Ok(committed)
     }
 
     async fn set_aside(&self) -> Result<Aside, StoreError> {
@@ -105,11 +117,14 @@ impl Durable for MemoryStore {
         Ok(())
     }
 
-    async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
-        let mut kept = self.records();
+    async fn refill(&self, records: &[Arc<Record>], removed: &[Tombstone]) -> Result<Position, StoreError> {
+        let (now, mut kept) = (self.clock.now(), self.kept());
         for record in records {
-            kept.replace(Slot(Arc::clone(record)));
+            kept.records.replace(Slot(Arc::clone(record)));
         }
+        removed.iter().for_each(|tombstone| kept.removed.add(tombstone.clone(), now));
+        let Kept { records, removed } = &mut *kept;
+        records.retain(|Slot(record)| record.asked.version > removed.version(&record.key()));
         Ok(Position::default())
     }
 
@@ -121,6 +136,41 @@ impl Durable for MemoryStore {
 impl Replicator for MemoryStore {
     fn changes(&self, _after: Position) -> BoxStream<'static, Result<Foreign, StoreError>> {
         futures::stream::pending().boxed()
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Carries out the changes of one namespace, or none of them. An error tells what stands in their way.
+    fn carry_out(&mut self, changes: &[&Change], now: Timestamp) -> Result<(), Vec<Standing>> {
+        let (mut before, mut buried, mut standings) = (Vec::new(), HashMap::new(), Vec::new());
+        for change in changes {
+            let (key, slot) = (change.key(), Slot(Arc::clone(change.record())));
+            let known = self.records.get(&slot).map(|Slot(known)| Arc::clone(known));
+            let gone = buried.get(&key).copied().unwrap_or_else(|| self.removed.version(&key));
+            match change.ruling(known.as_ref().map(|known| known.asked), gone) {
+                Ruling::Put(part) => drop(self.records.replace(Slot(part.merged(change.record(), known.as_ref())))),
+                Ruling::Bury(version) => {
+                    self.records.remove(&slot);
+                    buried.insert(key, version);
+                }
+                Ruling::Leave => {}
+                Ruling::Conflict => standings.push(Standing::of(key, known.clone(), gone)),
+            }
+            before.push((slot, known));
+        }
+        if standings.is_empty() {
+            buried.into_iter().for_each(|(key, version)| self.removed.add(Tombstone { key, version }, now));
+            return Ok(());
+        }
+        for (slot, known) in before.into_iter().rev() {
+            match known {
+                Some(known) => drop(self.records.replace(Slot(known))),
+                None => drop(self.records.take(&slot)),
+            }
+        }
+        Err(standings)
     }
 }
 

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures::{future::join_all, stream::BoxStream};
 use redis::{AsyncTypedCommands, RedisResult, Script, aio::MultiplexedConnection};
 use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace};
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Change, Record, Tombstone};
 
 use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, StoreError};
 
@@ -36,7 +36,6 @@ mod script;
 
 use aside::Unreadable;
 use commit::by_namespace;
-pub(crate) use layout::is_before;
 use layout::{Mark, Marks, position};
 use link::{Link, PATIENCE};
 use script::{Answer, Mode, Write, Writes};
@@ -119,8 +118,9 @@ impl Durable for RedisStore {
         self.0.probe().await
     }
 
-    async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
-        let mut writes = by_namespace(records.iter().map(|record| Write::Fill(record)));
+    async fn refill(&self, records: &[Arc<Record>], removed: &[Tombstone]) -> Result<Position, StoreError> {
+        let fills = records.iter().map(|record| Write::Fill(record));
+        let mut writes = by_namespace(removed.iter().map(Write::Bury).chain(fills));
         let known = self.0.known().clone();
         for namespace in known.keys() {
             writes.entry(namespace).or_default();
@@ -198,7 +198,7 @@ impl Shared {
         let checks = marks.iter().map(|(namespace, mark)| self.check(connection.clone(), namespace, mark));
         let answers = marks.keys().zip(join_all(checks).await);
         let sorted = answers.map(|(namespace, answer)| match answer {
-            Ok(answer) => Ok((namespace, script::read(&answer))),
+            Ok(answer) => Ok((namespace, script::read(namespace, &answer))),
             Err(error) if link::is_broken(&error) => Err(error),
             Err(error) => Ok((namespace, Err(link::failed(error)))),
         });

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace, Timestamp};
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Change, Record, Tombstone};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, StoreError};
@@ -26,11 +26,12 @@ mod reserve;
 mod schema;
 mod table;
 mod worker;
+mod write;
 
 use aside::Unreadable;
 use file::{Db, Identity};
-use table::Batch;
 use worker::Worker;
+use write::Batch;
 
 /// Keeps records in a SQLite file of its own.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl SqliteStore {
 
     fn batch(&self, changes: Vec<Change>, events: &[Event]) -> Batch {
         let (retention, keep, now) = (self.retention, self.keep, self.clock.now());
-        Batch { changes, events: events.to_vec(), retention, keep, now }
+        Batch { changes, removed: Vec::new(), events: events.to_vec(), retention, keep, now }
     }
 
     async fn read(&self, parts: Option<mpsc::Sender<Vec<Record>>>) -> Result<Snapshot, StoreError> {
@@ -86,7 +87,7 @@ impl SqliteStore {
             table::load(state.open(path, now)?, path, now, &mut read, &mut hand_over)?;
             let damaged = read.unreadable.iter().map(Unreadable::damage).collect();
             state.unreadable = read.unreadable;
-            Ok(Snapshot { records: read.records, damaged, position: Position::default() })
+            Ok(Snapshot { records: read.records, removed: read.removed, damaged, position: Position::default() })
         })
         .await
     }
@@ -136,27 +137,24 @@ impl Durable for SqliteStore {
         self.run(move |state, path| {
             let db = state.open(path, batch.now)?;
             db.keep_reserve()?;
-            let told = table::commit(db, path, &batch)?;
-            let untold = if told { Vec::new() } else { batch.events };
-            Ok(Committed { untold, ..Committed::default() })
+            write::commit(db, path, batch)
         })
         .await
     }
 
     async fn commit_from_reserve(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
         let batch = self.batch(changes.to_vec(), &[]);
-        self.run(move |state, path| {
+        let committed = self.run(move |state, path| {
             let db = state.open(path, batch.now)?;
-            match table::commit(db, path, &batch) {
+            match write::commit(db, path, batch.clone()) {
                 Err(StoreError::Full { .. }) => {
                     db.use_reserve();
-                    table::commit(db, path, &batch)
+                    write::commit(db, path, batch)
                 }
                 result => result,
             }
-        })
-        .await?;
-        Ok(Committed { untold: events.to_vec(), ..Committed::default() })
+        });
+        Ok(Committed { untold: events.to_vec(), ..committed.await? })
     }
 
     async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError> {
@@ -169,24 +167,29 @@ impl Durable for SqliteStore {
         self.run(move |state, path| {
             let db = state.open(path, now)?;
             table::probe(db, path)?;
-            table::forget_the_old(db, &keep, now);
+            write::forget_the_old(db, &keep, now);
             db.tend_reserve()
         })
         .await
     }
 
-    async fn refill(&self, records: &[Arc<Record>]) -> Result<Position, StoreError> {
-        let changes = records.iter().map(|record| Change::Put(Arc::clone(record))).collect();
-        let batch = self.batch(changes, &[]);
+    async fn refill(&self, records: &[Arc<Record>], removed: &[Tombstone]) -> Result<Position, StoreError> {
+        // A backup may lie there. What is in it is older than what we hold.
+        let both = |record: &Arc<Record>| {
+            let asked = Change::Asked { record: Arc::clone(record), expected: u64::MAX };
+            [asked, Change::Observed(Arc::clone(record))]
+        };
+        let changes = records.iter().flat_map(both).collect();
+        let batch = Batch { removed: removed.to_vec(), ..self.batch(changes, &[]) };
         self.run(move |state, path| {
             if !state.is_another_file(path)? {
-                return table::commit(state.open(path, batch.now)?, path, &batch);
+                return write::commit(state.open(path, batch.now)?, path, batch);
             }
             // Until everything is in the new file, the old one stays what we rely on, and the store counts as lost.
             let mut fresh = State::default();
-            let told = table::commit(fresh.open(path, batch.now)?, path, &batch)?;
+            let committed = write::commit(fresh.open(path, batch.now)?, path, batch)?;
             *state = fresh;
-            Ok(told)
+            Ok(committed)
         })
         .await?;
         Ok(Position::default())
@@ -254,12 +257,17 @@ mod tests {
     use roundsman_registry::Key;
 
     fn put(n: u32) -> Change {
+        put_as(n, 1)
+    }
+
+    fn put_as(n: u32, version: u64) -> Change {
         let registration = Registration {
             meta: [("filling", "x".repeat(2_000))].into_iter().collect(),
             ..Registration::new("product".parse().unwrap(), format!("10.0.0.1:{n}").parse().unwrap())
         };
         let key = Key { namespace: "default".parse().unwrap(), id: format!("product-{n}").parse().unwrap() };
-        Change::Put(Arc::new(Record::registered(&key, &registration, 1, Timestamp::from_millis(1))))
+        let record = Arc::new(Record::registered(&key, &registration, version, Timestamp::from_millis(1)));
+        Change::Asked { record, expected: 0 }
     }
 
     async fn limit_pages(store: &SqliteStore, pages: u32) {
@@ -283,10 +291,10 @@ mod tests {
         assert!(matches!(&error, StoreError::Full { reason, .. } if reason == "the disk is full"), "{error}");
         assert_eq!(store.load().await.unwrap().records.len(), 1);
         // What takes something away is written all the same, and what grows waits until the reserve is whole again.
-        let Change::Put(record) = put(1) else { panic!("a put is a put") };
-        store.commit_from_reserve(&[Change::Remove(record)], &[]).await.unwrap();
+        let gone = Change::Removed { record: Arc::clone(put(1).record()), version: 2, expected: 1 };
+        store.commit_from_reserve(&[gone], &[]).await.unwrap();
         assert_eq!(store.load().await.unwrap().records.len(), 0);
-        store.commit(&[put(1)], &[]).await.unwrap();
+        store.commit(&[put_as(1, 3)], &[]).await.unwrap();
         limit_pages(&store, 1_000_000).await;
         store.commit(&batch, &[]).await.unwrap();
         assert_eq!(store.load().await.unwrap().records.len(), 999);

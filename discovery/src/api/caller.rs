@@ -10,7 +10,7 @@ use roundsman_health::Nudge;
 use roundsman_protocol::{
     CheckKind, DiscoveryError, InstanceId, Namespace, Query, ServiceName, ServiceSummary, Trouble,
 };
-use roundsman_registry::{Health, Key, Record, Snapshot};
+use roundsman_registry::{Key, Record, Snapshot};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
@@ -175,7 +175,7 @@ impl Caller {
 
     pub(super) fn renewed(&self, id: &InstanceId) -> Result<(), DiscoveryError> {
         let key = self.key(id.clone());
-        let live = self.context.registry.find(&key).filter(|record| record.health != Health::Evicted);
+        let live = self.context.registry.find(&key).filter(|record| !record.is_evicted());
         // Only those that have to call in are known to the rounds by their calls.
         let called =
             live.is_some_and(|record| record.instance.check.kind != CheckKind::Ttl || self.context.rounds.renew(&key));
@@ -184,7 +184,7 @@ impl Caller {
 
     pub(super) fn reported(&self, id: &InstanceId, trouble: Trouble) -> Result<(), DiscoveryError> {
         let key = self.key(id.clone());
-        if self.context.registry.find(&key).is_none_or(|record| record.health == Health::Evicted) {
+        if self.context.registry.find(&key).is_none_or(|record| record.is_evicted()) {
             return Err(DiscoveryError::NotRegistered { id: id.clone() });
         }
         self.context.rounds.nudge(&key, Nudge::Reported(trouble));

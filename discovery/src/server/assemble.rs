@@ -1,10 +1,10 @@
 //! Which parts a server has, and who knows whom.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use roundsman_health::{Rounds, Settings};
 use roundsman_protocol::Clock;
-use roundsman_registry::{Limits, Registry, registry::LOG_CAPACITY};
+use roundsman_registry::{Limits, Registry, Tombstone, Tombstones, registry::LOG_CAPACITY};
 use roundsman_store::{Durable, Store};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -23,7 +23,7 @@ use crate::{
     offload::Offload,
     store_state::StoreState,
     visits::{self, Visits},
-    writer::{self, Audit, Inputs, Journal, Task, Tombstones, Troubled, Writer},
+    writer::{self, Audit, Inputs, Journal, Task, Troubled, Unwritten, Writer},
 };
 
 /// How many observations may wait for the writer before visits wait.
@@ -98,12 +98,23 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// The writer, with everything that it needs.
-pub(crate) fn task(context: &Context, store: Arc<dyn Durable>, meters: Arc<writer::Meters>) -> Task {
+pub(crate) fn task(
+    context: &Context,
+    store: Arc<dyn Durable>,
+    meters: Arc<writer::Meters>,
+    removed: Vec<Tombstone>,
+) -> Task {
+    let (now, mut tombstones) = (context.clock.now(), Tombstones::default());
+    for tombstone in removed {
+        context.registry.saw_version(tombstone.version);
+        tombstones.add(tombstone, now);
+    }
     Task {
         registry: Arc::clone(&context.registry),
         groups: Arc::clone(&context.groups),
         store,
         rounds: context.rounds.clone(),
+        server: context.server.as_str().into(),
         clock: context.clock.clone(),
         meters,
         state: Arc::clone(&context.store_state),
@@ -114,10 +125,12 @@ pub(crate) fn task(context: &Context, store: Arc<dyn Durable>, meters: Arc<write
             max_bytes: context.memory.instances,
             max_bytes_per_namespace: context.memory.instances / 4 * 3,
         },
-        unwritten: HashMap::new(),
+        unwritten: Unwritten::default(),
+        again: Vec::new(),
+        conflicts: 0,
         refuse_until: None,
         full: false,
-        tombstones: Tombstones::default(),
+        tombstones,
         audit: Audit::default(),
         journal: Journal::new(&context.server),
         troubled: Troubled::default(),

@@ -76,7 +76,7 @@ fn register(n: u16, tag: &str) -> Edit {
     Edit::Register {
         key: record_key(n),
         registration: Arc::new(registration),
-        incarnation: 1,
+        version: 1,
         at: Timestamp::from_millis(1),
     }
 }

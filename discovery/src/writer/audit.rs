@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use roundsman_registry::{Health, Key, Record, Registry};
+use roundsman_registry::{Key, Record, Registry};
 
-use super::batch::Unwritten;
+use super::unwritten::Unwritten;
 
 /// How many records are looked for at a time.
 const AT_A_TIME: usize = 1_000;
@@ -25,7 +25,7 @@ impl Audit {
             self.left = registry.records().iter().map(|record| record.key()).collect();
         }
         let turn = self.left.split_off(self.left.len().saturating_sub(AT_A_TIME));
-        let known = turn.iter().filter(|key| !unwritten.contains_key(key)).filter_map(|key| registry.find(key));
-        known.filter(|record| record.health != Health::Evicted).collect()
+        let known = turn.iter().filter(|key| !unwritten.has(key)).filter_map(|key| registry.find(key));
+        known.filter(|record| !record.is_evicted()).collect()
     }
 }

@@ -3,21 +3,18 @@
 use std::{collections::HashMap, sync::Arc};
 
 use roundsman_protocol::{DiscoveryError, Event, Namespace, Registered, Timestamp};
-use roundsman_registry::{Change, Draft, Edit, Key, Record, Registry};
+use roundsman_registry::{Change, Draft, Edit, Key, Registry};
 
-use super::{Reply, Request, key};
+use super::{Request, key, unwritten::Unwritten};
 use crate::principal::Principal;
-
-/// Records whose observed state the store does not have yet, as last known.
-pub(crate) type Unwritten = HashMap<Key, Arc<Record>>;
 
 /// Requests on their way to the store.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) edits: Vec<Edit>,
     pub(crate) changes: Vec<Change>,
-    /// What was observed and rides along.
-    pub(crate) observed: Unwritten,
+    /// What the store has to be told besides, and rides along.
+    pub(crate) due: Unwritten,
     /// Who asked for the changes of which record. What was observed, nobody asked for.
     by: HashMap<Key, Arc<Principal>>,
     /// What the history will say of the changes, once they are committed.
@@ -27,12 +24,12 @@ pub(crate) struct Batch {
     answers: Vec<Answer>,
 }
 
-/// What a request is answered once its batch is committed.
+/// A request, and what it is answered once its batch is committed.
 #[derive(Debug)]
-enum Answer {
-    Registered(Reply<Registered>, Registered, Namespace),
-    Removed(Reply<()>, Key, Arc<Principal>),
-    Drained(Reply<()>, Key, bool, Arc<Principal>),
+struct Answer {
+    request: Request,
+    /// What came out of a registration.
+    registered: Option<Registered>,
 }
 
 // === impl Batch ===
@@ -43,22 +40,15 @@ impl Batch {
         registry: &Registry,
         mut draft: Draft<'_>,
         requests: &mut Vec<Request>,
-        observed: Unwritten,
+        due: Unwritten,
         now: Timestamp,
     ) -> Self {
         let mut by = HashMap::new();
         let answers = requests.drain(..).filter_map(|request| answer(&mut draft, request, &mut by, now)).collect();
-        let (edits, mut changes) = draft.finish();
-        let touched: std::collections::HashSet<Key> = changes.iter().map(Change::key).collect();
-        for (key, last) in &observed {
-            if !touched.contains(key) {
-                changes.push(match registry.find(key) {
-                    Some(record) => Change::Put(record),
-                    None => Change::Remove(Arc::clone(last)),
-                });
-            }
-        }
-        Self { edits, changes, observed, by, answers, ..Self::default() }
+        let (edits, mut changes) = draft.finish(now);
+        // Behind the requests: what was observed goes to the life that they leave.
+        changes.extend(due.changes(registry));
+        Self { edits, changes, due, by, answers, ..Self::default() }
     }
 
     /// Who asked for the change of a record, if anybody did.
@@ -68,11 +58,13 @@ impl Batch {
 
     /// The batch is committed and visible.
     pub(crate) fn answer(self) {
-        for answer in self.answers {
+        for Answer { request, registered } in self.answers {
             // Whoever asked may have hung up meanwhile; the change stands all the same.
-            match answer {
-                Answer::Registered(reply, registered, _) => drop(reply.send(Ok(registered))),
-                Answer::Removed(reply, ..) | Answer::Drained(reply, ..) => drop(reply.send(Ok(()))),
+            match (request, registered) {
+                (Request::Register { reply, .. }, Some(registered)) => drop(reply.send(Ok(registered))),
+                (Request::Deregister { reply, .. } | Request::Drain { reply, .. }, _) => drop(reply.send(Ok(()))),
+                // A registration that is planned has an outcome.
+                (Request::Register { .. }, None) => {}
             }
         }
     }
@@ -82,12 +74,12 @@ impl Batch {
         let told = |event: &mut Event| event.namespace.as_ref() == Some(namespace);
         Self {
             edits: self.edits.extract_if(.., |edit| edit.key().namespace == *namespace).collect(),
-            changes: self.changes.extract_if(.., |change| change.key().namespace == *namespace).collect(),
-            observed: self.observed.extract_if(|key, _| key.namespace == *namespace).collect(),
+            changes: self.changes.extract_if(.., |change| change.record().instance.namespace == *namespace).collect(),
+            due: self.due.take(|key| key.namespace == *namespace),
             planned: self.planned.extract_if(.., told).collect(),
             seen: self.seen.extract_if(.., told).collect(),
             by: self.by.extract_if(|key, _| key.namespace == *namespace).collect(),
-            answers: self.answers.extract_if(.., |answer| answer.namespace() == namespace).collect(),
+            answers: self.answers.extract_if(.., |answer| answer.request.namespace() == namespace).collect(),
         }
     }
 
@@ -96,40 +88,24 @@ impl Batch {
         self.seen.iter().chain(&self.planned).cloned().collect()
     }
 
-    /// The batch was not committed. Gives back what was observed, to be written later.
+    /// The batch was not committed. Gives back what rode along, to be written later.
     pub(crate) fn refuse(self, error: &DiscoveryError) -> Unwritten {
-        for answer in self.answers {
-            match answer {
-                Answer::Registered(reply, ..) => drop(reply.send(Err(error.clone()))),
-                Answer::Removed(reply, ..) | Answer::Drained(reply, ..) => drop(reply.send(Err(error.clone()))),
-            }
-        }
-        self.observed
+        self.answers.into_iter().for_each(|answer| answer.request.refuse(error.clone()));
+        self.due
+    }
+
+    /// The batch was not committed. Gives back what was asked for, to be planned anew, and what rode along.
+    pub(crate) fn reopen(self) -> (Vec<Request>, Unwritten) {
+        (self.answers.into_iter().map(|answer| answer.request).collect(), self.due)
     }
 
     /// The batch was not committed for want of room. Refuses what makes the store grow; gives back what does not,
-    /// to be planned anew, and what was observed.
+    /// to be planned anew, and what rode along.
     pub(crate) fn split(self, error: &DiscoveryError) -> (Vec<Request>, Unwritten) {
-        let mut requests = Vec::new();
-        for answer in self.answers {
-            match answer {
-                Answer::Registered(reply, ..) => drop(reply.send(Err(error.clone()))),
-                Answer::Removed(reply, key, by) => requests.push(Request::Deregister { key, by, reply }),
-                Answer::Drained(reply, key, on, by) => requests.push(Request::Drain { key, on, by, reply }),
-            }
-        }
-        (requests, self.observed)
-    }
-}
-
-// === impl Answer ===
-
-impl Answer {
-    fn namespace(&self) -> &Namespace {
-        match self {
-            Self::Registered(.., namespace) => namespace,
-            Self::Removed(_, key, _) | Self::Drained(_, key, ..) => &key.namespace,
-        }
+        let (requests, due) = self.reopen();
+        let (growing, others) = requests.into_iter().partition::<Vec<_>, _>(Request::grows);
+        growing.into_iter().for_each(|request| request.refuse(error.clone()));
+        (others, due)
     }
 }
 
@@ -139,43 +115,30 @@ fn answer(
     by_key: &mut HashMap<Key, Arc<Principal>>,
     now: Timestamp,
 ) -> Option<Answer> {
-    match request {
-        Request::Register { namespace, registration, twins, by, reply } => {
-            match draft.register(&namespace, registration, now) {
-                Ok(registered) => {
-                    for twin in twins {
-                        by_key.insert(key(&namespace, twin.clone()), Arc::clone(&by));
-                        draft.replace(key(&namespace, twin), &registered.id);
-                    }
-                    by_key.insert(key(&namespace, registered.id.clone()), by);
-                    Some(Answer::Registered(reply, registered, namespace))
+    let planned = match &request {
+        Request::Register { namespace, registration, twins, by, .. } => {
+            draft.register(namespace, Arc::clone(registration), now).map(|registered| {
+                for twin in twins {
+                    by_key.insert(key(namespace, twin.clone()), Arc::clone(by));
+                    draft.replace(key(namespace, twin.clone()), &registered.id);
                 }
-                Err(error) => {
-                    drop(reply.send(Err(error)));
-                    None
-                }
-            }
+                by_key.insert(key(namespace, registered.id.clone()), Arc::clone(by));
+                Some(registered)
+            })
         }
-        Request::Deregister { key, by, reply } => done(draft.deregister(key.clone()), reply, |reply| {
-            by_key.insert(key.clone(), Arc::clone(&by));
-            Answer::Removed(reply, key, by)
+        Request::Deregister { key, by, .. } => draft.deregister(key.clone()).map(|()| {
+            by_key.insert(key.clone(), Arc::clone(by));
+            None
         }),
-        Request::Drain { key, on, by, reply } => done(draft.drain(key.clone(), on, now), reply, |reply| {
-            by_key.insert(key.clone(), Arc::clone(&by));
-            Answer::Drained(reply, key, on, by)
+        Request::Drain { key, on, by, .. } => draft.drain(key.clone(), *on, now).map(|()| {
+            by_key.insert(key.clone(), Arc::clone(by));
+            None
         }),
-    }
-}
-
-fn done(
-    planned: Result<(), DiscoveryError>,
-    reply: Reply<()>,
-    answer: impl FnOnce(Reply<()>) -> Answer,
-) -> Option<Answer> {
+    };
     match planned {
-        Ok(()) => Some(answer(reply)),
+        Ok(registered) => Some(Answer { request, registered }),
         Err(error) => {
-            drop(reply.send(Err(error)));
+            request.refuse(error);
             None
         }
     }

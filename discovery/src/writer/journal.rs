@@ -154,12 +154,12 @@ fn replaced<'a>(
 ) -> impl Iterator<Item = Event> + 'a {
     let asked: HashSet<Key> = edits.iter().map(Edit::key).collect();
     let put = |change: &'a Change| match change {
-        Change::Put(record) => Some(record),
-        Change::Remove(_) => None,
+        Change::Asked { record, .. } => Some(record),
+        Change::Observed(_) | Change::Removed { .. } | Change::Forgotten(_) => None,
     };
     let at = |record: &'a Record| (&record.instance.namespace, &record.instance.name, &record.instance.address);
     changes.iter().filter_map(move |change| {
-        let Change::Remove(gone) = change else { return None };
+        let Change::Removed { record: gone, .. } = change else { return None };
         if asked.contains(&gone.key()) {
             return None;
         }
@@ -174,14 +174,16 @@ fn planned(edit: &Edit, now: Timestamp, server: &Arc<str>) -> Option<Event> {
     let Edit::Planned { edit, before, after } = edit else { return None };
     let (kind, reason): (_, Arc<str>) = match &**edit {
         Edit::Register { .. } => match before {
-            Some(before) if before.incarnation == after.as_ref()?.incarnation => (EventKind::Updated, "updated".into()),
+            Some(before) if before.is_same_life(after.as_ref()?) => (EventKind::Updated, "updated".into()),
             _ => (EventKind::Registered, format!("registered at {}", after.as_ref()?.instance.address).into()),
         },
         Edit::Remove { reason, .. } if &**reason == "deregistered" => (EventKind::Deregistered, Arc::clone(reason)),
         Edit::Remove { reason, .. } => (EventKind::Replaced, Arc::clone(reason)),
         Edit::Drain { on: true, .. } => (EventKind::Drained, "drained by request".into()),
         Edit::Drain { on: false, .. } => (EventKind::Undrained, "drain undone by request".into()),
-        Edit::Observe { .. } | Edit::Planned { .. } | Edit::Adopt { .. } => return None,
+        Edit::Observe { .. } | Edit::Forget { .. } | Edit::Planned { .. } | Edit::Adopt { .. } | Edit::Bury(_) => {
+            return None;
+        }
     };
     let record = after.as_ref().or(before.as_ref())?;
     let mut event = event(record, kind, reason, now, server);
@@ -198,7 +200,7 @@ fn seen(effect: &Effect, now: Timestamp, server: &Arc<str>) -> Option<Event> {
         event.from = Some(before.status());
         return Some(event);
     };
-    let kind = match (before.health, after.health) {
+    let kind = match (before.observed.health, after.observed.health) {
         (Health::Evicted, Health::Evicted) => return None,
         (Health::Evicted, _) => EventKind::Reinstated,
         (_, Health::Evicted) => EventKind::Evicted,

@@ -19,6 +19,7 @@ pub(crate) struct Meters {
     pub(super) commit_seconds: Histogram,
     pub(super) store_errors: Counter,
     pub(super) refills: Counter,
+    pub(super) conflicts: Counter,
     pub(super) reinstatements: Counter,
     evictions: Reasons,
 }
@@ -37,6 +38,7 @@ impl Meters {
             batch,
             commit_seconds: metrics.seconds("commit_duration_seconds", made, 0.000_05, 10),
             store_errors: metrics.counter("store_errors", "Times the store did not do what it was asked to"),
+            conflicts: metrics.counter("store_conflicts", "Times another server changed the same instances first"),
             refills: metrics.counter("store_refills", "Times an emptied store was filled again"),
             reinstatements: metrics.counter("reinstatements", back),
             evictions: metrics.reasons("evictions", "Evictions by reason"),

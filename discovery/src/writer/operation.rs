@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc};
 
 use futures::future::{BoxFuture, FutureExt};
-use roundsman_registry::Record;
+use roundsman_registry::{Record, Tombstone};
 use roundsman_store::{Aside, Committed, Durable, Position, Snapshot, StoreError};
 use tokio::{sync::oneshot, time::Instant};
 
@@ -51,9 +51,14 @@ impl Operation {
         Self::new(What::FromReserve(batch), result.boxed())
     }
 
-    pub(super) fn refill(store: &Arc<dyn Durable>, records: Vec<Arc<Record>>, batch: Option<Batch>) -> Self {
+    pub(super) fn refill(
+        store: &Arc<dyn Durable>,
+        records: Vec<Arc<Record>>,
+        removed: Vec<Tombstone>,
+        batch: Option<Batch>,
+    ) -> Self {
         let store = Arc::clone(store);
-        let result = async move { store.refill(&records).await.map(|_| Done::Refilled) };
+        let result = async move { store.refill(&records, &removed).await.map(|_| Done::Refilled) };
         Self::new(What::Refill(batch), result.boxed())
     }
 

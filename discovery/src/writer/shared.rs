@@ -2,65 +2,56 @@
 
 use std::sync::Arc;
 
-use roundsman_registry::{Change, Edit, Record};
-use roundsman_store::{Aside, Foreign, Position, Snapshot};
-use tokio::{sync::oneshot, time::Instant};
+use roundsman_registry::{Edit, Record};
+use roundsman_store::{Aside, Position, Snapshot, Standing};
+use tokio::sync::oneshot;
 
-use super::{Task, tombstones::Verdict};
+use super::Task;
 
 // === impl Task ===
 
 impl Task {
     /// Takes over what another server committed. It is in the store already.
-    pub(super) fn adopt(&mut self, foreign: Foreign) {
-        let edit = match foreign.change {
-            Change::Put(record) => {
-                if !self.is_news(&record, &foreign.position) {
-                    return;
-                }
-                Edit::Adopt { record, incarnation: self.registry.next_incarnation() }
-            }
-            Change::Remove(record) => {
-                let key = record.key();
-                self.tombstones.committed(&[Change::Remove(record)], foreign.position, Instant::now());
-                Edit::Remove { key, reason: "removed by another server".into() }
+    pub(super) fn adopt(&mut self, standing: Standing) {
+        let edit = match standing {
+            // What was on its way when the removal was committed.
+            Standing::There(record) if self.is_removed(&record) => return,
+            Standing::There(record) => self.adoption(record),
+            Standing::Gone(tombstone) => {
+                self.tombstones.add(tombstone.clone(), self.clock.now());
+                Edit::Bury(tombstone)
             }
         };
         let effects = self.apply(&[edit]);
         self.follow(&effects, true);
     }
 
-    /// Whether a record that the store has may be taken over. One that was removed and is there again is removed
-    /// from the store with the next batch.
-    fn is_news(&mut self, record: &Arc<Record>, position: &Position) -> bool {
-        match self.tombstones.verdict(record, position) {
-            Verdict::News => true,
-            Verdict::Old => false,
-            Verdict::Back => {
-                let key = record.key();
-                if self.registry.find(&key).is_none() {
-                    tracing::warn!(namespace = %key.namespace, id = %key.id, "the store has a record that was removed; it is removed again");
-                    self.unwritten.insert(key, Arc::clone(record));
-                    self.state.repaired(1);
-                }
-                false
-            }
-        }
+    fn is_removed(&self, record: &Record) -> bool {
+        record.asked.version <= self.tombstones.version(&record.key())
+    }
+
+    fn adoption(&self, record: Arc<Record>) -> Edit {
+        let seen_later = self.unwritten.has(&record.key());
+        Edit::Adopt { record, seen_later }
     }
 
     /// Takes over what the store holds. It was read while nothing of ours was on its way, so whatever differs was written by
-    /// another server, or observed here since. Nothing is taken away: what the store does not have may be what it lost.
+    /// another server, or observed here since. What the store does not have may be what it lost; only what it says was
+    /// removed is taken away. What was removed here and is there again is removed from the store with the next batch.
     pub(super) fn take_over(&mut self, snapshot: Snapshot, aside: &Aside, reply: oneshot::Sender<Position>) {
         self.state.damaged(&snapshot.damaged, aside);
-        let mut edits = Vec::new();
+        let now = self.clock.now();
+        let mut edits: Vec<Edit> = snapshot.removed.iter().cloned().map(Edit::Bury).collect();
+        snapshot.removed.into_iter().for_each(|tombstone| self.tombstones.add(tombstone, now));
         for record in snapshot.records {
             let (key, record) = (record.key(), Arc::new(record));
-            let known = self.registry.find(&key);
-            if self.unwritten.contains_key(&key) || known.as_deref() == Some(&*record) {
-                continue;
-            }
-            if self.is_news(&record, &snapshot.position) {
-                edits.push(Edit::Adopt { record, incarnation: self.registry.next_incarnation() });
+            if !self.is_removed(&record) {
+                edits.push(self.adoption(record));
+            } else if self.registry.find(&key).is_none() {
+                tracing::warn!(namespace = %key.namespace, id = %key.id, "the store has a record that was removed; it is removed again");
+                let version = self.tombstones.version(&key);
+                self.unwritten.back(record, version);
+                self.state.repaired(1);
             }
         }
         let effects = self.apply(&edits);
@@ -82,7 +73,7 @@ impl Task {
         );
         self.state.repaired(missing.len());
         for record in missing {
-            self.unwritten.entry(record.key()).or_insert(record);
+            self.unwritten.lost(record);
         }
         self.state.unwritten(self.unwritten.len());
     }

@@ -6,7 +6,7 @@ use roundsman_protocol::{DiscoveryError, Namespace};
 use roundsman_store::{RETRY_AFTER, StoreError};
 use tokio::time::Instant;
 
-use super::{Request, batch::Unwritten};
+use super::{Request, unwritten::Unwritten};
 
 /// The namespaces that failed lately.
 #[derive(Debug, Default)]
@@ -61,12 +61,12 @@ impl Troubled {
         }
     }
 
-    /// Takes what was observed out of `unwritten`, but for namespaces that just failed.
+    /// Takes what is to be written out of `unwritten`, but for namespaces that just failed.
     pub(crate) fn writable(&self, unwritten: &mut Unwritten, now: Instant) -> Unwritten {
         if self.0.is_empty() {
             return std::mem::take(unwritten);
         }
-        unwritten.extract_if(|key, _| !self.rests(&key.namespace, now)).collect()
+        unwritten.take(|key| !self.rests(&key.namespace, now))
     }
 }
 

@@ -76,10 +76,10 @@ fn register(
         registration.name = ServiceName::try_new(SERVICE).context("a service's name")?;
         draft.register(namespace, Arc::new(registration), now).context("registering")?;
     }
-    let (edits, _) = draft.finish();
+    let (edits, _) = draft.finish(Timestamp::default());
     let effects = registry.apply(&edits);
     let records = effects.into_iter().filter_map(|effect| effect.after);
-    Ok(records.map(|record| (record.key(), record.incarnation)).collect())
+    Ok(records.map(|record| (record.key(), record.asked.incarnation)).collect())
 }
 
 /// Microseconds for one observation that changes something, all over the service.
@@ -103,7 +103,7 @@ fn turn(living: &[Living], number: usize, now: Timestamp) -> Option<Edit> {
 }
 
 fn observation((key, incarnation): &Living, health: Health, at: Timestamp) -> Edit {
-    Edit::Observe { key: key.clone(), incarnation: *incarnation, health, reason: "200".into(), at }
+    Edit::Observe { key: key.clone(), incarnation: *incarnation, health, reason: "200".into(), by: "here".into(), at }
 }
 
 #[cfg(test)]

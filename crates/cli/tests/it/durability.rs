@@ -196,6 +196,8 @@ fn a_full_disk_refuses_registrations_and_nothing_else() {
     // Those who left made some room, of which it may know by now.
     let refusal = register_until_refused(&mut session, "more", &blob, &mut kept);
     assert!(refusal["StoreUnavailable"]["retry_after"].is_string(), "{refusal}");
+    // Each second the server looks whether there is room again: that must give away none of what it has.
+    thread::park_timeout(Duration::from_millis(1_500));
     serving.child.kill().unwrap();
     drop(serving);
     disk.take_what_is_left();

@@ -31,7 +31,7 @@ struct Grace {
 /// after a restart or a stop of the server it gets one full ttl. Only registering again brings it back after an eviction.
 pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Record>, ttl: Duration) {
     let name = name(&record);
-    let (health, since) = (record.health, record.instance.since);
+    let (health, since) = (record.observed.health, record.observed.since);
     // Not held on to: the record changes, and this task may outlive it by months.
     drop(record);
     let mut served = Duration::ZERO;
@@ -80,7 +80,7 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
 }
 
 fn name(record: &Record) -> Name {
-    Name { key: record.key(), incarnation: record.incarnation }
+    Name { key: record.key(), incarnation: record.asked.incarnation }
 }
 
 // === impl Grace ===

@@ -6,7 +6,9 @@ use roundsman_health::{Class, Observation, Settings};
 use roundsman_protocol::Check;
 use roundsman_registry::{Health, Record};
 
-use crate::support::{NEVER, PATIENCE, Server, UNAVAILABLE, Watched, http, nowhere, record, settings, until};
+use crate::support::{
+    NEVER, PATIENCE, Server, UNAVAILABLE, Watched, http, in_health, nowhere, record, settings, until,
+};
 
 /// One whose visits end after `timeout`.
 fn patient(id: &str, server: &Server, timeout: Duration) -> Arc<Record> {
@@ -49,7 +51,7 @@ async fn one_that_never_started_does_not_wait_for_those_who_hang_unless_it_is_si
     let mut watched = Watched::start(Settings { start_deadline: Duration::from_millis(50), ..settings() });
     let refused = http("product-refused", nowhere().await, Health::Starting);
     let quick = patient("product-quick", &hung, Duration::from_millis(100));
-    let silent = Arc::new(Record { health: Health::Starting, ..Record::clone(&quick) });
+    let silent = Arc::new(in_health(Health::Starting, &quick));
     watched.rounds.track_stored(&[Arc::clone(&refused), silent, patient("product-hung", &hung, NEVER)]);
     let evicted = loop {
         let observation = watched.next().await;

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_health::{Class, Nudge, Observation, Settings};
-use roundsman_protocol::Check;
+use roundsman_protocol::{Check, Timestamp};
 use roundsman_registry::{Health, Record};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{OK, Server, UNAVAILABLE, Watched, http, key, nowhere, record, settings, until};
+use crate::support::{OK, Server, UNAVAILABLE, Watched, http, in_life, key, nowhere, record, settings, until};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -52,7 +52,7 @@ async fn an_evicted_ttl_instance_only_comes_back_by_registering() {
     tokio::task::yield_now().await;
     assert!(!watched.rounds.renew(&key("product-1")));
     assert!(matches!(watched.next().await, Observation::Forget { .. }));
-    let again = Arc::new(Record { incarnation: 2, ..Record::clone(&ttl(Health::Starting)) });
+    let again = in_life(2, &ttl(Health::Starting));
     watched.rounds.track(&again);
     assert_eq!(watched.flip().await.0, Health::Passing);
     assert!(watched.rounds.renew(&key("product-1")));
@@ -66,7 +66,7 @@ async fn unchecked_instances_need_nothing() {
     watched.rounds.track(&http("product-1", nowhere().await, Health::Passing));
     assert_eq!(watched.rounds.status().targets, 1);
     let unchecked = record("product-1", "10.0.0.7:7070", Check::none(), Health::Passing);
-    watched.rounds.track(&Arc::new(Record { incarnation: 2, ..Record::clone(&unchecked) }));
+    watched.rounds.track(&in_life(2, &unchecked));
     assert_eq!(watched.rounds.status().targets, 0);
     assert!(!watched.rounds.renew(&key("product-1")), "the rounds know nothing of it");
     watched.rounds.nudge(&key("product-1"), Nudge::SessionClosed);
@@ -80,11 +80,11 @@ async fn the_same_life_goes_on_and_another_one_begins_anew() {
     let first = http("product-1", well.addr, Health::Starting);
     watched.rounds.track(&first);
     assert_eq!(watched.flip().await.0, Health::Passing);
-    watched.rounds.track(&Arc::new(Record { draining: true, ..Record::clone(&first) }));
+    watched.rounds.track(&Arc::new(first.drained(true, 1, Timestamp::default())));
     assert_eq!(watched.rounds.status().targets, 1);
     assert_eq!(watched.rounds.status().kept, 1);
     let second = http("product-1", ill.addr, Health::Suspect);
-    watched.rounds.track(&Arc::new(Record { incarnation: 2, ..Record::clone(&second) }));
+    watched.rounds.track(&in_life(2, &second));
     let Observation::Health { incarnation, health, .. } = watched.next().await else { panic!() };
     assert_eq!((incarnation, health), (2, Health::Evicted));
     until("the old connection is closed", || well.seen.closed.load(std::sync::atomic::Ordering::SeqCst) == 1).await;

@@ -11,7 +11,7 @@ use std::{
 
 use roundsman_health::{Class, Observation, Rounds, Settings, Witness};
 use roundsman_protocol::{Check, Clock, Registration, Timestamp};
-use roundsman_registry::{Health, Key, Record};
+use roundsman_registry::{Asked, Health, Key, Observed, Record};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -216,7 +216,16 @@ pub(crate) fn record(id: &str, address: &str, check: Check, health: Health) -> A
     let mut registration = Registration::new("product".parse().unwrap(), address.parse().unwrap());
     registration.check = check;
     let record = Record::registered(&key(id), &registration, 1, Timestamp::from_millis(1_000_000_000));
-    Arc::new(Record { health, ..record })
+    Arc::new(in_health(health, &record))
+}
+
+pub(crate) fn in_health(health: Health, record: &Record) -> Record {
+    Record { observed: Observed { health, ..record.observed.clone() }, ..record.clone() }
+}
+
+/// The same, in another life.
+pub(crate) fn in_life(incarnation: u64, record: &Record) -> Arc<Record> {
+    Arc::new(Record { asked: Asked { incarnation, ..record.asked }, ..record.clone() })
 }
 
 pub(crate) fn http(id: &str, addr: SocketAddr, health: Health) -> Arc<Record> {

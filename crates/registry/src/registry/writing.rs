@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use roundsman_protocol::{Host, Namespace, ServiceName};
+use roundsman_protocol::{Host, Namespace, ServiceName, Timestamp};
 
 use super::Registry;
 use crate::{
@@ -22,15 +22,24 @@ impl Registry {
         Draft::new(self, limits)
     }
 
-    /// A number for a new life of an instance, never given out before.
+    /// A version for something that is asked for: the time in milliseconds, or one more than the last version that was given
+    /// out or seen, whichever is later. So versions grow also where clocks go back, or those of other servers are ahead.
     #[must_use]
-    pub fn next_incarnation(&self) -> u64 {
-        self.incarnations.fetch_add(1, Ordering::Relaxed) + 1
+    pub fn next_version(&self, now: Timestamp) -> u64 {
+        let next = |last: u64| last.saturating_add(1).max(now.as_millis());
+        // The function never declines, so this is the value before in both cases.
+        let last = self.versions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        last.map_or_else(next, next)
+    }
+
+    /// There is this version somewhere: what is asked for from now on is later.
+    pub fn saw_version(&self, version: u64) {
+        self.versions.fetch_max(version, Ordering::Relaxed);
     }
 
     /// Takes in what a store held, before anybody reads.
     pub fn load(&self, records: Vec<Record>) -> Vec<Arc<Record>> {
-        let adopt = |record| Edit::Adopt { record: Arc::new(record), incarnation: self.next_incarnation() };
+        let adopt = |record| Edit::Adopt { record: Arc::new(record), seen_later: false };
         let edits: Vec<Edit> = records.into_iter().map(adopt).collect();
         let effects = self.carry_out(&edits, false);
         effects.into_iter().filter_map(|effect| effect.after).collect()
@@ -46,6 +55,7 @@ impl Registry {
     fn carry_out(&self, edits: &[Edit], logged: bool) -> Vec<Effect> {
         let mut by_namespace: BTreeMap<Namespace, Vec<&Edit>> = BTreeMap::new();
         for edit in edits {
+            edit.version().into_iter().for_each(|version| self.saw_version(version));
             by_namespace.entry(edit.key().namespace).or_default().push(edit);
         }
         let mut all = Vec::new();

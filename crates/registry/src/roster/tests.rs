@@ -19,7 +19,7 @@ fn record(n: u16, weight: u32, health: Health) -> Arc<Record> {
         Registration { weight, ..Registration::new("a".parse().unwrap(), "10.0.0.1:1".parse().unwrap()) };
     let key = Key { namespace: "default".parse().unwrap(), id: id(n) };
     let record = Record::registered(&key, &registration, 1, Timestamp::default());
-    Arc::new(record.flipped(health, false, "".into(), Timestamp::default()))
+    Arc::new(record.seen(health, "".into(), "".into(), Timestamp::default()))
 }
 
 /// A batch: mostly small, at times large; puts or removals, all over the place or side by side.

@@ -11,7 +11,7 @@ fn record(n: usize, weight: u32, health: Health) -> Arc<Record> {
     registration.weight = weight;
     let key = Key { namespace: "default".parse().unwrap(), id: format!("a-{n:06}").parse().unwrap() };
     let record = Record::registered(&key, &registration, 1, Timestamp::default());
-    Arc::new(record.flipped(health, false, "".into(), Timestamp::default()))
+    Arc::new(record.seen(health, "".into(), "".into(), Timestamp::default()))
 }
 
 fn view(records: impl Iterator<Item = Arc<Record>>) -> View {

@@ -13,8 +13,7 @@ fn record(space: &str, service: &str, n: u32) -> Record {
 }
 
 fn adopt(registry: &Registry, record: Record) {
-    let incarnation = registry.next_incarnation();
-    registry.apply(&[Edit::Adopt { record: Arc::new(record), incarnation }]);
+    registry.apply(&[Edit::Adopt { record: Arc::new(record), seen_later: false }]);
 }
 
 fn remove(registry: &Registry, record: &Record) {
@@ -40,7 +39,7 @@ fn namespaces_come_and_go_one_by_one() {
         let registration = Registration::new("a".parse().unwrap(), "10.0.0.1:1".parse().unwrap());
         let mut draft = registry.draft(limits);
         let planned = draft.register(&name.parse().unwrap(), Arc::new(registration), Timestamp::default());
-        registry.apply(&draft.finish().0);
+        registry.apply(&draft.finish(Timestamp::default()).0);
         planned
     };
     register("x").unwrap();
@@ -82,7 +81,8 @@ fn a_large_service_is_loaded_at_once_and_takes_batches_of_thousands() {
         .iter()
         .map(|record| Edit::Observe {
             key: record.key(),
-            incarnation: record.incarnation,
+            incarnation: record.asked.incarnation,
+            by: "here".into(),
             health: Health::Passing,
             reason: "seen".into(),
             at: Timestamp::default(),

@@ -11,5 +11,6 @@
 mod costs;
 mod growing;
 mod model;
+mod owners;
 mod snapshots;
 mod watching;

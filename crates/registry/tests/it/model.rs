@@ -140,13 +140,20 @@ fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
         Step::Drain { id, on } => drop(draft.drain(key(*id), *on, now)),
         Step::Observe { id, health, stale } => {
             let Some(record) = registry.find(&key(*id)) else { return };
-            let incarnation = if *stale { record.incarnation - 1 } else { record.incarnation };
+            let incarnation = if *stale { record.asked.incarnation - 1 } else { record.asked.incarnation };
             let reason = format!("{health:?}").into();
-            registry.apply(&[Edit::Observe { key: key(*id), incarnation, health: *health, reason, at: now }]);
+            registry.apply(&[Edit::Observe {
+                key: key(*id),
+                incarnation,
+                health: *health,
+                reason,
+                by: "here".into(),
+                at: now,
+            }]);
         }
         Step::Register { id: None, .. } | Step::Look { .. } => {}
     }
-    let (edits, _) = draft.finish();
+    let (edits, _) = draft.finish(Timestamp::default());
     registry.apply(&edits);
 }
 
@@ -235,11 +242,11 @@ proptest! {
             }
             step_registry(&single, step, Timestamp::default());
         }
-        let (edits, changes) = draft.finish();
+        let (edits, changes) = draft.finish(Timestamp::default());
         batched.apply(&edits);
         let all = Query { scope: Scope::All, ..Query::default() };
         prop_assert_eq!(list(&batched, &all), list(&single, &all));
-        let kept = changes.iter().filter(|change| matches!(change, roundsman_registry::Change::Put(_))).count();
+        let kept = changes.iter().filter(|change| matches!(change, roundsman_registry::Change::Asked { .. })).count();
         prop_assert_eq!(kept, batched.len(), "what is committed is what is visible");
     }
 }
@@ -255,7 +262,7 @@ fn ids_are_unique_in_a_namespace_and_limits_hold() {
     assert!(register(1, 1, 1).unwrap_err().to_string().contains("belongs to an instance of service `s0`"));
     register(2, 0, 2).unwrap();
     assert!(register(3, 0, 3).unwrap_err().to_string().contains("--max-instances (2)"));
-    let (edits, _) = draft.finish();
+    let (edits, _) = draft.finish(Timestamp::default());
     registry.apply(&edits);
     let other = Registration::new(service(0), "10.0.0.1:1".parse().unwrap());
     let mut draft = registry.draft(Limits { max_instances: 9, max_namespaces: 1, ..Limits::default() });
@@ -285,7 +292,7 @@ fn the_watchers_of_an_emptied_namespace_are_told_and_their_cursors_never_mistake
             let mut draft = registry.draft(Limits::default());
             let space = format!("n{round}").parse().unwrap();
             draft.register(&space, Arc::new(other), Timestamp::default()).unwrap();
-            registry.apply(&draft.finish().0);
+            registry.apply(&draft.finish(Timestamp::default()).0);
         }
         if round % 3 != 1 {
             watcher.look(&registry);
@@ -337,13 +344,13 @@ proptest! {
                     draft.register(&namespace(), Arc::new(registration(1, 0, 1, *on)), Timestamp::default()).unwrap();
                 }
             }
-            let (edits, _) = draft.finish();
+            let (edits, _) = draft.finish(Timestamp::default());
             // The batch is on its way to the store; the rounds do not wait for it.
             observe(&registry, meanwhile);
             registry.apply(&edits);
             let record = registry.find(&key(1)).unwrap();
-            prop_assert_eq!((record.draining, !record.instance.tags.is_empty()), (draining, tagged));
-            prop_assert_eq!(record.status() == InstanceStatus::Evicted, record.health == Health::Evicted);
+            prop_assert_eq!((record.asked.draining, !record.instance.tags.is_empty()), (draining, tagged));
+            prop_assert_eq!(record.status() == InstanceStatus::Evicted, record.observed.health == Health::Evicted);
         }
         observe(&registry, &[Health::Evicted]);
         if last {
@@ -367,7 +374,7 @@ fn a_drain_asked_for_while_an_eviction_is_on_its_way_holds_after_the_reinstateme
     observe(&registry, &[Health::Passing]);
     let mut draft = registry.draft(Limits::default());
     draft.drain(key(1), true, Timestamp::default()).unwrap();
-    let (edits, _) = draft.finish();
+    let (edits, _) = draft.finish(Timestamp::default());
     observe(&registry, &[Health::Evicted]);
     registry.apply(&edits);
     let evicted = registry.find(&key(1)).unwrap();

@@ -27,7 +27,7 @@ fn registry(services: &[u16]) -> Registry {
             draft.register(&namespace(), Arc::new(registration), Timestamp::default()).unwrap();
         }
     }
-    registry.apply(&draft.finish().0);
+    registry.apply(&draft.finish(Timestamp::default()).0);
     let health = |n: usize| match n % 5 {
         0 => Health::Starting,
         1 => Health::Evicted,
@@ -35,7 +35,8 @@ fn registry(services: &[u16]) -> Registry {
     };
     let observe = |(n, record): (usize, Arc<roundsman_registry::Record>)| Edit::Observe {
         key: record.key(),
-        incarnation: record.incarnation,
+        incarnation: record.asked.incarnation,
+        by: "here".into(),
         health: health(n),
         reason: "seen".into(),
         at: Timestamp::from_millis(5),
@@ -122,7 +123,7 @@ fn edit(which: u16, at: u64) -> Edit {
     let (at, how) = (Timestamp::from_millis(at), which / 40 % 6);
     match how {
         0 => Edit::Remove { key, reason: "".into() },
-        1 | 2 => Edit::Drain { key, on: how == 1, at },
+        1 | 2 => Edit::Drain { key, on: how == 1, version: at.as_millis(), at },
         _ => {
             let address = format!("10.0.{how}.{}:1", which % 40 + 1).parse().unwrap();
             let registration = Registration {
@@ -130,7 +131,7 @@ fn edit(which: u16, at: u64) -> Edit {
                 tags: if which.is_multiple_of(7) { vec!["blue".into()] } else { Vec::new() },
                 ..Registration::new(service(how % 4), address)
             };
-            Edit::Register { key, registration: Arc::new(registration), incarnation: at.as_millis(), at }
+            Edit::Register { key, registration: Arc::new(registration), version: at.as_millis(), at }
         }
     }
 }

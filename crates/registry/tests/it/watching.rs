@@ -20,7 +20,7 @@ fn register(registry: &Registry, space: &str, service: &str, port: u16) {
     let registration = Registration::new(service.parse().unwrap(), format!("10.0.0.1:{port}").parse().unwrap());
     let mut draft = registry.draft(Limits::default());
     draft.register(&namespace(space), Arc::new(registration), Timestamp::default()).unwrap();
-    let (edits, _) = draft.finish();
+    let (edits, _) = draft.finish(Timestamp::default());
     registry.apply(&edits);
 }
 
@@ -76,7 +76,8 @@ async fn what_the_filter_does_not_see_wakes_nobody() {
     let record = registry.records().into_iter().next().unwrap();
     let passing = Edit::Observe {
         key: record.key(),
-        incarnation: record.incarnation,
+        incarnation: record.asked.incarnation,
+        by: "here".into(),
         health: roundsman_registry::Health::Passing,
         reason: "visited".into(),
         at: Timestamp::default(),
@@ -218,7 +219,7 @@ fn logs_keep_few_of_large_changes_and_give_back_what_they_kept() {
         };
         let mut draft = registry.draft(Limits::default());
         draft.register(&namespace(space), Arc::new(registration), Timestamp::default()).unwrap();
-        registry.apply(&draft.finish().0);
+        registry.apply(&draft.finish(Timestamp::default()).0);
     };
     large("a", 0);
     let first = registry.look(&namespace("a"), &registered("x"), None).update(&registered("x"));

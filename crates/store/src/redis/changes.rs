@@ -19,7 +19,7 @@ use redis::{
     streams::{StreamId, StreamReadReply},
 };
 use roundsman_protocol::Namespace;
-use roundsman_registry::Change;
+use roundsman_registry::Tombstone;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
     script::Answer,
 };
 use crate::{
-    Foreign, Position, StoreError,
+    Foreign, Position, Standing, StoreError,
     stored::{COUNT, FIELDS, Reader},
 };
 
@@ -49,7 +49,7 @@ pub(super) enum Entry {
         /// Who committed it.
         by: String,
         /// What.
-        change: Option<Change>,
+        standing: Option<Standing>,
     },
     /// Something is missing before it.
     Gap,
@@ -107,9 +107,13 @@ pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId)
     generation.clone_into(&mut mark.generation);
     let texts: [&str; COUNT] = FIELDS.map(|name| field(name).unwrap_or_default());
     let record = reader.record(texts);
-    let change = match (record, field("op")) {
-        (Ok(record), Some("put")) => Some(Change::Put(Arc::new(record))),
-        (Ok(record), Some("remove")) => Some(Change::Remove(Arc::new(record))),
+    let standing = match (record, field("op")) {
+        (Ok(record), Some("put")) => Some(Standing::There(Arc::new(record))),
+        (Ok(record), Some("remove")) => {
+            // A release before this one removed whatever there was.
+            let version = field("gone").and_then(|gone| gone.parse().ok()).unwrap_or(record.asked.version);
+            Some(Standing::Gone(Tombstone { key: record.key(), version }))
+        }
         (Ok(_), op) => {
             tracing::warn!(entry = entry.id, ?op, "left out a change of an unknown kind");
             None
@@ -119,7 +123,7 @@ pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId)
             None
         }
     };
-    Entry::Next { by: field("by").unwrap_or_default().to_owned(), change }
+    Entry::Next { by: field("by").unwrap_or_default().to_owned(), standing }
 }
 
 /// A field of an entry, if it is text.
@@ -225,10 +229,10 @@ impl Follower {
 
     fn take(&mut self, namespace: &Namespace, entry: &StreamId) -> Result<(), Stop> {
         let Some(mark) = self.marks.get_mut(namespace) else { return Ok(()) };
-        let Entry::Next { by, change } = read_entry(&mut self.reader, mark, entry) else { return Err(Stop::Gap) };
+        let Entry::Next { by, standing } = read_entry(&mut self.reader, mark, entry) else { return Err(Stop::Gap) };
         self.shared.learn(namespace, mark);
-        if let Some(change) = change.filter(|_| by != self.shared.server) {
-            self.ready.push_back(Foreign { change, position: position(&self.marks) });
+        if let Some(standing) = standing.filter(|_| by != self.shared.server) {
+            self.ready.push_back(Foreign { standing, position: position(&self.marks) });
         }
         Ok(())
     }

@@ -1,20 +1,25 @@
 -- Commits changes of one namespace, all of them or none, or only asks whether the store is still the one we knew.
 --
 -- KEYS  1 generation   2 changes (a stream)   3 index (a hash: id -> rest of the record's key)   4 our fence
---       5 history (a stream)   6 where it was cut
+--       5 history (a stream)   6 where it was cut   7 tombstones (a sorted set: id, by version)
 -- ARGV  1 mode: check | commit | refill | tidy   2 the generation we know, or ""   3 the one to give it if need be
 --       4 the last change we know   5 server   6 number of this attempt   7 length of the stream
 --       8 prefix of all keys   9 number of fields, and then their names
+--       then whose they are, a letter for each: a asked, o observed, b both; the first version whose tombstone is kept;
+--       how many tombstones are
 --       (commit, refill:) number of events; if any: most to keep, oldest to keep, number of fields, and their names,
 --       and per event: milliseconds, the fields' values
---       then per change: put | fill | remove, milliseconds to live or 0, id, rest of the key, the fields' values
+--       then per change: ask | see | remove | forget | fill | restore | bury, milliseconds to live or 0, id, rest of the
+--       key, the version it was planned on, its version, its incarnation, the fields' values
 --       (tidy: ids alone)
 -- Answer  {"ok" or, with a generation that is new, "new"; generation; last change; "told" or, when the events could
---          not be written, "untold"} | {"lost"} | {"late"}
+--          not be written, "untold"} | {"lost"} | {"late"} | {"conflict", and of each record that stands in the way: id,
+--          version of its tombstone or 0, the fields' values, all empty when it is gone}
 
 local mode, expected, proposed, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local server, attempt, keep, prefix, count = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], tonumber(ARGV[9])
-local first = 10 + count
+local first = 13 + count
+local owners, buried_since, most_buried = ARGV[10 + count], ARGV[11 + count], tonumber(ARGV[12 + count])
 
 -- Everything that could fail is read before anything is written: Redis does not undo a script that failed halfway.
 local generation = redis.call('GET', KEYS[1])
@@ -50,39 +55,152 @@ if told > 0 or ARGV[changes] then
   redis.call('SET', KEYS[4], ARGV[6], 'EX', 3600)
 end
 
+-- The rules are those of `Change::ruling`. They are applied to all changes before the first is carried out.
+local standing = {}
+local function stands(id)
+  if standing[id] then return standing[id] end
+  local rest = redis.call('HGET', KEYS[3], id)
+  local gone = redis.pcall('ZSCORE', KEYS[7], id)
+  local now = { rest = rest, gone = type(gone) == 'string' and tonumber(gone) or 0 }
+  if rest and redis.call('EXISTS', prefix .. rest) == 1 then
+    local known = redis.pcall('HMGET', prefix .. rest, 'asked', 'incarnation')
+    -- A release before this script wrote no version. What is no hash is nobody's, and is overwritten.
+    if not known.err then now.version, now.incarnation = tonumber(known[1] or 0) or 0, known[2] or '' end
+  end
+  standing[id] = now
+  return now
+end
+
+local width = 7 + count
+local function rule(op, now, planned, version, incarnation)
+  local same_life = now.version and (now.incarnation == incarnation or now.incarnation == '')
+  if op == 'ask' then
+    if now.version then
+      if now.version > planned and now.version ~= version then return 'conflict' end
+      return same_life and 'asked' or 'all'
+    end
+    return (now.gone >= version or planned > 0 and now.gone > planned) and 'conflict' or 'all'
+  elseif op == 'see' then
+    return same_life and 'observed' or 'leave'
+  elseif op == 'remove' then
+    return now.version and now.version > planned and 'conflict' or 'bury'
+  elseif op == 'forget' then
+    return now.version and (now.version > version or not same_life) and 'leave' or 'bury'
+  elseif op == 'fill' then
+    -- What another server has written since the store was lost is left alone, unless it is older.
+    return (now.gone >= version or now.version and now.version >= version) and 'leave' or 'all'
+  elseif op == 'restore' then
+    return (now.gone >= version or now.version and now.version > version) and 'leave' or 'all'
+  end
+  return now.version and now.version > version and 'leave' or 'bury'
+end
+
+local rulings, in_the_way = {}, {}
+for at = changes, #ARGV, width do
+  local op, id, planned, version, incarnation =
+    ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), ARGV[at + 6]
+  local now = stands(id)
+  local ruling = rule(op, now, planned, version, incarnation)
+  -- Nobody need hear once more of what is gone.
+  if ruling == 'bury' and not now.version and (op == 'bury' or now.gone >= version) then ruling = 'remember' end
+  if ruling == 'conflict' then
+    in_the_way[#in_the_way + 1] = id
+  elseif ruling == 'bury' or ruling == 'remember' then
+    now.version, now.gone = nil, math.max(now.gone, version)
+  elseif ruling == 'all' then
+    now.version, now.incarnation = version, incarnation
+  elseif ruling == 'asked' then
+    now.version = version
+  end
+  rulings[at] = ruling
+end
+if #in_the_way > 0 then
+  local answer, names = { 'conflict' }, {}
+  for i = 1, count do names[i] = ARGV[9 + i] end
+  for _, id in ipairs(in_the_way) do
+    local now = standing[id]
+    local known = now.version and now.rest and redis.pcall('HMGET', prefix .. now.rest, unpack(names)) or {}
+    answer[#answer + 1] = id
+    answer[#answer + 1] = string.format('%.0f', now.gone)
+    for i = 1, count do answer[#answer + 1] = known[i] or '' end
+  end
+  return answer
+end
+
 local done = 'ok'
 if not generation or (mode == 'refill' and generation == expected and behind) then
   done, generation = 'new', proposed
   redis.call('SET', KEYS[1], generation)
 end
 
-local at = changes
-while ARGV[at] do
-  local op, ttl, id, rest = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3]
-  local old = redis.call('HGET', KEYS[3], id)
-  -- "fill" leaves alone what another server has written since the store was lost.
-  if op ~= 'fill' or not old or redis.call('EXISTS', prefix .. old) == 0 then
-    local record = {}
-    for i = 1, count do
-      record[2 * i - 1] = ARGV[9 + i]
-      record[2 * i] = ARGV[at + 3 + i]
+-- The fields of a part, with their names, as HSET takes them.
+local function part(at, whose)
+  local fields = {}
+  for i = 1, count do
+    local owner = string.sub(owners, i, i)
+    if whose == 'all' or owner == 'b' or owner == whose then
+      fields[#fields + 1] = ARGV[9 + i]
+      fields[#fields + 1] = ARGV[at + 6 + i]
     end
+  end
+  return fields
+end
+
+-- All fields of a record as they are now.
+local function whole(key)
+  local names, fields = {}, {}
+  for i = 1, count do names[i] = ARGV[9 + i] end
+  local values = redis.call('HMGET', key, unpack(names))
+  for i = 1, count do
+    fields[2 * i - 1] = names[i]
+    fields[2 * i] = values[i] or ''
+  end
+  return fields
+end
+
+for at = changes, #ARGV, width do
+  local ttl, id, rest, version = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 5]
+  local ruling, old, op, record = rulings[at], redis.call('HGET', KEYS[3], id), 'put', nil
+  if ruling == 'all' then
     if old then redis.call('DEL', prefix .. old) end
-    if op == 'remove' then
-      redis.call('HDEL', KEYS[3], id)
-    else
-      op = 'put'
-      redis.call('DEL', prefix .. rest)
-      redis.call('HSET', prefix .. rest, unpack(record))
-      if ttl > 0 then redis.call('PEXPIRE', prefix .. rest, ttl) end
+    record = part(at, 'all')
+    redis.call('DEL', prefix .. rest)
+    redis.call('HSET', prefix .. rest, unpack(record))
+    if ttl > 0 then redis.call('PEXPIRE', prefix .. rest, ttl) end
+    redis.call('HSET', KEYS[3], id, rest)
+  elseif ruling == 'asked' then
+    redis.call('HSET', prefix .. old, unpack(part(at, 'a')))
+    record = whole(prefix .. old)
+  elseif ruling == 'observed' then
+    if old ~= rest then
+      redis.call('RENAME', prefix .. old, prefix .. rest)
       redis.call('HSET', KEYS[3], id, rest)
     end
+    redis.call('HSET', prefix .. rest, unpack(part(at, 'o')))
+    if ttl > 0 then redis.call('PEXPIRE', prefix .. rest, ttl) else redis.call('PERSIST', prefix .. rest) end
+    record = whole(prefix .. rest)
+  elseif ruling == 'bury' or ruling == 'remember' then
+    op = 'remove'
+    if ruling == 'bury' then record = ARGV[at] == 'bury' and whole(prefix .. old) or part(at, 'all') end
+    if old then redis.call('DEL', prefix .. old) end
+    redis.call('HDEL', KEYS[3], id)
+    local score = redis.pcall('ZSCORE', KEYS[7], id)
+    if type(score) ~= 'string' or tonumber(score) < tonumber(version) then
+      redis.pcall('ZADD', KEYS[7], version, id)
+    end
+  end
+  if record then
     last = last + 1
+    if op == 'remove' then
+      record[#record + 1] = 'gone'
+      record[#record + 1] = version
+    end
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', keep, string.format('%.0f-0', last),
       'by', server, 'generation', generation, 'op', op, unpack(record))
   end
-  at = at + 4 + count
 end
+redis.pcall('ZREMRANGEBYSCORE', KEYS[7], '-inf', '(' .. buried_since)
+redis.pcall('ZREMRANGEBYRANK', KEYS[7], 0, -most_buried - 1)
 
 -- The history comes last, and whatever is wrong with it, the changes stand.
 local function tell()

@@ -8,7 +8,7 @@ use roundsman_registry::Change;
 
 use super::{
     Shared,
-    layout::{Mark, Marks, NAMESPACES, position},
+    layout::{Mark, NAMESPACES},
     link::PATIENCE,
     script::{self, Answer, MAX_CHANGES, Mode, Write, Writes},
 };
@@ -29,7 +29,7 @@ enum Failure {
 impl Failure {
     fn of(error: StoreError) -> Self {
         let alone = match &error {
-            StoreError::Unusable(_) => true,
+            StoreError::Unusable(_) | StoreError::Conflict { .. } => true,
             StoreError::Unavailable { reason, .. } => reason == script::LATE,
             StoreError::Full { .. } | StoreError::GenerationLost => false,
         };
@@ -42,11 +42,12 @@ impl Failure {
 impl Shared {
     /// Writes a batch.
     pub(super) async fn commit(&self, changes: &[Change], events: &[Event]) -> Result<Committed, StoreError> {
-        let (mut groups, mut told) = (by_namespace(changes.iter().map(Write::from)), by_namespace_told(events));
+        let (mut groups, mut told) = (by_namespace(changes.iter().map(Write::Change)), by_namespace_told(events));
         for namespace in told.keys() {
             groups.entry(namespace).or_default();
         }
-        let (mut marks, mut committed) = (Marks::new(), Committed::default());
+        let mut committed = Committed::default();
+        let mut any = false;
         let mut gone = None;
         for (namespace, changes) in groups {
             let events = told.remove(namespace).unwrap_or_default();
@@ -55,15 +56,15 @@ impl Shared {
                 Some(reason) => Err(Failure::Unasked(String::clone(reason))),
             };
             let error = match result {
-                Ok((mark, told)) => {
-                    marks.insert(namespace.clone(), mark);
+                Ok(told) => {
+                    any = true;
                     committed.untold.extend(events.into_iter().filter(|_| !told).cloned());
                     continue;
                 }
                 Err(Failure::Namespace(error)) => error,
                 Err(Failure::Unasked(reason)) => StoreError::Unavailable { reason, source: None },
                 // Nothing is known to be written, or all of it is written again after a refill.
-                Err(Failure::Store(error)) if marks.is_empty() || matches!(error, StoreError::GenerationLost) => {
+                Err(Failure::Store(error)) if !any || matches!(error, StoreError::GenerationLost) => {
                     return Err(error);
                 }
                 Err(Failure::Store(error)) => {
@@ -73,26 +74,26 @@ impl Shared {
             };
             committed.failed.insert(namespace.clone(), error);
         }
-        Ok(Committed { position: position(&marks), ..committed })
+        Ok(committed)
     }
 
-    /// Writes to one namespace. The events come with the last of the changes.
+    /// Writes to one namespace, and tells whether the events are part of it. The events come with the last of the changes.
     async fn commit_to(
         &self,
         namespace: &Namespace,
         changes: &[Write<'_>],
         events: &[&Event],
-    ) -> Result<(Mark, bool), Failure> {
+    ) -> Result<bool, Failure> {
         let mut parts: Vec<_> = changes.chunks(MAX_CHANGES).map(Writes::of).collect();
         match parts.last_mut() {
             Some(last) => last.events = events,
             None => parts.push(Writes { events, ..Writes::default() }),
         }
-        let mut done = (Mark::default(), true);
+        let mut told = true;
         for part in parts {
-            done = self.write(namespace, part).await.map_err(Failure::of)?;
+            told = self.write(namespace, part).await.map_err(Failure::of)?.1;
         }
-        Ok(done)
+        Ok(told)
     }
 
     /// Writes to one namespace in one call, and tells whether the events are part of it.

@@ -10,6 +10,7 @@
 //! | `roundsman:{NS}:instances` | hash, id → the rest of the record's key |
 //! | `roundsman:{NS}:damaged:…` | a record that could not be read, under what was the rest of its key |
 //! | `roundsman:{NS}:damaged:index` | hash, what was wrong in the index alone |
+//! | `roundsman:{NS}:removed` | sorted set of the ids that were removed in the last hour; scores are the versions of their removals |
 //! | `roundsman:{NS}:changes` | stream of changes with ids `1-0`, `2-0`, … without gaps |
 //! | `roundsman:{NS}:history` | stream of events; ids are their times, or just after the one before |
 //! | `roundsman:{NS}:history:cut` | the oldest event that was kept when older ones were dropped, and why they were |
@@ -19,7 +20,7 @@
 use std::collections::BTreeMap;
 
 use roundsman_protocol::Namespace;
-use roundsman_registry::{Health, Record};
+use roundsman_registry::Record;
 use serde::{Deserialize, Serialize};
 
 use crate::Position;
@@ -54,6 +55,11 @@ pub(super) fn index_key(namespace: &Namespace) -> String {
     format!("roundsman:{{{namespace}}}:instances")
 }
 
+/// The sorted set of ids that were removed.
+pub(super) fn removed_key(namespace: &Namespace) -> String {
+    format!("roundsman:{{{namespace}}}:removed")
+}
+
 /// The namespace whose stream of changes this is.
 pub(super) fn namespace_of(changes_key: &str) -> Option<Namespace> {
     let namespace = changes_key.strip_prefix("roundsman:{")?.strip_suffix("}:changes")?;
@@ -62,7 +68,7 @@ pub(super) fn namespace_of(changes_key: &str) -> Option<Namespace> {
 
 /// A record's key without the prefix.
 pub(super) fn rest_of_key(record: &Record) -> String {
-    let kind = if record.health == Health::Evicted { "evicted" } else { "instance" };
+    let kind = if record.is_evicted() { "evicted" } else { "instance" };
     format!("{kind}:{}:{}", record.instance.name, record.instance.id)
 }
 
@@ -85,14 +91,6 @@ pub(super) fn marks(position: &Position) -> Option<Marks> {
     serde_json::from_str(&position.0).ok()
 }
 
-/// Whether `one` lies before `other` in a namespace; `None` when they are of different generations.
-pub(crate) fn is_before(one: &Position, other: &Position, namespace: &Namespace) -> Option<bool> {
-    let (one, other) = (marks(one)?, marks(other)?);
-    let (one, other) = (one.get(namespace)?, other.get(namespace)?);
-    let same = !one.generation.is_empty() && one.generation == other.generation;
-    same.then_some(one.sequence < other.sequence)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,13 +103,6 @@ mod tests {
         assert_eq!(marks(&Position::default()), Some(Marks::new()));
         assert_eq!(marks(&Position("17-0".into())), None);
         assert_eq!(namespace_of(&changes_key(&namespace)).as_ref(), Some(&namespace));
-        let at = |generation: &str, sequence| {
-            position(&Marks::from([(namespace.clone(), Mark { generation: generation.into(), sequence })]))
-        };
-        assert_eq!(is_before(&at("abc", 1), &at("abc", 2), &namespace), Some(true));
-        assert_eq!(is_before(&at("abc", 2), &at("abc", 2), &namespace), Some(false));
-        assert_eq!(is_before(&at("abc", 1), &at("abd", 2), &namespace), None);
-        assert_eq!(is_before(&Position::default(), &at("abc", 2), &namespace), None);
         assert_eq!((sequence("17-0"), sequence("17-1"), sequence("x-0")), (Some(17), None, None));
     }
 }

@@ -10,18 +10,18 @@ use std::{
 
 use redis::{AsyncTypedCommands, Pipeline, RedisResult, Value, aio::MultiplexedConnection, streams::StreamRangeReply};
 use roundsman_protocol::{InstanceId, Namespace};
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Key, Record, Tombstone, Tombstones};
 
 use super::{
     Mode, Shared,
     aside::{Found, Index, References, Unreadable},
     changes::{Entry, read_entry},
-    layout::{Mark, Marks, NAMESPACES, changes_key, index_key, position, prefix},
+    layout::{Mark, Marks, NAMESPACES, changes_key, index_key, position, prefix, removed_key},
     link::PATIENCE,
     script::{Answer, Writes},
 };
 use crate::{
-    Snapshot, StoreError,
+    Snapshot, Standing, StoreError,
     stored::{FIELDS, Reader},
 };
 
@@ -49,15 +49,17 @@ impl Shared {
             }
         }
         let (mut records, mut marks, mut unreadable) = (Vec::new(), Marks::new(), Vec::new());
+        let mut removed = Vec::new();
         for namespace in namespaces {
             let (read, mark, damaged) = self.load_namespace(&namespace).await?;
             records.extend(read.into_values());
             unreadable.extend(damaged);
+            removed.extend(self.removed(&namespace).await?);
             marks.insert(namespace, mark);
         }
         let damaged = unreadable.iter().map(Unreadable::damage).collect();
         *self.unreadable() = unreadable;
-        Ok(Snapshot { records, damaged, position: position(&marks) })
+        Ok(Snapshot { records, removed, damaged, position: position(&marks) })
     }
 
     async fn load_namespace(&self, namespace: &Namespace) -> Result<(Records, Mark, Vec<Unreadable>), StoreError> {
@@ -111,6 +113,29 @@ impl Shared {
         Ok((records, expired, unreadable))
     }
 
+    /// What was removed lately.
+    async fn removed(&self, namespace: &Namespace) -> Result<Vec<Tombstone>, StoreError> {
+        let mut connection = self.link.connection().await?;
+        let mut ask = redis::cmd("ZRANGEBYSCORE");
+        ask.arg(removed_key(namespace)).arg(Tombstones::oldest(self.clock.now())).arg("+inf").arg("WITHSCORES");
+        let found = self.link.answer(LARGE, ask.query_async::<Vec<(Vec<u8>, f64)>>(&mut connection)).await;
+        let found = match found {
+            // Something else has its name. It guards nothing, and harms nobody.
+            Err(StoreError::Unusable(_)) => return Ok(Vec::new()),
+            found => found?,
+        };
+        let tombstone = |(id, version): (Vec<u8>, f64)| {
+            let id = String::from_utf8_lossy(&id).parse().ok()?;
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "scores are exact up to 2^53, and not negative"
+            )]
+            Some(Tombstone { key: Key { namespace: namespace.clone(), id }, version: version.max(0.0) as u64 })
+        };
+        Ok(found.into_iter().filter_map(tombstone).collect())
+    }
+
     /// Applies what was committed since `mark`.
     async fn catch_up(&self, namespace: &Namespace, mut mark: Mark, records: &mut Records) -> Result<Mark, StoreError> {
         let mut connection = self.link.connection().await?;
@@ -123,14 +148,14 @@ impl Shared {
                 return Ok(mark);
             }
             for id in &reply.ids {
-                let Entry::Next { change, .. } = read_entry(&mut reader, &mut mark, id) else {
+                let Entry::Next { standing, .. } = read_entry(&mut reader, &mut mark, id) else {
                     return Err(changed_meanwhile());
                 };
-                match change {
-                    Some(Change::Put(record)) => {
+                match standing {
+                    Some(Standing::There(record)) => {
                         records.insert(record.instance.id.clone(), Record::clone(&record));
                     }
-                    Some(Change::Remove(record)) => drop(records.remove(&record.instance.id)),
+                    Some(Standing::Gone(tombstone)) => drop(records.remove(&tombstone.key.id)),
                     None => {}
                 }
             }

@@ -1,19 +1,22 @@
 //! The one script through which everything is written, and its answers.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use redis::{RedisResult, ScriptInvocation, aio::MultiplexedConnection};
 use roundsman_protocol::{Event, Namespace};
-use roundsman_registry::{Change, Record};
+use roundsman_registry::{Change, Key, Record, Tombstone, Tombstones};
 
 use super::{
     Shared,
-    layout::{Mark, index_key, prefix, rest_of_key},
+    layout::{Mark, index_key, prefix, removed_key, rest_of_key},
     link::PATIENCE,
 };
 use crate::{
-    StoreError, events,
-    stored::{COUNT, FIELDS, evicted_until, values},
+    Standing, StoreError, events,
+    stored::{COUNT, FIELDS, OWNERS, Owner, Reader, evicted_until, values},
 };
 
 /// The script, embedded.
@@ -39,10 +42,14 @@ pub(super) enum Mode {
 /// One change, as the script takes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Write<'a> {
-    Put(&'a Record),
-    /// Puts it unless there is one.
+    /// By the rules.
+    Change(&'a Change),
+    /// Puts a record into a store that lost it, unless it is there as late or later.
     Fill(&'a Record),
-    Remove(&'a Record),
+    /// Puts a record in the place of what a backup has of it, unless that is later.
+    Restore(&'a Record),
+    /// Takes out what must not be there.
+    Bury(&'a Tombstone),
 }
 
 /// What goes into one call.
@@ -53,7 +60,7 @@ pub(super) struct Writes<'a> {
 }
 
 /// What the script answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Answer {
     /// Done.
     Done {
@@ -68,36 +75,47 @@ pub(super) enum Answer {
     Lost,
     /// Not done: a later attempt was faster.
     Late,
+    /// Not done: requests were planned on something older than these.
+    Conflict(Vec<Standing>),
 }
 
 // === impl Write ===
 
 impl<'a> Write<'a> {
-    /// The write that makes `change` durable.
-    pub(super) fn from(change: &'a Change) -> Self {
-        match change {
-            Change::Put(record) => Self::Put(record),
-            Change::Remove(record) => Self::Remove(record),
-        }
-    }
-
-    /// Turns a fill into a put.
+    /// Turns a fill into one that puts its record in the place of an older one.
     pub(super) fn overwrite(&mut self) {
         if let Self::Fill(record) = *self {
-            *self = Self::Put(record);
+            *self = Self::Restore(record);
         }
     }
 
     /// Where it belongs.
     pub(super) fn namespace(self) -> &'a Namespace {
-        &self.parts().1.instance.namespace
+        match self {
+            Self::Bury(tombstone) => &tombstone.key.namespace,
+            Self::Change(change) => &change.record().instance.namespace,
+            Self::Fill(record) | Self::Restore(record) => &record.instance.namespace,
+        }
     }
 
-    fn parts(self) -> (&'static str, &'a Record) {
+    /// The name of the operation, the version it was planned on, and its own.
+    fn operation(self) -> (&'static str, u64, u64) {
         match self {
-            Self::Put(record) => ("put", record),
-            Self::Fill(record) => ("fill", record),
-            Self::Remove(record) => ("remove", record),
+            Self::Change(Change::Asked { record, expected }) => ("ask", *expected, record.asked.version),
+            Self::Change(Change::Observed(record)) => ("see", 0, record.asked.version),
+            Self::Change(Change::Removed { version, expected, .. }) => ("remove", *expected, *version),
+            Self::Change(Change::Forgotten(record)) => ("forget", 0, record.asked.version),
+            Self::Fill(record) => ("fill", 0, record.asked.version),
+            Self::Restore(record) => ("restore", 0, record.asked.version),
+            Self::Bury(tombstone) => ("bury", 0, tombstone.version),
+        }
+    }
+
+    fn record(self) -> Option<&'a Record> {
+        match self {
+            Self::Change(change) => Some(change.record()),
+            Self::Fill(record) | Self::Restore(record) => Some(record),
+            Self::Bury(_) => None,
         }
     }
 }
@@ -120,6 +138,7 @@ impl Answer {
             Self::Done { mark, .. } => Ok(mark),
             Self::Lost => Err(StoreError::GenerationLost),
             Self::Late => Err(StoreError::Unavailable { reason: LATE.into(), source: None }),
+            Self::Conflict(standings) => Err(StoreError::Conflict { standings }),
         }
     }
 }
@@ -150,7 +169,7 @@ impl Shared {
             }
             answer => answer?,
         };
-        read(&answer)
+        read(namespace, &answer)
     }
 
     /// Asks on a connection whether the namespace still is what we know of it.
@@ -169,7 +188,7 @@ impl Shared {
         let mut call = self.head("tidy", namespace, known);
         call.arg(ids);
         let answer: Vec<String> = self.link.answer(PATIENCE, call.invoke_async(&mut connection)).await?;
-        read(&answer).map(drop)
+        read(namespace, &answer).map(drop)
     }
 
     async fn request(
@@ -200,13 +219,34 @@ impl Shared {
             }
         }
         for write in writes.changes {
-            let (op, record) = write.parts();
-            call.arg(op).arg(self.millis_to_live(record)).arg(record.instance.id.as_str()).arg(rest_of_key(record));
-            for value in values(record) {
-                call.arg(&*value);
-            }
+            self.add(&mut call, *write);
         }
         call.invoke_async(&mut connection).await
+    }
+
+    fn add(&self, call: &mut ScriptInvocation<'_>, write: Write<'_>) {
+        let (op, expected, version) = write.operation();
+        call.arg(op);
+        match (write, write.record()) {
+            (Write::Bury(tombstone), _) => {
+                call.arg(0)
+                    .arg(tombstone.key.id.as_str())
+                    .arg("")
+                    .arg(expected)
+                    .arg(version)
+                    .arg("")
+                    .arg(&[""; COUNT][..]);
+            }
+            (_, Some(record)) => {
+                call.arg(self.millis_to_live(record)).arg(record.instance.id.as_str()).arg(rest_of_key(record));
+                call.arg(expected).arg(version).arg(record.asked.incarnation);
+                for value in values(record) {
+                    call.arg(&*value);
+                }
+            }
+            // Only a tombstone has no record.
+            (_, None) => {}
+        }
     }
 
     fn head(&self, mode: &str, namespace: &Namespace, known: &Mark) -> ScriptInvocation<'_> {
@@ -218,6 +258,7 @@ impl Shared {
             .key(format!("{prefix}writer:{}", self.writer))
             .key(format!("{prefix}history"))
             .key(format!("{prefix}history:cut"))
+            .key(removed_key(namespace))
             .arg(mode)
             .arg(&known.generation)
             .arg(super::random_name())
@@ -227,7 +268,10 @@ impl Shared {
             .arg(STREAM_LENGTH)
             .arg(prefix)
             .arg(COUNT)
-            .arg(&FIELDS[..]);
+            .arg(&FIELDS[..])
+            .arg(OWNERS.map(letter).iter().collect::<String>())
+            .arg(Tombstones::oldest(self.clock.now()))
+            .arg(Tombstones::MOST);
         call
     }
 
@@ -241,7 +285,7 @@ impl Shared {
 }
 
 /// Reads the script's answer.
-pub(super) fn read(answer: &[String]) -> Result<Answer, StoreError> {
+pub(super) fn read(namespace: &Namespace, answer: &[String]) -> Result<Answer, StoreError> {
     match answer {
         [done, generation, last, rest @ ..] if done == "ok" || done == "new" => {
             let Ok(sequence) = last.parse() else {
@@ -253,6 +297,30 @@ pub(super) fn read(answer: &[String]) -> Result<Answer, StoreError> {
         }
         [lost] if lost == "lost" => Ok(Answer::Lost),
         [late] if late == "late" => Ok(Answer::Late),
+        [conflict, rest @ ..] if conflict == "conflict" => Ok(Answer::Conflict(standings(namespace, rest))),
         _ => Err(StoreError::Unusable("redis answered a script with something else than the script returns".into())),
+    }
+}
+
+/// What stands in the way of requests. A record that cannot be read is left out: the next look at the store finds it.
+fn standings(namespace: &Namespace, answer: &[String]) -> Vec<Standing> {
+    let mut reader = Reader::default();
+    let standing = |entry: &[String]| {
+        let ([id, gone], fields) = entry.split_first_chunk()?;
+        let key = Key { namespace: namespace.clone(), id: id.parse().ok()? };
+        if fields.iter().all(String::is_empty) {
+            return Some(Standing::of(key, None, gone.parse().ok()?));
+        }
+        let texts = std::array::from_fn(|n| fields.get(n).map_or("", String::as_str));
+        Some(Standing::There(Arc::new(reader.record(texts).ok()?)))
+    };
+    answer.chunks(2 + COUNT).filter_map(standing).collect()
+}
+
+fn letter(owner: Owner) -> char {
+    match owner {
+        Owner::Asked => 'a',
+        Owner::Observed => 'o',
+        Owner::Both => 'b',
     }
 }

@@ -1,4 +1,4 @@
-//! The copy that is made before a file is migrated: `PATH.before-2` before it becomes version 2.
+//! The copy that is made before a file is migrated: `PATH.before-3` before it becomes version 3.
 //!
 //! It gets its name once all of it is on the disk, and never the name of an earlier one.
 

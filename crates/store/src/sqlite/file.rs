@@ -50,6 +50,8 @@ pub(super) struct Db {
     /// What is known of the table of events, and whether the last ones could not be written.
     pub(super) history: Option<Extent>,
     pub(super) untold: bool,
+    /// How many were removed since the tombstones were looked through.
+    pub(super) buried: usize,
     identity: Identity,
     _lock: Lock,
 }
@@ -119,9 +121,10 @@ impl Db {
         Ok(())
     }
 
-    /// Moves what is in the log into the file, and gives the log's room back.
+    /// Moves what is in the log into the file. The log keeps its room for what is written next: on a full disk, somebody else
+    /// would take it at once.
     fn settle(&self) {
-        let settled = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let settled = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
         if let Err(error) = settled {
             // The log stays as it is, and is settled another time.
             tracing::debug!(%error, "could not settle the log");
@@ -199,6 +202,7 @@ fn try_open(path: &Path, now: Timestamp) -> Result<Db, StoreError> {
         unchecked: 0,
         history: None,
         untold: false,
+        buried: 0,
         identity,
         _lock: lock,
     };
@@ -291,7 +295,8 @@ fn immutable(path: &Path) -> String {
 /// Whether the file is whole, as far as records are concerned, and has the table we read. A history that is damaged
 /// keeps no server from starting, and is not small.
 fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    table::check(connection).map_err(|error| match &error {
+    let version = schema::version(connection).map_err(|error| failed(path, error))?;
+    table::check(connection, version).map_err(|error| match &error {
         // The schema can be read, and does not have what we read.
         rusqlite::Error::SqlInputError { .. } => damaged(path, &error),
         _ if error.sqlite_error_code() == Some(ErrorCode::Unknown) => damaged(path, &error),

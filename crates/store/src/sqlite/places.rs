@@ -114,7 +114,8 @@ impl Plan<'_> {
         self.changed
     }
 
-    fn find(&self, key: &Key) -> Option<i64> {
+    /// The place of a record as the batch leaves it.
+    pub(super) fn find(&self, key: &Key) -> Option<i64> {
         match self.changed.of.get(key) {
             Some(place) => *place,
             None => self.places.of.get(key).copied(),

@@ -13,11 +13,12 @@ use super::{backup, error::failed};
 use crate::StoreError;
 
 /// The version that this server writes.
-pub(super) const CURRENT: u32 = 2;
+pub(super) const CURRENT: u32 = 3;
 
 /// What makes each version out of the one before, version 1 out of nothing. Never edited once released: files out
 /// there went through them as they are.
-const STEPS: [(u32, &str); CURRENT as usize] = [(1, include_str!("schema/1.sql")), (2, include_str!("schema/2.sql"))];
+const STEPS: [(u32, &str); CURRENT as usize] =
+    [(1, include_str!("schema/1.sql")), (2, include_str!("schema/2.sql")), (3, include_str!("schema/3.sql"))];
 
 /// How far a migration has come. Where it can be killed, tests kill it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ mod tests {
         let path = old_file(dir.path());
         file::open(&path, Timestamp::from_millis(1)).unwrap();
         let connection = Connection::open(&path).unwrap();
-        let sql = "SELECT version, at, by FROM schema_versions";
+        let sql = "SELECT version, at, by FROM schema_versions ORDER BY version DESC";
         let noted = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
         let by = concat!("roundsman ", env!("CARGO_PKG_VERSION"));
         assert_eq!(noted, (CURRENT, "1970-01-01T00:00:00.001Z".to_owned(), by.to_owned()));
@@ -182,8 +183,8 @@ mod tests {
             file::open(&path, Timestamp::default()).unwrap();
             assert_eq!(ids(&path), (CURRENT, everybody.clone()), "{stage:?}: the next start goes on");
             // The file had not changed since the first copy, so one is enough.
-            assert_eq!(ids(&dir.path().join("r.db.before-2")), (1, everybody), "{stage:?}");
-            assert!(!dir.path().join("r.db.before-2.2").exists(), "{stage:?}");
+            assert_eq!(ids(&dir.path().join(format!("r.db.before-{CURRENT}"))), (1, everybody), "{stage:?}");
+            assert!(!dir.path().join(format!("r.db.before-{CURRENT}.2")).exists(), "{stage:?}");
         }
     }
 

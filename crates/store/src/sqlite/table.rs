@@ -1,34 +1,45 @@
-//! The table: one row per record, one column per field, `evicted_until` for those on probation.
+//! The table: one row per record, one column per field, `evicted_until` for those on probation. How it is read; how it is
+//! written is in [`super::write`].
 
-use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
-use roundsman_protocol::{Event, Timestamp};
-use roundsman_registry::{Change, Key, Record};
-use rusqlite::{Connection, Row, TransactionBehavior, types::ValueRef};
+use roundsman_protocol::Timestamp;
+use roundsman_registry::{Key, Record, Tombstone, Tombstones};
+use rusqlite::{Connection, Row, types::ValueRef};
 
 use super::{
     aside::Unreadable,
     error::failed,
     file::Db,
-    history,
     places::{Places, REACH},
 };
 use crate::{
-    Keep, StoreError,
-    stored::{COUNT, FIELDS, Reader, evicted_until, values},
+    StoreError,
+    stored::{COUNT, FIELDS, Reader},
 };
 
-fn columns() -> String {
+/// The columns that fields have, in their order.
+pub(super) fn columns() -> String {
     let quoted: Vec<_> = FIELDS.iter().map(|field| format!("\"{field}\"")).collect();
     quoted.join(", ")
 }
 
-/// Whether the table has the columns that we read.
-pub(super) fn check(connection: &Connection) -> rusqlite::Result<()> {
+/// The version of the schema from which on what is asked for and what is observed are told apart, and how many fields
+/// there were before.
+const ASKED_AND_OBSERVED: u32 = 3;
+const BEFORE: usize = 18;
+
+/// Whether the tables have the columns that we read, as far as a file of this version can.
+pub(super) fn check(connection: &Connection, version: u32) -> rusqlite::Result<()> {
+    let fields = if version < ASKED_AND_OBSERVED { FIELDS.get(..BEFORE).unwrap_or_default() } else { &FIELDS };
     // With the table's name before it: SQLite takes the name of a column that is not there, in quotes, for a text.
-    let columns: Vec<_> = FIELDS.iter().map(|field| format!("instances.\"{field}\"")).collect();
+    let columns: Vec<_> = fields.iter().map(|field| format!("instances.\"{field}\"")).collect();
     let (place, until) = ("instances.\"place\"", "instances.\"evicted_until\"");
-    connection.prepare(&format!("SELECT {place}, {}, {until} FROM instances", columns.join(", "))).map(drop)
+    connection.prepare(&format!("SELECT {place}, {}, {until} FROM instances", columns.join(", "))).map(drop)?;
+    if version < ASKED_AND_OBSERVED {
+        return Ok(());
+    }
+    connection.prepare("SELECT removed.\"namespace\", removed.\"id\", removed.\"version\" FROM removed").map(drop)
 }
 
 /// Leaves out those whose probation is over. Whoever is not evicted has no business with it, whatever the column says.
@@ -40,6 +51,7 @@ pub(super) struct Found {
     /// The records that nobody has taken yet.
     pub(super) records: Vec<Record>,
     pub(super) unreadable: Vec<Unreadable>,
+    pub(super) removed: Vec<Tombstone>,
 }
 
 /// All records but those whose probation is over, which are deleted on the occasion; and the rows that cannot be read.
@@ -51,13 +63,37 @@ pub(super) fn load(
     found: &mut Found,
     hand_over: &mut dyn FnMut(&mut Vec<Record>),
 ) -> Result<(), StoreError> {
+    let oldest = Tombstones::oldest(now);
     // RFC 3339 in UTC with three digits compares like the time it means.
     let now = now.to_string();
     if let Err(error) = db.connection.execute(&format!("DELETE FROM instances WHERE NOT ({LIVE})"), [&now]) {
         // A full disk must not keep a server from starting: they are left out below all the same.
         tracing::debug!(%error, "could not delete records whose probation is over");
     }
-    read_all(db, &now, found, hand_over).map_err(|error| failed(path, error))
+    read_all(db, &now, found, hand_over)
+        .and_then(|()| {
+            found.removed = removed(&db.connection, oldest)?;
+            Ok(())
+        })
+        .map_err(|error| failed(path, error))
+}
+
+/// What was removed lately.
+fn removed(connection: &Connection, oldest: u64) -> rusqlite::Result<Vec<Tombstone>> {
+    let sql = "SELECT \"namespace\", \"id\", \"version\" FROM removed WHERE \"version\" >= ?1";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([i64::try_from(oldest).unwrap_or(i64::MAX)])?;
+    let mut removed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let namespace = row.get_ref(0)?.as_str().ok().and_then(|text| text.parse().ok());
+        let id = row.get_ref(1)?.as_str().ok().and_then(|text| text.parse().ok());
+        let version = row.get::<_, i64>(2).ok().and_then(|version| u64::try_from(version).ok());
+        // One that cannot be read guards nothing, and harms nobody.
+        if let (Some(namespace), Some(id), Some(version)) = (namespace, id, version) {
+            removed.push(Tombstone { key: Key { namespace, id }, version });
+        }
+    }
+    Ok(removed)
 }
 
 fn read_all(
@@ -94,7 +130,8 @@ fn read_all(
     db.connection.execute_batch("PRAGMA shrink_memory")
 }
 
-fn read(reader: &mut Reader, row: &Row<'_>) -> Result<Record, Box<dyn std::error::Error>> {
+/// A record from a row of [`columns`].
+pub(super) fn read(reader: &mut Reader, row: &Row<'_>) -> Result<Record, Box<dyn std::error::Error>> {
     let mut texts = [const { Cow::Borrowed("") }; COUNT];
     for (n, text) in texts.iter_mut().enumerate() {
         let field = FIELDS.get(n).copied().unwrap_or_default();
@@ -140,104 +177,6 @@ fn find_missing(db: &mut Db, records: &[Arc<Record>]) -> rusqlite::Result<Vec<Ar
         }
     }
     Ok(missing)
-}
-
-/// What is to be written in one go.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) changes: Vec<Change>,
-    pub(super) events: Vec<Event>,
-    pub(super) retention: Duration,
-    pub(super) keep: Keep,
-    pub(super) now: Timestamp,
-}
-
-/// Writes a batch in one transaction. `false`: without its events, which would have kept the changes out.
-pub(super) fn commit(db: &mut Db, path: &Path, batch: &Batch) -> Result<bool, StoreError> {
-    let error = match write(db, batch, &batch.events) {
-        Ok(()) => return Ok(true),
-        Err(error) if batch.events.is_empty() || !may_be_the_history(&error) => return Err(failed(path, error)),
-        Err(error) => error,
-    };
-    db.history = None;
-    write(db, batch, &[]).map_err(|error| failed(path, error))?;
-    if !std::mem::replace(&mut db.untold, true) {
-        tracing::warn!(%error, "the history cannot be written; what it tells of is");
-    }
-    Ok(false)
-}
-
-/// Whether a batch may fare better without its events: what keeps others out keeps out everything.
-fn may_be_the_history(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, ReadOnly, SystemIoFailure};
-    let everything = [CannotOpen, DatabaseBusy, DatabaseLocked, ReadOnly, SystemIoFailure];
-    error.sqlite_error_code().is_none_or(|code| !everything.contains(&code))
-}
-
-/// Drops what is too old in the history, a little at a time. It is no harm if that fails: it is tried again.
-pub(super) fn forget_the_old(db: &mut Db, keep: &Keep, now: Timestamp) {
-    let trimmed = db.history_extent().and_then(|extent| {
-        let transaction = db.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let extent = history::trim(&transaction, extent, keep, now)?;
-        transaction.commit()?;
-        Ok(extent)
-    });
-    match trimmed {
-        Ok(extent) => db.history = Some(extent),
-        Err(error) => {
-            db.history = None;
-            tracing::debug!(%error, "could not trim the history");
-        }
-    }
-}
-
-fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> rusqlite::Result<()> {
-    if batch.changes.is_empty() && events.is_empty() {
-        return Ok(());
-    }
-    let extent = if events.is_empty() { None } else { Some(db.history_extent()?) };
-    let places = match &mut db.places {
-        Some(places) => places,
-        none => none.insert(Places::read(&db.connection)?),
-    };
-    let transaction = db.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut plan = places.plan();
-    {
-        let marks = vec!["?"; COUNT + 2].join(", ");
-        let put =
-            format!("INSERT OR REPLACE INTO instances ({}, \"evicted_until\", \"place\") VALUES ({marks})", columns());
-        let mut put = transaction.prepare_cached(&put)?;
-        let mut remove = transaction.prepare_cached("DELETE FROM instances WHERE \"place\" = ?1")?;
-        for change in &batch.changes {
-            match change {
-                Change::Put(record) => {
-                    let until = evicted_until(record, batch.retention).map(|until| Cow::Owned(until.to_string()));
-                    for (n, text) in values(record).into_iter().map(Some).chain([until]).enumerate() {
-                        put.raw_bind_parameter(n + 1, text)?;
-                    }
-                    put.raw_bind_parameter(COUNT + 2, plan.put(record.key()))?;
-                    put.raw_execute()?;
-                }
-                Change::Remove(record) => {
-                    if let Some(place) = plan.remove(record.key()) {
-                        remove.execute([place])?;
-                    }
-                }
-            }
-        }
-    }
-    let plan = plan.done();
-    let extent = match extent {
-        Some(extent) => Some(history::append(&transaction, extent, events, &batch.keep, batch.now)?),
-        None => None,
-    };
-    transaction.commit()?;
-    // Only now: what was not committed lies nowhere.
-    places.carry_out(plan);
-    if extent.is_some() {
-        (db.history, db.untold) = (extent, false);
-    }
-    Ok(())
 }
 
 /// Whether the file can be read.

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName, limits};
-use roundsman_registry::{Health, Record};
+use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName, Timestamp, limits};
+use roundsman_registry::{Asked, Health, Observed, Record};
 use serde::Deserialize;
 
 use super::{COUNT, FIELDS, observed_text};
@@ -18,6 +18,8 @@ use super::{COUNT, FIELDS, observed_text};
 const MAX_NAMES: usize = 65_536;
 /// How many different reasons a [`Reader`] remembers.
 const MAX_REASONS: usize = 1_024;
+/// The last version that is believed: about the time in milliseconds, and exact in every number that scripts know.
+const MAX_VERSION: u64 = 1 << 52;
 /// The longest field that is believed. What clients may say is far shorter.
 const MAX_FIELD_BYTES: usize = 1 << 20;
 
@@ -56,7 +58,7 @@ pub(crate) struct Damaged {
 // === impl Reader ===
 
 impl Reader {
-    /// Restores a record. Its incarnation is 0.
+    /// Restores a record.
     ///
     /// # Errors
     /// The first field that cannot be read.
@@ -80,12 +82,19 @@ impl Reader {
             draining,
             observed,
             history,
+            asked,
+            incarnation,
+            evidence,
+            observed_since,
+            observed_by,
         ] = values;
         if let Some(n) = values.iter().position(|value| value.len() > MAX_FIELD_BYTES) {
             let field = FIELDS.get(n).copied().unwrap_or_default();
             return Err(Damaged { field, reason: format!("longer than {MAX_FIELD_BYTES} bytes") });
         }
-        let registered_at_time = parsed("registered_at", registered_at)?;
+        let registered_at_time: Timestamp = parsed("registered_at", registered_at)?;
+        // Most have the status that they began with.
+        let since_time = if since == registered_at { registered_at_time } else { parsed("since", since)? };
         let instance = Instance {
             id: parsed("id", id)?,
             name: self.name(name)?,
@@ -93,8 +102,7 @@ impl Reader {
             address: parsed("address", address)?,
             status: InstanceStatus::Starting,
             reason: self.reason(reason),
-            // Most have the status that they began with.
-            since: if since == registered_at { registered_at_time } else { parsed("since", since)? },
+            since: since_time,
             registered_at: registered_at_time,
             check: self.check(check)?,
             tags: if tags == "[]" { Box::default() } else { from_json("tags", tags)? },
@@ -104,8 +112,26 @@ impl Reader {
             weight: weight_from(weight)?,
             history: Box::default(),
         };
+        // Earlier releases wrote none of these.
+        let earlier = asked.is_empty() || asked == "0";
+        let version = if earlier { registered_at_time.as_millis() } else { version_from("asked", asked)? };
+        let asked = Asked {
+            version,
+            incarnation: if earlier { version } else { version_from("incarnation", incarnation)? },
+            draining: parsed("draining", draining)?,
+        };
+        let observed = Observed {
+            health: observed_from(observed)?,
+            reason: if evidence.is_empty() { Arc::clone(&instance.reason) } else { self.reason(evidence) },
+            since: match observed_since {
+                "" => since_time,
+                same if same == since => since_time,
+                other => parsed("observed_since", other)?,
+            },
+            by: self.reason(observed_by),
+        };
         let history = self.history(history)?;
-        Ok(Record::restored(instance, observed_from(observed)?, parsed("draining", draining)?, 0, history))
+        Ok(Record::restored(instance, asked, observed, history))
     }
 
     fn check(&mut self, text: &str) -> Result<Arc<Check>, Damaged> {
@@ -173,6 +199,14 @@ fn check_from(text: &str) -> Result<Check, Damaged> {
     }
     check.validate().map_err(|error| Damaged { field: "check", reason: error.to_string() })?;
     Ok(check)
+}
+
+fn version_from(field: &'static str, text: &str) -> Result<u64, Damaged> {
+    let version = parsed(field, text)?;
+    if version <= MAX_VERSION {
+        return Ok(version);
+    }
+    Err(Damaged { field, reason: format!("{version} is beyond all time") })
 }
 
 fn weight_from(text: &str) -> Result<u32, Damaged> {

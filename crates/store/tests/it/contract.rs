@@ -6,8 +6,10 @@ use roundsman_protocol::{Namespace, Registration, Timestamp, limits};
 use roundsman_registry::{Health, Key, Record};
 use roundsman_store::{Position, Store};
 
+pub(crate) use crate::owners::*;
 use crate::records::{
-    RETENTION, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, shared,
+    RETENTION, again, asked, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw,
+    shared,
 };
 
 /// Runs the whole suite: `$start` makes a place for a store, which has `store()`.
@@ -25,6 +27,10 @@ macro_rules! contract {
             a_batch_is_carried_out_in_order,
             an_empty_batch_changes_nothing,
             the_same_batch_twice_does_no_harm,
+            a_request_planned_on_something_older_is_a_conflict,
+            what_is_asked_for_and_what_is_observed_leave_each_other_alone,
+            what_was_removed_does_not_come_back,
+            what_was_seen_of_an_earlier_life_is_left_out,
             namespaces_do_not_meet,
             ten_thousand_records_go_in_one_batch,
             a_store_that_was_loaded_passes_the_probe,
@@ -51,7 +57,7 @@ pub(crate) async fn what_was_put_is_loaded(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let starting = record("product", 1);
     let passing = flipped(&record("product", 2), Health::Passing, "GET /health: 200", now());
-    let draining = passing.flipped(Health::Suspect, true, "drained by request".into(), now());
+    let draining = flipped(&passing, Health::Suspect, "503", now()).drained(true, passing.asked.version + 1, now());
     let draining = Record { instance: Arc::new(with_id(&draining, "product-3")), ..draining };
     let mut flapping = record("order", 1);
     for n in 0..100 {
@@ -61,7 +67,6 @@ pub(crate) async fn what_was_put_is_loaded(store: Arc<dyn Store>) {
     let all = [&starting, &passing, &draining, &flapping];
     store.commit(&all.map(put), &[]).await.unwrap();
     let found = loaded(&store).await;
-    assert!(found.iter().all(|record| record.incarnation == 0));
     assert_holds(found, &all);
 }
 
@@ -83,7 +88,7 @@ pub(crate) async fn unicode_and_the_largest_records_survive(store: Arc<dyn Store
     registration.validate().unwrap();
     let id = format!("A:b_c.d-{}", "x".repeat(limits::MAX_ID_LEN - 8));
     let key = Key { namespace: Namespace::default(), id: id.parse().unwrap() };
-    let odd = Record::registered(&key, &registration, 0, Timestamp::MAX);
+    let odd = Record::registered(&key, &registration, 1, Timestamp::MAX);
     let odd = flipped(&odd, Health::Passing, "\u{1f426} 'quoted' \\ \"twice\" {}", Timestamp::default());
     store.commit(&[put(&odd)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&odd]);
@@ -94,14 +99,17 @@ pub(crate) async fn a_later_put_replaces_an_earlier_one(store: Arc<dyn Store>) {
     let (before, other) = (record("product", 1), record("product", 2));
     store.commit(&[put(&before), put(&other)], &[]).await.unwrap();
     let after = flipped(&before, Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&after)], &[]).await.unwrap();
+    store.commit(&[saw(&after)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&after, &other]);
+    let drained = after.drained(true, after.asked.version + 1, now());
+    store.commit(&[asked(&drained, &after)], &[]).await.unwrap();
+    assert_holds(loaded(&store).await, &[&drained, &other]);
 }
 
 pub(crate) async fn an_id_that_moves_to_another_service_is_one_record(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (product, order) = (record("product", 1), record("order", 1));
-    let moved = Record { instance: Arc::new(with_id(&order, "product-1")), ..order };
+    let moved = again(&Record { instance: Arc::new(with_id(&order, "product-1")), ..order });
     store.commit(&[put(&product)], &[]).await.unwrap();
     store.commit(&[put(&moved)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&moved]);
@@ -114,10 +122,10 @@ pub(crate) async fn evicted_records_are_kept_and_reinstated(store: Arc<dyn Store
     let live = record("product", 1);
     store.commit(&[put(&live)], &[]).await.unwrap();
     let evicted = flipped(&live, Health::Evicted, "no answer in 1s", now());
-    store.commit(&[put(&evicted)], &[]).await.unwrap();
+    store.commit(&[saw(&evicted)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&evicted]);
     let back = flipped(&evicted, Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&back)], &[]).await.unwrap();
+    store.commit(&[saw(&back)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&back]);
 }
 
@@ -160,7 +168,7 @@ pub(crate) async fn removals_remove_what_is_there(store: Arc<dyn Store>) {
 pub(crate) async fn a_batch_is_carried_out_in_order(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (a, b) = (record("product", 1), record("product", 2));
-    let later = flipped(&a, Health::Passing, "", now());
+    let later = again(&a);
     store.commit(&[put(&a), remove(&a), put(&later), put(&b), remove(&b)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&later]);
 }
@@ -176,7 +184,8 @@ pub(crate) async fn an_empty_batch_changes_nothing(store: Arc<dyn Store>) {
 pub(crate) async fn the_same_batch_twice_does_no_harm(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let (a, b) = (record("product", 1), record("product", 2));
-    let batch = [put(&a), put(&b), remove(&b)];
+    store.commit(&[put(&b)], &[]).await.unwrap();
+    let batch = [put(&a), remove(&b)];
     store.commit(&batch, &[]).await.unwrap();
     store.commit(&batch, &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&a]);
@@ -214,7 +223,7 @@ pub(crate) async fn a_refill_of_a_whole_store_keeps_what_is_in_it(store: Arc<dyn
     store.load().await.unwrap();
     let (a, b) = (record("product", 1), record("order", 1));
     store.commit(&[put(&a)], &[]).await.unwrap();
-    let position = store.refill(&shared(&[a.clone(), b.clone()])).await.unwrap();
+    let position = store.refill(&shared(&[a.clone(), b.clone()]), &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&a, &b]);
     store.probe().await.unwrap();
     drop(store.changes(position));

@@ -8,7 +8,7 @@ use roundsman_store::{Keep, Store, StoreUrl};
 
 use crate::{
     disk::SmallDisk,
-    records::{RETENTION, assert_holds, loaded, now, open, put, record, record_in, remove},
+    records::{RETENTION, asked, assert_holds, loaded, now, open, put, record, record_in, remove},
     redis_server::RedisServer,
     sqlite::Folder,
 };
@@ -272,8 +272,8 @@ async fn on_a_full_disk_events_give_way() {
     let events = vec![large; 12];
     disk.fill();
     disk.make_some_room(96 << 10);
-    let drained = kept.flipped(kept.health, true, "drained by request".into(), now());
-    let committed = store.commit(&[put(&drained)], &events).await.unwrap();
+    let drained = kept.drained(true, kept.asked.version + 1, now());
+    let committed = store.commit(&[asked(&drained, &kept)], &events).await.unwrap();
     assert_eq!(committed.untold.len(), events.len());
     disk.fill_up();
     let committed = store.commit_from_reserve(&[remove(&gone)], &events[..1]).await.unwrap();
@@ -325,7 +325,7 @@ async fn a_namespace_that_fails_hurts_no_other() {
     let next = async |heard: &mut futures::stream::BoxStream<'static, _>| {
         let next = tokio::time::timeout(Duration::from_secs(30), futures::StreamExt::next(heard)).await;
         let foreign: Result<roundsman_store::Foreign, roundsman_store::StoreError> = next.unwrap().unwrap();
-        foreign.unwrap().change.key().namespace.to_string()
+        foreign.unwrap().standing.key().namespace.to_string()
     };
     let mut names = vec![next(&mut heard).await, next(&mut heard).await];
     names.sort();

@@ -15,6 +15,7 @@ mod disk;
 mod history;
 mod memory;
 mod migration;
+mod owners;
 mod records;
 mod redis;
 mod redis_damaged;

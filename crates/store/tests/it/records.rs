@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_protocol::{Check, Clock, Namespace, Registration, Timestamp};
-use roundsman_registry::{Change, Health, Key, Record};
+use roundsman_registry::{Asked, Change, Health, Key, Record};
 use roundsman_store::{Store, StoreError, StoreUrl};
 
 /// How long stores in these tests keep evicted records.
@@ -33,19 +33,37 @@ pub(crate) fn record_in(namespace: &Namespace, service: &str, n: u32) -> Record 
         ..Registration::new(service.parse().unwrap(), address.parse().unwrap())
     };
     let key = Key { namespace: namespace.clone(), id: format!("{service}-{n}").parse().unwrap() };
-    Record::registered(&key, &registration, 0, now())
+    Record::registered(&key, &registration, now().as_millis(), now())
 }
 
 pub(crate) fn flipped(record: &Record, health: Health, reason: &str, at: Timestamp) -> Record {
-    record.flipped(health, record.draining, reason.into(), at)
+    record.seen(health, reason.into(), "server-1".into(), at)
 }
 
+/// The record registered, on nothing or on what it was.
 pub(crate) fn put(record: &Record) -> Change {
-    Change::Put(Arc::new(record.clone()))
+    Change::Asked { record: Arc::new(record.clone()), expected: record.asked.version }
+}
+
+/// What was asked for of the record, planned on what it was before.
+pub(crate) fn asked(record: &Record, before: &Record) -> Change {
+    Change::Asked { record: Arc::new(record.clone()), expected: before.asked.version }
+}
+
+/// What was observed of the record.
+pub(crate) fn saw(record: &Record) -> Change {
+    Change::Observed(Arc::new(record.clone()))
 }
 
 pub(crate) fn remove(record: &Record) -> Change {
-    Change::Remove(Arc::new(record.clone()))
+    let (version, expected) = (record.asked.version + 1, record.asked.version);
+    Change::Removed { record: Arc::new(record.clone()), version, expected }
+}
+
+/// The same, registered again after it was removed.
+pub(crate) fn again(record: &Record) -> Record {
+    let version = record.asked.version + 2;
+    Record { asked: Asked { version, incarnation: version, ..record.asked }, ..record.clone() }
 }
 
 pub(crate) fn shared(records: &[Record]) -> Vec<Arc<Record>> {

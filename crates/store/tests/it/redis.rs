@@ -7,7 +7,7 @@ use roundsman_protocol::Registration;
 use roundsman_registry::{Health, Key, Record};
 
 use crate::{
-    records::{RETENTION, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove},
+    records::{RETENTION, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw},
     redis_server::RedisServer,
 };
 
@@ -45,7 +45,7 @@ async fn an_instance_without_a_path_has_an_empty_health() {
         ..Registration::new("db".parse().unwrap(), "10.0.0.1:5432".parse().unwrap())
     };
     let key = Key { namespace: "shop".parse().unwrap(), id: "db-1".parse().unwrap() };
-    let record = Record::registered(&key, &registration, 0, now());
+    let record = Record::registered(&key, &registration, 1, now());
     redis.store().commit(&[put(&record)], &[]).await.unwrap();
     let fields = redis.cli().await.hgetall("roundsman:{shop}:instance:db:db-1").await.unwrap();
     assert_eq!(fields["health"], "");
@@ -58,7 +58,7 @@ async fn an_eviction_leaves_the_live_store_and_expires() {
     let live = record("product", 1);
     let evicted = flipped(&live, Health::Evicted, "connection refused", now());
     store.commit(&[put(&live)], &[]).await.unwrap();
-    store.commit(&[put(&evicted)], &[]).await.unwrap();
+    store.commit(&[saw(&evicted)], &[]).await.unwrap();
     let (live_key, evicted_key) =
         ("roundsman:{default}:instance:product:product-1", "roundsman:{default}:evicted:product:product-1");
     assert!(!cli.exists(live_key).await.unwrap());
@@ -68,7 +68,7 @@ async fn an_eviction_leaves_the_live_store_and_expires() {
     assert!(ttl > 0 && u128::try_from(ttl).unwrap() <= RETENTION.as_millis());
 
     let back = flipped(&evicted, Health::Passing, "GET /health: 200", now());
-    store.commit(&[put(&back)], &[]).await.unwrap();
+    store.commit(&[saw(&back)], &[]).await.unwrap();
     assert!(cli.exists(live_key).await.unwrap() && !cli.exists(evicted_key).await.unwrap());
     store.commit(&[remove(&back)], &[]).await.unwrap();
     assert!(!cli.exists(live_key).await.unwrap());
@@ -100,7 +100,8 @@ async fn every_key_of_a_namespace_is_in_its_slot_and_nothing_is_left_behind() {
     assert_eq!(keys.len(), 6, "{keys:?}");
     store.commit(&[remove(&record)], &[]).await.unwrap();
     let keys = cli.keys("*").await.unwrap();
-    assert!(keys.len() == 4 && !keys.iter().any(|key| key.contains("product")), "{keys:?}");
+    assert!(keys.contains(&"roundsman:{shop}:removed".to_owned()));
+    assert!(keys.len() == 5 && !keys.iter().any(|key| key.contains("product")), "{keys:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use redis::AsyncTypedCommands;
 use roundsman_store::{StoreError, StoreUrl};
 
 use crate::{
-    records::{assert_holds, eventually, loaded, open, put, record, shared, unavailable, unusable},
+    records::{assert_holds, eventually, flipped, loaded, open, put, record, saw, shared, unavailable, unusable},
     redis_server::RedisServer,
 };
 
@@ -41,7 +41,7 @@ async fn a_redis_that_comes_back_empty_is_a_loss_and_is_refilled() {
     unavailable(store.probe().await);
     redis.restart().await;
     assert!(matches!(store.commit(&[put(&b)], &[]).await, Err(StoreError::GenerationLost)));
-    store.refill(&shared(&[a.clone(), b.clone()])).await.unwrap();
+    store.refill(&shared(&[a.clone(), b.clone()]), &[]).await.unwrap();
     assert_holds(loaded(&redis.store()).await, &[&a, &b]);
 }
 
@@ -56,7 +56,7 @@ async fn flushall_is_noticed_by_everything_and_refilled() {
     assert!(matches!(store.commit(&[put(&all[0])], &[]).await, Err(StoreError::GenerationLost)));
     assert!(matches!(store.load().await, Err(StoreError::GenerationLost)));
     assert_eq!(redis.cli().await.keys("*").await.unwrap().len(), 0, "nothing was written into the empty store");
-    store.refill(&shared(&all)).await.unwrap();
+    store.refill(&shared(&all), &[]).await.unwrap();
     store.probe().await.unwrap();
     store.commit(&[put(&all[0])], &[]).await.unwrap();
     let all: Vec<_> = all.iter().collect();
@@ -84,15 +84,15 @@ async fn a_restored_backup_is_a_loss_and_is_refilled() {
     let (a, b, c) = (record("product", 1), record("product", 2), record("product", 3));
     store.commit(&[put(&a), put(&c)], &[]).await.unwrap();
     redis::cmd("SAVE").exec_async(&mut redis.cli().await).await.unwrap();
-    let newer = a.flipped(roundsman_registry::Health::Passing, false, "GET /health: 200".into(), a.instance.since);
-    store.commit(&[put(&newer), put(&b)], &[]).await.unwrap();
+    let newer = flipped(&a, roundsman_registry::Health::Passing, "GET /health: 200", a.instance.since);
+    store.commit(&[saw(&newer), put(&b)], &[]).await.unwrap();
     redis.stop();
     redis.restart().await;
     eventually("redis loaded its dump", async || {
         matches!(store.probe().await, Err(StoreError::GenerationLost)).then_some(())
     })
     .await;
-    store.refill(&shared(&[newer.clone(), b.clone(), c.clone()])).await.unwrap();
+    store.refill(&shared(&[newer.clone(), b.clone(), c.clone()]), &[]).await.unwrap();
     store.probe().await.unwrap();
     assert_holds(loaded(&redis.store()).await, &[&newer, &b, &c]);
 }
@@ -107,13 +107,13 @@ async fn a_refill_that_fails_halfway_leaves_the_store_lost() {
     let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis.cli().await).await.unwrap();
     let used: u64 = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap();
     redis.configure("maxmemory", &(used + 2_000_000).to_string()).await;
-    assert_eq!(unavailable(store.refill(&shared(&all)).await), "redis is out of memory");
+    assert_eq!(unavailable(store.refill(&shared(&all), &[]).await), "redis is out of memory");
     redis.configure("maxmemory", "0").await;
     let written = redis.cli().await.hlen("roundsman:{default}:instances").await.unwrap();
     assert!(written > 0 && written < all.len(), "halfway: {written}");
     assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
     assert!(matches!(store.commit(&[put(&all[0])], &[]).await, Err(StoreError::GenerationLost)));
-    store.refill(&shared(&all)).await.unwrap();
+    store.refill(&shared(&all), &[]).await.unwrap();
     store.probe().await.unwrap();
     assert_holds(loaded(&redis.store()).await, &all.iter().collect::<Vec<_>>());
 }
@@ -132,8 +132,8 @@ async fn a_redis_that_hangs_is_unavailable_and_heals() {
         assert_eq!(unavailable(result), "redis does not answer");
     }
     redis.signal("-CONT");
-    let last = b.flipped(roundsman_registry::Health::Passing, false, "".into(), b.instance.since);
-    eventually("redis answers again", async || store.commit(&[put(&last)], &[]).await.ok()).await;
+    let last = flipped(&b, roundsman_registry::Health::Passing, "", b.instance.since);
+    eventually("redis answers again", async || store.commit(&[put(&b), saw(&last)], &[]).await.ok()).await;
     assert_holds(loaded(&store).await, &[&a, &last]);
 }
 
@@ -145,11 +145,20 @@ async fn an_attempt_that_comes_late_is_not_carried_out() {
     let script = redis::Script::new(include_str!("../../src/redis/commit.lua"));
     let attempt = |number: u32, id: &'static str| {
         let mut call = script.prepare_invoke();
-        for key in ["generation", "changes", "instances", "writer:a", "history", "history:cut"] {
+        for key in ["generation", "changes", "instances", "writer:a", "history", "history:cut", "removed"] {
             call.key(format!("roundsman:{{x}}:{key}"));
         }
-        call.arg(&["commit", "", "fresh", "0", "a"]).arg(number).arg(&["100", "roundsman:{x}:", "1", "id", "0"]);
-        call.arg(&["put", "0", id]).arg(format!("instance:s:{id}")).arg(id);
+        call.arg(&["commit", "", "fresh", "0", "a"]).arg(number).arg(&[
+            "100",
+            "roundsman:{x}:",
+            "1",
+            "id",
+            "a",
+            "0",
+            "9",
+            "0",
+        ]);
+        call.arg(&["ask", "0", id]).arg(format!("instance:s:{id}")).arg(&["0", "1", "1"]).arg(id);
         call
     };
     let newer: Vec<String> = attempt(2, "new").invoke_async(&mut cli).await.unwrap();

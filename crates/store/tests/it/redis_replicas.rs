@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use redis::AsyncTypedCommands;
-use roundsman_registry::{Change, Health, Record};
-use roundsman_store::{Foreign, Position, Store, StoreError};
+use roundsman_registry::{Health, Record, Tombstone};
+use roundsman_store::{Foreign, Position, Standing, Store, StoreError};
 
 use crate::{
-    records::{assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, shared},
+    records::{assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw, shared},
     redis_server::RedisServer,
 };
 
@@ -29,7 +29,7 @@ async fn next_change(changes: &mut Changes) -> Foreign {
 
 #[track_caller]
 fn assert_put(foreign: &Foreign, expected: &Record) {
-    assert!(matches!(&foreign.change, Change::Put(record) if **record == *expected), "{foreign:?}");
+    assert!(matches!(&foreign.standing, Standing::There(record) if **record == *expected), "{foreign:?}");
 }
 
 #[tokio::test]
@@ -42,12 +42,13 @@ async fn two_servers_hear_of_each_other_and_not_of_themselves() {
     let evicted = flipped(&a, Health::Evicted, "no answer in 1s", now());
     one.commit(&[put(&a)], &[]).await.unwrap();
     two.commit(&[put(&b)], &[]).await.unwrap();
-    one.commit(&[put(&evicted), remove(&evicted)], &[]).await.unwrap();
+    one.commit(&[saw(&evicted), remove(&evicted)], &[]).await.unwrap();
 
     assert_put(&next_change(&mut heard_by_two).await, &a);
     assert_put(&next_change(&mut heard_by_two).await, &evicted);
     let removed = next_change(&mut heard_by_two).await;
-    assert!(matches!(&removed.change, Change::Remove(record) if **record == evicted), "{removed:?}");
+    let version = evicted.asked.version + 1;
+    assert_eq!(removed.standing, Standing::Gone(Tombstone { key: evicted.key(), version }));
     assert_put(&next_change(&mut heard_by_one).await, &b);
 }
 
@@ -109,7 +110,7 @@ async fn an_emptied_store_or_a_deleted_stream_ends_what_is_followed() {
     assert!(next(&mut changes).await.is_none());
     assert!(matches!(two.load().await, Err(StoreError::GenerationLost)));
 
-    let mut changes = two.changes(two.refill(&shared(&[record("product", 1)])).await.unwrap());
+    let mut changes = two.changes(two.refill(&shared(&[record("product", 1)]), &[]).await.unwrap());
     redis.flush().await;
     assert!(next(&mut changes).await.is_none());
 }
@@ -123,12 +124,12 @@ async fn after_flushall_both_servers_end_up_with_the_union_and_nothing_newer_is_
     two.load().await.unwrap();
     redis.flush().await;
 
-    let position_of_one = one.refill(&shared(&[a.clone(), both.clone()])).await.unwrap();
+    let position_of_one = one.refill(&shared(&[a.clone(), both.clone()]), &[]).await.unwrap();
     let newer = flipped(&both, Health::Passing, "GET /health: 200", now());
-    one.commit(&[put(&newer)], &[]).await.unwrap();
+    one.commit(&[saw(&newer)], &[]).await.unwrap();
     // The other one has not heard of the newer state, and of one instance that the first does not know.
     assert!(matches!(two.commit(&[put(&b)], &[]).await, Err(StoreError::GenerationLost)));
-    let position_of_two = two.refill(&shared(&[b.clone(), both.clone()])).await.unwrap();
+    let position_of_two = two.refill(&shared(&[b.clone(), both.clone()]), &[]).await.unwrap();
 
     for store in [&one, &two, &redis.store()] {
         store.probe().await.unwrap();
@@ -150,7 +151,7 @@ async fn two_servers_that_refill_at_the_same_time_agree() {
     two.load().await.unwrap();
     redis.flush().await;
     let (first, second) = (shared(&all[..2_000]), shared(&all[1_000..]));
-    let (a, b) = futures::join!(one.refill(&first), two.refill(&second));
+    let (a, b) = futures::join!(one.refill(&first, &[]), two.refill(&second, &[]));
     a.unwrap();
     b.unwrap();
     for store in [&one, &two] {
@@ -190,7 +191,9 @@ async fn loading_while_others_commit_misses_nothing() {
             snapshot.records.into_iter().map(|record| (record.key(), record)).collect();
         let mut changes = two.changes(snapshot.position);
         while known.len() < all.len() {
-            let Change::Put(record) = next_change(&mut changes).await.change else { panic!("nothing was removed") };
+            let Standing::There(record) = next_change(&mut changes).await.standing else {
+                panic!("nothing was removed")
+            };
             known.insert(record.key(), Record::clone(&record));
         }
         known.into_values().collect::<Vec<_>>()

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
-use roundsman_registry::{Change, Health};
+use roundsman_registry::Change;
 use roundsman_store::{StoreError, StoreUrl};
 
 use crate::{
     disk::SmallDisk,
-    records::{assert_holds, eventually, loaded, now, open, put, record, remove, shared, unavailable, unusable},
+    records::{
+        again, asked, assert_holds, eventually, loaded, now, open, put, record, remove, shared, unavailable, unusable,
+    },
     sqlite::Folder,
 };
 
@@ -75,7 +77,7 @@ async fn a_newer_schema_is_left_alone_and_both_versions_are_named() {
     newer.execute_batch("PRAGMA user_version = 23").unwrap();
     drop(newer);
     let message = refused(&folder).await;
-    assert!(message.contains("schema is 23") && message.contains("knows 2"), "{message}");
+    assert!(message.contains("schema is 23") && message.contains("knows 3"), "{message}");
 }
 
 #[tokio::test]
@@ -148,7 +150,7 @@ async fn a_file_that_is_deleted_under_a_running_server_is_a_loss_and_is_refilled
     assert!(matches!(store.commit(&[put(&b)], &[]).await, Err(StoreError::GenerationLost)));
     assert!(matches!(store.load().await, Err(StoreError::GenerationLost)));
     assert!(!folder.file.exists());
-    store.refill(&shared(&[a.clone(), b.clone()])).await.unwrap();
+    store.refill(&shared(&[a.clone(), b.clone()]), &[]).await.unwrap();
     store.probe().await.unwrap();
     drop(store);
     assert_holds(loaded(&folder.store()).await, &[&a, &b]);
@@ -163,18 +165,18 @@ async fn a_refill_that_fails_leaves_the_store_lost() {
     let a = record("product", 1);
     store.commit(&[put(&a)], &[]).await.unwrap();
     fs::remove_dir_all(folder.dir.path().join("sub")).unwrap();
-    unusable(store.refill(&shared(std::slice::from_ref(&a))).await);
+    unusable(store.refill(&shared(std::slice::from_ref(&a)), &[]).await);
     assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
     fs::create_dir(folder.dir.path().join("sub")).unwrap();
     if let Some(disk) = SmallDisk::mount_on(&folder.dir.path().join("sub")) {
         disk.fill();
-        assert_eq!(unavailable(store.refill(&shared(std::slice::from_ref(&a))).await), "the disk is full");
+        assert_eq!(unavailable(store.refill(&shared(std::slice::from_ref(&a)), &[]).await), "the disk is full");
         assert!(matches!(store.probe().await, Err(StoreError::GenerationLost)));
         disk.make_room();
-        store.refill(&shared(std::slice::from_ref(&a))).await.unwrap();
+        store.refill(&shared(std::slice::from_ref(&a)), &[]).await.unwrap();
         assert_holds(loaded(&store).await, &[&a]);
     } else {
-        store.refill(&shared(std::slice::from_ref(&a))).await.unwrap();
+        store.refill(&shared(std::slice::from_ref(&a)), &[]).await.unwrap();
         assert_holds(loaded(&store).await, &[&a]);
     }
 }
@@ -241,8 +243,8 @@ async fn a_full_disk_takes_removals_and_drains() {
         }
         store.commit_from_reserve(&[remove(record)], &[]).await.unwrap();
     }
-    let drained = kept[0].flipped(Health::Passing, true, "drained by request".into(), now());
-    store.commit_from_reserve(&[put(&drained)], &[]).await.unwrap();
+    let drained = kept[0].drained(true, kept[0].asked.version + 1, now());
+    store.commit_from_reserve(&[asked(&drained, &kept[0])], &[]).await.unwrap();
     let mut expected = vec![&drained];
     expected.extend(&kept[1..]);
     assert_holds(loaded(&store).await, &expected);
@@ -252,8 +254,9 @@ async fn a_full_disk_takes_removals_and_drains() {
     assert_holds(loaded(&store).await, &expected);
     store.commit_from_reserve(&[remove(expected.pop().unwrap())], &[]).await.unwrap();
     disk.make_room();
-    eventually("there is room for registrations", async || store.commit(&[put(&gone[0])], &[]).await.ok()).await;
-    expected.push(&gone[0]);
+    let back = again(&gone[0]);
+    eventually("there is room for registrations", async || store.commit(&[put(&back)], &[]).await.ok()).await;
+    expected.push(&back);
     assert_holds(loaded(&store).await, &expected);
     assert!(fs::metadata(disk.path().join("r.db.reserve")).unwrap().len() >= 256 << 10, "made again");
 }

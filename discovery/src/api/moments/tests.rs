@@ -27,7 +27,7 @@ impl Kit {
             ..Registration::new(service.parse().unwrap(), address)
         };
         draft.register(&Namespace::default(), Arc::new(registration), Timestamp::default()).unwrap();
-        let (edits, _) = draft.finish();
+        let (edits, _) = draft.finish(Timestamp::default());
         self.registry.apply(&edits);
     }
 

@@ -19,7 +19,7 @@ fn key(id: &str) -> Key {
 fn told(registry: &Registry, plan: impl FnOnce(&mut roundsman_registry::Draft<'_>)) -> Vec<(EventKind, String)> {
     let mut draft = registry.draft(Limits::default());
     plan(&mut draft);
-    let (edits, changes) = draft.finish();
+    let (edits, changes) = draft.finish(NOW);
     let who = |_: &Key| Some(Who { session: Some("7".into()), ..Who::default() });
     let events = Journal::new("server-1").planned(&edits, &changes, NOW, who);
     registry.apply(&edits);
@@ -54,13 +54,18 @@ fn what_the_rounds_see_is_told_with_its_evidence() {
     let (registry, ns) = (Registry::new(1), Namespace::default());
     told(&registry, |draft| drop(draft.register(&ns, registration("a", 1), NOW).unwrap()));
     let mut journal = Journal::new("server-1");
-    let healths = [Health::Passing, Health::Passing, Health::Suspect, Health::Evicted, Health::Passing];
+    let healths =
+        [Health::Passing, Health::Passing, Health::Suspect, Health::Evicted, Health::Passing, Health::Evicted];
     for (n, health) in healths.into_iter().enumerate() {
-        let incarnation = registry.find(&key("a")).unwrap().incarnation;
+        let incarnation = registry.find(&key("a")).unwrap().asked.incarnation;
         let (reason, at) = (format!("visit {n}").into(), Timestamp::from_millis(n as u64));
-        journal.observed(&registry.apply(&[Edit::Observe { key: key("a"), incarnation, health, reason, at }]), NOW);
+        journal.observed(
+            &registry.apply(&[Edit::Observe { key: key("a"), incarnation, health, reason, by: "server-1".into(), at }]),
+            NOW,
+        );
     }
-    let forgotten = Edit::Remove { key: key("a"), reason: "probation is over".into() };
+    let incarnation = registry.find(&key("a")).unwrap().asked.incarnation;
+    let forgotten = Edit::Forget { key: key("a"), incarnation, reason: "probation is over".into() };
     journal.observed(&registry.apply(&[forgotten]), NOW);
     let told = journal.take(Instant::now(), |_| false).into_iter().map(|event| (event.kind, event.reason.to_string()));
     let expected = [
@@ -68,6 +73,7 @@ fn what_the_rounds_see_is_told_with_its_evidence() {
         (EventKind::Flip, "visit 2"),
         (EventKind::Evicted, "visit 3"),
         (EventKind::Reinstated, "visit 4"),
+        (EventKind::Evicted, "visit 5"),
         (EventKind::Forgotten, "probation is over"),
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected.map(|(kind, reason)| (kind, reason.to_owned())));

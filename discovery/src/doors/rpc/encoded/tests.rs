@@ -17,7 +17,7 @@ fn registry(count: u16) -> Registry {
         };
         draft.register(&Namespace::default(), Arc::new(registration), Timestamp::default()).unwrap();
     }
-    let (edits, _) = draft.finish();
+    let (edits, _) = draft.finish(Timestamp::default());
     registry.apply(&edits);
     registry
 }

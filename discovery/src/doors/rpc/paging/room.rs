@@ -114,10 +114,9 @@ impl Room {
             Event::Overrun(n) => {
                 self.inside.context.moments.clear();
                 let key = Key { namespace: Namespace::default(), id: id(n) };
-                let record = Record::registered(&key, &registration(*n, 2), 0, Timestamp::default());
-                let Record { instance, draining, incarnation, history, .. } = record;
-                let instance = Instance::clone(&instance);
-                let record = Record::restored(instance, Health::Passing, draining, incarnation, history);
+                let version = self.inside.context.registry.next_version(Timestamp::default());
+                let record = Record::registered(&key, &registration(*n, 2), version, Timestamp::default());
+                let record = record.seen(Health::Passing, "".into(), "".into(), Timestamp::default());
                 drop(self.inside.context.registry.load(vec![record]));
                 return true;
             }
