@@ -123,6 +123,9 @@ impl Task {
             (What::Refill(batch), _) => {
                 self.meters.refills.inc();
                 self.state.refilled();
+                let namespaces =
+                    self.registry.records().iter().map(|record| record.instance.namespace.clone()).collect();
+                self.journal.lost(namespaces, self.clock.now());
                 return batch.map(|batch| self.commit(batch));
             }
             (What::Probe, Done::Missing(missing)) => self.write_back(missing),

@@ -1,7 +1,7 @@
 //! Events on their way to the history: what a batch does, what the rounds saw, and what the store had no room for.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -104,6 +104,15 @@ impl Journal {
         events
     }
 
+    /// The store lost its history: a mark in each of these namespaces says so.
+    pub(crate) fn lost(&mut self, namespaces: BTreeSet<Namespace>, now: Timestamp) {
+        let reason: Arc<str> = "the store came back without its contents; what happened before is lost".into();
+        let mark = |namespace| Event::cut(Some(namespace), now, Arc::clone(&reason), Arc::clone(&self.server));
+        let marks: Vec<Event> = namespaces.into_iter().map(mark).collect();
+        self.waiting.extend(marks);
+        self.forget();
+    }
+
     /// Takes back what the store had no room for, and leaves it in peace for a while, as far as these namespaces go.
     pub(crate) fn untold(&mut self, events: Vec<Event>, now: Instant) {
         let namespaces = events.iter().filter_map(|event| event.namespace.clone());
@@ -114,7 +123,8 @@ impl Journal {
     /// Takes back what the store did not take. It is older than what waits.
     pub(crate) fn put_back(&mut self, events: Vec<Event>) {
         for event in events.into_iter().rev() {
-            let told = event.namespace.as_ref().filter(|_| event.kind == EventKind::Cut);
+            let is_told = |namespace: &&Namespace| self.told.get(*namespace).is_some_and(|mark| mark.last == event.at);
+            let told = event.namespace.as_ref().filter(|_| event.kind == EventKind::Cut).filter(is_told);
             match told.and_then(|namespace| self.told.remove_entry(namespace)) {
                 Some((namespace, mark)) => self.dropped.entry(namespace).or_default().add(&mark),
                 None => self.waiting.push_front(event),

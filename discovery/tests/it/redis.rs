@@ -90,6 +90,10 @@ fn database(port: u16) -> Value {
     json!({"name": "db", "id": format!("db-{port}"), "address": format!("10.0.0.7:{port}"), "check": {"kind": "none"}})
 }
 
+fn is_cut(event: &Value) -> bool {
+    event["kind"] == "cut" && event["reason"].as_str().is_some_and(|reason| reason.contains("is lost"))
+}
+
 fn is(status: &'static str) -> impl Fn(&Value) -> bool {
     move |answer| answer["Ok"][0]["status"] == status
 }
@@ -161,6 +165,12 @@ async fn an_emptied_redis_is_filled_again() {
         .until(&["HGET", "roundsman:{default}:instance:db:db-20", "address"], |answer| answer.trim() == "10.0.0.7:20")
         .await;
     metric_reaches(&server, "roundsman_store_refills_total", 1.0).await;
+    // The history is gone, and says so where it begins.
+    let mut today = Raw::connect_today(&server).await;
+    let cut =
+        |answer: &Value| answer["Ok"]["events"].as_array().is_some_and(|events| events.last().is_some_and(is_cut));
+    let answer = today.until(json!({"History": {"query": {"limit": 0}}}), cut).await;
+    assert!(answer["Ok"]["events"].as_array().unwrap().len() == 1, "{answer}");
 
     // Killed without persistence it comes back empty as well; a registration is what notices it first, or the probe.
     redis.kill();
