@@ -1,16 +1,17 @@
 //! A batch in the making: what the registry would be if it were carried out.
 
+mod overlay;
+
 use std::{collections::HashMap, sync::Arc};
 
 use roundsman_protocol::{
-    Address, DiscoveryError, InstanceId, Invalid, Namespace, Registered, Registration, ServiceName, Timestamp,
-    instance::Outcome,
+    DiscoveryError, InstanceId, Invalid, Namespace, Registered, Registration, Timestamp, instance::Outcome,
 };
 
+use self::overlay::Overlay;
 use crate::{
     edit::{Change, Edit, Key},
     ledger::{Ledger, carry_out},
-    record::Record,
     registry::Registry,
 };
 
@@ -67,19 +68,6 @@ struct Added {
 struct Share {
     instances: usize,
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Overlay<'a> {
-    registry: &'a Registry,
-    records: HashMap<Key, Touched>,
-    addresses: HashMap<(Namespace, ServiceName, Address), Option<InstanceId>>,
-}
-
-#[derive(Debug)]
-struct Touched {
-    first: Option<Arc<Record>>,
-    now: Option<Arc<Record>>,
 }
 
 // === impl Draft ===
@@ -225,50 +213,4 @@ impl<'a> Draft<'a> {
 
 fn reached(limit: &str, value: usize) -> Result<(), DiscoveryError> {
     Err(DiscoveryError::LimitReached { limit: limit.to_owned(), value: u64::try_from(value).unwrap_or(u64::MAX) })
-}
-
-// === impl Overlay ===
-
-impl Overlay<'_> {
-    /// A version after that of a record, and after all that were seen or given out.
-    fn next_version(&self, known: Option<&Record>, now: Timestamp) -> u64 {
-        if let Some(known) = known {
-            self.registry.saw_version(known.asked.version);
-        }
-        self.registry.next_version(now)
-    }
-}
-
-impl Ledger for Overlay<'_> {
-    fn find(&self, key: &Key) -> Option<Arc<Record>> {
-        match self.records.get(key) {
-            Some(touched) => touched.now.clone(),
-            None => self.registry.find(key),
-        }
-    }
-
-    fn occupant(&self, namespace: &Namespace, service: &ServiceName, address: &Address) -> Option<InstanceId> {
-        match self.addresses.get(&(namespace.clone(), service.clone(), address.clone())) {
-            Some(occupant) => occupant.clone(),
-            None => self.registry.occupant(namespace, service, address),
-        }
-    }
-
-    fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
-        let place = |record: &Arc<Record>| {
-            let known = &record.instance;
-            (known.namespace.clone(), known.name.clone(), known.address.clone())
-        };
-        if let Some(before) = before {
-            self.addresses.insert(place(before), None);
-        }
-        if let Some(after) = after {
-            self.addresses.insert(place(after), Some(after.instance.id.clone()));
-        }
-        if let Some(record) = after.or(before) {
-            let touched =
-                self.records.entry(record.key()).or_insert_with(|| Touched { first: before.cloned(), now: None });
-            touched.now = after.cloned();
-        }
-    }
 }

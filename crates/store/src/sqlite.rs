@@ -18,18 +18,21 @@ use crate::{Aside, Committed, Description, Durable, Foreign, Keep, Position, Rep
 
 mod aside;
 mod backup;
+mod db;
 mod error;
 mod file;
 mod history;
 mod places;
 mod reserve;
 mod schema;
+mod statements;
 mod table;
 mod worker;
 mod write;
 
 use aside::Unreadable;
-use file::{Db, Identity};
+use db::Db;
+use file::Identity;
 use worker::Worker;
 use write::Batch;
 

@@ -9,8 +9,8 @@ use rusqlite::{Connection, Row, types::ValueRef};
 
 use super::{
     aside::Unreadable,
+    db::Db,
     error::failed,
-    file::Db,
     places::{Places, REACH},
 };
 use crate::{

@@ -1,22 +1,20 @@
-//! Writing a batch, in one transaction, by the rules of [`Change::ruling`].
+//! Writing a batch, in one transaction.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use roundsman_protocol::{Event, Timestamp};
-use roundsman_registry::{Asked, Change, Key, Part, Record, Ruling, Tombstone, Tombstones};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior};
+use roundsman_registry::{Change, Key, Ruling, Tombstone, Tombstones};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{
+    db::Db,
     error::failed,
-    file::Db,
     history,
     places::{Places, Plan},
+    statements::Statements,
     table,
 };
-use crate::{
-    Committed, Keep, Standing, StoreError,
-    stored::{COUNT, FIELDS, OWNERS, Reader, evicted_until, values},
-};
+use crate::{Committed, Keep, Standing, StoreError, stored::Reader};
 
 /// What is to be written in one go.
 #[derive(Clone, Debug)]
@@ -34,17 +32,6 @@ pub(super) struct Batch {
 enum Failure {
     Sqlite(rusqlite::Error),
     Conflict(Vec<Standing>),
-}
-
-/// The statements that carry a batch out.
-struct Statements<'c> {
-    put: CachedStatement<'c>,
-    asked: CachedStatement<'c>,
-    observed: CachedStatement<'c>,
-    look: CachedStatement<'c>,
-    remove: CachedStatement<'c>,
-    gone: CachedStatement<'c>,
-    bury: CachedStatement<'c>,
 }
 
 /// Writes a batch in one transaction, but for namespaces whose requests were planned on something older.
@@ -182,105 +169,6 @@ fn standing(connection: &Connection, plan: &Plan<'_>, key: Key) -> rusqlite::Res
     let gone = connection.query_row(sql, (key.namespace.as_str(), key.id.as_str()), |row| row.get::<_, i64>(0));
     let gone = gone.optional()?.and_then(|gone| u64::try_from(gone).ok()).unwrap_or_default();
     Ok(Standing::of(key, record.map(Arc::new), gone))
-}
-
-// === impl Statements ===
-
-impl<'c> Statements<'c> {
-    fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
-        let marks = vec!["?"; COUNT + 2].join(", ");
-        let columns = table::columns();
-        let put =
-            format!("INSERT OR REPLACE INTO instances ({columns}, \"evicted_until\", \"place\") VALUES ({marks})");
-        let look = "SELECT \"asked\", \"incarnation\", \"registered_at\" FROM instances WHERE \"place\" = ?1";
-        let known = "WHERE \"namespace\" = ?1 AND \"id\" = ?2";
-        Ok(Self {
-            put: connection.prepare_cached(&put)?,
-            asked: connection.prepare_cached(&update(Part::Asked, ""))?,
-            observed: connection.prepare_cached(&update(Part::Observed, ", \"evicted_until\" = ?"))?,
-            look: connection.prepare_cached(look)?,
-            remove: connection.prepare_cached("DELETE FROM instances WHERE \"place\" = ?1")?,
-            gone: connection.prepare_cached(&format!("SELECT \"version\" FROM removed {known}"))?,
-            bury: connection.prepare_cached("INSERT OR REPLACE INTO removed VALUES (?1, ?2, ?3)")?,
-        })
-    }
-
-    fn carry_out(&mut self, change: &Change, plan: &mut Plan<'_>, retention: Duration) -> rusqlite::Result<Ruling> {
-        let key = change.key();
-        let known = self.known(plan.find(&key))?;
-        // Where there is a record, no tombstone is later than it.
-        let gone = if known.is_some() { 0 } else { self.gone(&key)? };
-        let ruling = change.ruling(known, gone);
-        match ruling {
-            Ruling::Put(part) => self.write(change.record(), part, plan.put(key), retention)?,
-            Ruling::Bury(version) => self.bury(&Tombstone { key, version }, plan)?,
-            Ruling::Leave | Ruling::Conflict => {}
-        }
-        Ok(ruling)
-    }
-
-    /// Takes out a record, unless its owner asked for something later.
-    fn bury(&mut self, tombstone: &Tombstone, plan: &mut Plan<'_>) -> rusqlite::Result<()> {
-        let Tombstone { key, version } = tombstone;
-        if self.known(plan.find(key))?.is_some_and(|known| known.version > *version) {
-            return Ok(());
-        }
-        if let Some(place) = plan.remove(key.clone()) {
-            self.remove.execute([place])?;
-        }
-        let version = i64::try_from(*version).unwrap_or(i64::MAX);
-        self.bury.execute((key.namespace.as_str(), key.id.as_str(), version)).map(drop)
-    }
-
-    fn known(&mut self, place: Option<i64>) -> rusqlite::Result<Option<Asked>> {
-        let Some(place) = place else { return Ok(None) };
-        self.look.query_row([place], asked).optional()
-    }
-
-    fn gone(&mut self, key: &Key) -> rusqlite::Result<u64> {
-        let found = self.gone.query_row((key.namespace.as_str(), key.id.as_str()), |row| row.get::<_, i64>(0));
-        Ok(found.optional()?.and_then(|version| u64::try_from(version).ok()).unwrap_or_default())
-    }
-
-    fn write(&mut self, record: &Record, part: Part, place: i64, retention: Duration) -> rusqlite::Result<()> {
-        let until = evicted_until(record, retention).map(|until| until.to_string());
-        let statement = match part {
-            Part::All => &mut self.put,
-            Part::Asked => &mut self.asked,
-            Part::Observed => &mut self.observed,
-        };
-        let fields = values(record).into_iter().zip(OWNERS).filter(|(_, owner)| owner.writes(part));
-        let mut at = 0;
-        for (text, _) in fields {
-            at += 1;
-            statement.raw_bind_parameter(at, text)?;
-        }
-        if part != Part::Asked {
-            at += 1;
-            statement.raw_bind_parameter(at, until)?;
-        }
-        statement.raw_bind_parameter(at + 1, place)?;
-        statement.raw_execute().map(drop)
-    }
-}
-
-/// Writes the fields of one part.
-fn update(part: Part, more: &str) -> String {
-    let fields = FIELDS.iter().zip(OWNERS).filter(|(_, owner)| owner.writes(part));
-    let set: Vec<_> = fields.map(|(field, _)| format!("\"{field}\" = ?")).collect();
-    format!("UPDATE instances SET {}{more} WHERE \"place\" = ?", set.join(", "))
-}
-
-fn asked(row: &rusqlite::Row<'_>) -> rusqlite::Result<Asked> {
-    let version = |n| row.get::<_, i64>(n).map(|version| u64::try_from(version).unwrap_or_default());
-    let (mut version, mut incarnation) = (version(0)?, version(1)?);
-    if version == 0 {
-        // An earlier release wrote none, and the reader takes the same for it.
-        let registered_at = row.get_ref(2)?.as_str().ok().and_then(|text| text.parse::<Timestamp>().ok());
-        version = registered_at.map_or(0, Timestamp::as_millis);
-        incarnation = version;
-    }
-    Ok(Asked { version, incarnation, draining: false })
 }
 
 // === impl Failure ===
