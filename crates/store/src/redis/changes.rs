@@ -18,7 +18,7 @@ use redis::{
     aio::MultiplexedConnection,
     streams::{StreamId, StreamReadReply},
 };
-use roundsman_protocol::Namespace;
+use roundsman_protocol::{Namespace, Timestamp};
 use roundsman_registry::Tombstone;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -96,8 +96,9 @@ pub(super) fn follow(shared: Arc<Shared>, after: &Position) -> BoxStream<'static
     stream::unfold(follower, |mut follower| async { follower.next().await.map(|item| (item, follower)) }).boxed()
 }
 
-/// Reads an entry, and moves `mark` to it.
-pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId) -> Entry {
+/// Reads an entry, and moves `mark` to it. What a server of an earlier release wrote has no version: it is as late as `now`,
+/// or what it was asked for would count for nothing here while both releases run.
+pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId, now: Timestamp) -> Entry {
     let field = |name: &str| entry.map.get(name).and_then(text);
     let (number, generation) = (sequence(&entry.id), field("generation").unwrap_or_default());
     if number != Some(mark.sequence + 1) || (!mark.generation.is_empty() && generation != mark.generation) {
@@ -106,7 +107,10 @@ pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId)
     mark.sequence += 1;
     generation.clone_into(&mut mark.generation);
     let texts: [&str; COUNT] = FIELDS.map(|name| field(name).unwrap_or_default());
-    let record = reader.record(texts);
+    let mut record = reader.record(texts);
+    if let (Ok(record), true) = (&mut record, field("asked").unwrap_or_default().is_empty()) {
+        record.asked.version = record.asked.version.max(now.as_millis());
+    }
     let standing = match (record, field("op")) {
         (Ok(record), Some("put")) => Some(Standing::There(Arc::new(record))),
         (Ok(record), Some("remove")) => {
@@ -228,8 +232,10 @@ impl Follower {
     }
 
     fn take(&mut self, namespace: &Namespace, entry: &StreamId) -> Result<(), Stop> {
-        let Some(mark) = self.marks.get_mut(namespace) else { return Ok(()) };
-        let Entry::Next { by, standing } = read_entry(&mut self.reader, mark, entry) else { return Err(Stop::Gap) };
+        let (Some(mark), now) = (self.marks.get_mut(namespace), self.shared.clock.now()) else { return Ok(()) };
+        let Entry::Next { by, standing } = read_entry(&mut self.reader, mark, entry, now) else {
+            return Err(Stop::Gap);
+        };
         self.shared.learn(namespace, mark);
         if let Some(standing) = standing.filter(|_| by != self.shared.server) {
             self.ready.push_back(Foreign { standing, position: position(&self.marks) });

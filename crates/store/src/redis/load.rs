@@ -148,7 +148,7 @@ impl Shared {
                 return Ok(mark);
             }
             for id in &reply.ids {
-                let Entry::Next { standing, .. } = read_entry(&mut reader, &mut mark, id) else {
+                let Entry::Next { standing, .. } = read_entry(&mut reader, &mut mark, id, self.clock.now()) else {
                     return Err(changed_meanwhile());
                 };
                 match standing {

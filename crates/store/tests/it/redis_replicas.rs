@@ -8,7 +8,7 @@ use roundsman_registry::{Health, Record, Tombstone};
 use roundsman_store::{Foreign, Position, Standing, Store, StoreError};
 
 use crate::{
-    records::{assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw, shared},
+    records::{asked, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw, shared},
     redis_server::RedisServer,
 };
 
@@ -200,4 +200,38 @@ async fn loading_while_others_commit_misses_nothing() {
     };
     let ((), found) = futures::join!(committing, reading);
     assert_holds(found, &all.iter().collect::<Vec<_>>());
+}
+
+/// While both releases run, what an earlier one is asked for counts.
+#[tokio::test]
+async fn what_an_earlier_release_commits_is_later_than_what_it_found() {
+    let redis = RedisServer::start().await;
+    let (one, two) = (redis.store(), redis.store());
+    let a = record("product", 1);
+    one.commit(&[put(&a)], &[]).await.unwrap();
+    let later = a.drained(true, a.asked.version + 1, now());
+    one.commit(&[asked(&later, &a)], &[]).await.unwrap();
+    let mut heard = follow(&two).await;
+    let mut cli = redis.cli().await;
+    let key = "roundsman:{default}:instance:product:product-1";
+    let mut fields: Vec<(String, String)> = cli.hgetall(key).await.unwrap().into_iter().collect();
+    let new = ["asked", "incarnation", "evidence", "observed_since", "observed_by"];
+    fields.retain(|(name, _)| !new.contains(&name.as_str()));
+    fields.iter_mut().filter(|(name, _)| name == "weight").for_each(|(_, weight)| "9".clone_into(weight));
+    let generation = cli.get("roundsman:{default}:generation").await.unwrap().unwrap();
+    redis::cmd("HDEL").arg(key).arg(&new).exec_async(&mut cli).await.unwrap();
+    redis::cmd("HSET").arg(key).arg("weight").arg(9).exec_async(&mut cli).await.unwrap();
+    let mut add = redis::cmd("XADD");
+    add.arg("roundsman:{default}:changes").arg("3-0").arg(&["by", "old", "op", "put", "generation", &generation]);
+    for (name, value) in &fields {
+        add.arg(name).arg(value);
+    }
+    add.exec_async(&mut cli).await.unwrap();
+    let Standing::There(record) = next_change(&mut heard).await.standing else { panic!("it was put") };
+    assert!(record.asked.version >= later.asked.version && record.instance.weight == 9, "{record:?}");
+    // And what is asked for on top of it is no conflict.
+    let back = record.drained(false, record.asked.version + 1, now());
+    let committed = two.commit(&[asked(&back, &record), saw(&back)], &[]).await.unwrap();
+    assert!(committed.failed.is_empty(), "{:?}", committed.failed);
+    assert_eq!(loaded(&one).await[0].asked.version, back.asked.version);
 }
