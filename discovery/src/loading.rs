@@ -17,6 +17,8 @@ const PARTS: usize = 2;
 /// What was loaded: the records as the registry has them, and where to listen for what comes after.
 pub(crate) struct Loaded {
     pub(crate) records: Vec<Arc<Record>>,
+    /// Records that lie in the store, and whose address belongs to another one.
+    pub(crate) ghosts: Vec<Arc<Record>>,
     /// What was removed lately, before this server started.
     pub(crate) removed: Vec<Tombstone>,
     pub(crate) position: Position,
@@ -33,9 +35,9 @@ pub(crate) async fn load(
     state: &StoreState,
     strict: bool,
 ) -> Result<Loaded, ServeError> {
-    let (mut pause, mut records) = (FIRST_PAUSE, Vec::new());
+    let (mut pause, mut taken) = (FIRST_PAUSE, Taken::default());
     loop {
-        match load_once(store, registry, &mut records).await {
+        match load_once(store, registry, &mut taken).await {
             Ok(snapshot) => {
                 state.answered();
                 if let Some(first) = snapshot.damaged.first() {
@@ -45,7 +47,8 @@ pub(crate) async fn load(
                     let aside = store.set_aside().await.unwrap_or_else(|error| not_moved(&error));
                     state.damaged(&snapshot.damaged, &aside);
                 }
-                return Ok(Loaded { records, removed: snapshot.removed, position: snapshot.position });
+                let Taken { records, ghosts } = taken;
+                return Ok(Loaded { records, ghosts, removed: snapshot.removed, position: snapshot.position });
             }
             Err(error @ StoreError::Unusable(_)) => {
                 return Err(ServeError::Store { location: store.describe().location, reason: error.to_string() });
@@ -57,22 +60,32 @@ pub(crate) async fn load(
     }
 }
 
+/// What the registry took in so far.
+#[derive(Default)]
+struct Taken {
+    records: Vec<Arc<Record>>,
+    ghosts: Vec<Arc<Record>>,
+}
+
+impl Taken {
+    fn add(&mut self, loaded: roundsman_registry::Loaded) {
+        self.records.extend(loaded.records);
+        self.ghosts.extend(loaded.ghosts);
+    }
+}
+
 /// One try. What it took in before it failed is there once more with the next one, which makes no difference.
-async fn load_once(
-    store: &dyn Durable,
-    registry: &Registry,
-    records: &mut Vec<Arc<Record>>,
-) -> Result<Snapshot, StoreError> {
+async fn load_once(store: &dyn Durable, registry: &Registry, taken: &mut Taken) -> Result<Snapshot, StoreError> {
     let (parts, mut received) = mpsc::channel(PARTS);
     let reading = store.load_in_parts(parts);
     let taking = async {
         while let Some(part) = received.recv().await {
-            records.extend(registry.load(part));
+            taken.add(registry.load(part));
         }
     };
     let (snapshot, ()) = tokio::join!(reading, taking);
     let mut snapshot = snapshot?;
-    records.extend(registry.load(std::mem::take(&mut snapshot.records)));
+    taken.add(registry.load(std::mem::take(&mut snapshot.records)));
     Ok(snapshot)
 }
 

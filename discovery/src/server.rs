@@ -75,7 +75,7 @@ impl Server {
         });
 
         let (state, strict) = (&context.store_state, context.config.strict);
-        let Loaded { records, removed, position } =
+        let Loaded { records, ghosts, removed, position } =
             loading::load(store.as_ref(), &context.registry, state, strict).await?;
         look_after(&context, &records);
         drop(records);
@@ -88,7 +88,7 @@ impl Server {
             following.await;
             "follower"
         });
-        let writing = task(&context, store, writer_meters, removed).run(inputs, stops.writer.clone());
+        let writing = task(&context, store, writer_meters, removed, ghosts).run(inputs, stops.writer.clone());
         parts.spawn(async move {
             writing.await;
             "writer"

@@ -51,6 +51,8 @@ pub struct Draft<'a> {
     overlay: Overlay<'a>,
     limits: Limits,
     edits: Vec<Edit>,
+    /// The versions of removals.
+    removed: HashMap<Key, u64>,
     /// What the batch adds so far.
     added: Added,
 }
@@ -75,7 +77,7 @@ struct Share {
 impl<'a> Draft<'a> {
     pub(crate) fn new(registry: &'a Registry, limits: Limits) -> Self {
         let overlay = Overlay { registry, records: HashMap::new(), addresses: HashMap::new() };
-        Self { overlay, limits, edits: Vec::new(), added: Added::default() }
+        Self { overlay, limits, edits: Vec::new(), removed: HashMap::new(), added: Added::default() }
     }
 
     /// Plans a registration.
@@ -123,22 +125,23 @@ impl<'a> Draft<'a> {
     }
 
     /// Plans that an instance leaves because another one registered at the place that it names in another way.
-    pub fn replace(&mut self, key: Key, by: &InstanceId) {
-        if key.id != *by && self.overlay.find(&key).is_some() {
-            let reason = format!("replaced by {by} at the same address").into();
-            self.plan(Edit::Remove { key, reason });
-        }
+    pub fn replace(&mut self, key: Key, by: &InstanceId, now: Timestamp) {
+        let Some(known) = self.overlay.find(&key).filter(|_| key.id != *by) else { return };
+        let (reason, version) =
+            (format!("replaced by {by} at the same address").into(), self.overlay.next_version(Some(&known), now));
+        self.plan(Edit::Remove { key, reason, version });
     }
 
     /// Plans a deregistration. One that is on probation is forgotten.
     ///
     /// # Errors
     /// When there is no such instance.
-    pub fn deregister(&mut self, key: Key) -> Result<(), DiscoveryError> {
-        if self.overlay.find(&key).is_none() {
+    pub fn deregister(&mut self, key: Key, now: Timestamp) -> Result<(), DiscoveryError> {
+        let Some(known) = self.overlay.find(&key) else {
             return Err(DiscoveryError::NotRegistered { id: key.id });
-        }
-        self.plan(Edit::Remove { key, reason: "deregistered".into() });
+        };
+        let version = self.overlay.next_version(Some(&known), now);
+        self.plan(Edit::Remove { key, reason: "deregistered".into(), version });
         Ok(())
     }
 
@@ -166,7 +169,10 @@ impl<'a> Draft<'a> {
                 Some(Change::Asked { record, expected: first.map_or(0, |first| first.asked.version) })
             }
             (Some(record), None) => {
-                let (version, expected) = (self.overlay.next_version(Some(&record), now), record.asked.version);
+                // Whom another one drove from its address, nobody asked to be removed.
+                let asked = self.removed.get(&record.key()).copied();
+                let version = asked.unwrap_or_else(|| self.overlay.next_version(Some(&record), now));
+                let expected = record.asked.version;
                 Some(Change::Removed { record, version, expected })
             }
             (None, None) => None,
@@ -204,6 +210,9 @@ impl<'a> Draft<'a> {
 
     fn plan(&mut self, edit: Edit) {
         let key = edit.key();
+        if let Edit::Remove { version, .. } = &edit {
+            self.removed.insert(key.clone(), *version);
+        }
         let effects = carry_out(&mut self.overlay, &edit);
         let own = effects.into_iter().rfind(|effect| effect.is_about(&key));
         let (before, after) = own.map_or_else(Default::default, |effect| (effect.before, effect.after));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use roundsman_protocol::{InstanceId, Namespace, Registration, Timestamp};
 
-pub use self::change::{Change, Part, Ruling, Tombstone};
+pub use self::change::{Change, Known, Part, Ruling, Tombstone};
 use crate::record::{Health, Record};
 
 /// Where a record belongs.
@@ -41,6 +41,8 @@ pub enum Edit {
         key: Key,
         /// Why: `deregistered`, `replaced by product-x`.
         reason: Arc<str>,
+        /// The version of what is asked for.
+        version: u64,
     },
     /// Stops or resumes handing out. For one that is evicted: from its reinstatement on.
     Drain {
@@ -78,7 +80,7 @@ pub enum Edit {
         reason: Arc<str>,
     },
     /// An edit that was carried out on a draft before it was committed. What came out there is taken over if nothing
-    /// happened meanwhile, so that store and registry share one record; otherwise the edit is carried out anew.
+    /// happened meanwhile, so that store and registry share one record; otherwise the two are put together as a store does.
     Planned {
         /// The edit.
         edit: Box<Edit>,
@@ -185,11 +187,25 @@ impl Edit {
             Self::Planned { before, after, .. } if before.as_ref().map(Arc::as_ptr) == current.map(Arc::as_ptr) => {
                 after.clone()
             }
-            Self::Planned { edit, .. } => edit.carry_out(current),
+            Self::Planned { edit, after, .. } => committed(current, edit, after.as_ref()),
             Self::Adopt { record, seen_later } => Some(adopt(current, record, *seen_later)),
             Self::Bury(tombstone) => current.filter(|current| current.asked.version > tombstone.version).cloned(),
         }
     }
+}
+
+/// What was planned and is in the store now, while something else happened to the record here.
+fn committed(current: Option<&Arc<Record>>, edit: &Edit, after: Option<&Arc<Record>>) -> Option<Arc<Record>> {
+    let (Some(current), Some(after)) = (current, after) else {
+        let removed =
+            |current: &&Arc<Record>| matches!(edit, Edit::Remove { version, .. } if current.asked.version <= *version);
+        return current.filter(|current| !removed(current)).or(after).cloned();
+    };
+    Some(match current.asked.version > after.asked.version {
+        true => Arc::clone(current),
+        false if current.is_same_life(after) => Arc::new(after.observed_as(current)),
+        false => Arc::clone(after),
+    })
 }
 
 fn register(

@@ -19,7 +19,8 @@ pub(crate) trait Ledger {
 }
 
 /// Carries out an edit and tells what it did. At an address that already had another instance, that one leaves: a
-/// restarted process must leave no ghost.
+/// restarted process must leave no ghost. Of two that come out of a store, the one that was asked for later stays, in
+/// whatever order they come, so that all servers agree.
 pub(crate) fn carry_out(ledger: &mut impl Ledger, edit: &Edit) -> Vec<Effect> {
     let key = edit.key();
     let before = ledger.find(&key);
@@ -37,6 +38,9 @@ pub(crate) fn carry_out(ledger: &mut impl Ledger, edit: &Edit) -> Vec<Effect> {
         let occupant = ledger.occupant(&known.namespace, &known.name, &known.address).filter(|id| *id != known.id);
         let ghost = occupant.and_then(|id| ledger.find(&Key { namespace: known.namespace.clone(), id }));
         if let Some(ghost) = ghost {
+            if matches!(edit, Edit::Adopt { .. } | Edit::Planned { .. }) && ghost.is_asked_later_than(after) {
+                return leave(ledger, before, &ghost);
+            }
             ledger.replace(Some(&ghost), None);
             let reason = format!("replaced by {} at the same address", known.id).into();
             effects.push(Effect { before: Some(ghost), after: None, reason });
@@ -46,4 +50,12 @@ pub(crate) fn carry_out(ledger: &mut impl Ledger, edit: &Edit) -> Vec<Effect> {
     let reason = after.as_ref().map_or_else(|| edit.reason(), |after| Arc::clone(&after.instance.reason));
     effects.push(Effect { before, after, reason });
     effects
+}
+
+/// What was there before under the id of one that lost its address to another.
+fn leave(ledger: &mut impl Ledger, before: Option<Arc<Record>>, by: &Record) -> Vec<Effect> {
+    let Some(before) = before else { return Vec::new() };
+    ledger.replace(Some(&before), None);
+    let reason = format!("replaced by {} at the same address", by.instance.id).into();
+    vec![Effect { before: Some(before), after: None, reason }]
 }

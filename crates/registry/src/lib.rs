@@ -26,10 +26,10 @@ mod view;
 pub mod watch;
 
 pub use draft::{Draft, Limits};
-pub use edit::{Change, Edit, Effect, Key, Part, Ruling, Tombstone};
+pub use edit::{Change, Edit, Effect, Key, Known, Part, Ruling, Tombstone};
 pub use hub::Counted;
 pub use look::{Changes, Look, Snapshot};
 pub use record::{Asked, Health, Observed, Record};
-pub use registry::Registry;
+pub use registry::{Loaded, Registry};
 pub use subset::{Full, Moved, Subsets};
 pub use tombstones::Tombstones;

@@ -178,6 +178,22 @@ impl Record {
         self.observed.health == Health::Evicted
     }
 
+    /// Whether the same was asked for of both.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let (one, two) = (&self.instance, &other.instance);
+        self.asked == other.asked
+            && (&one.name, &one.address, &one.check, &one.zone) == (&two.name, &two.address, &two.check, &two.zone)
+            && (&one.tags, &one.meta, &one.version, one.weight) == (&two.tags, &two.meta, &two.version, two.weight)
+            && one.registered_at == two.registered_at
+    }
+
+    /// Which of two was asked for later. Ids decide where servers were asked at the same moment.
+    #[must_use]
+    pub fn is_asked_later_than(&self, other: &Self) -> bool {
+        (self.asked.version, &self.instance.id) > (other.asked.version, &other.instance.id)
+    }
+
     /// Whether `other` is of the same life: what was observed of one holds for both.
     #[must_use]
     pub fn is_same_life(&self, other: &Self) -> bool {

@@ -2,6 +2,8 @@
 
 mod writing;
 
+pub use self::writing::Loaded;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},

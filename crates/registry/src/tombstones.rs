@@ -30,9 +30,8 @@ impl Tombstones {
 
     /// Takes in a removal.
     pub fn add(&mut self, tombstone: Tombstone, now: Timestamp) {
-        let known = self.of.entry(tombstone.key.clone()).or_default();
-        if tombstone.version > *known {
-            *known = tombstone.version;
+        if tombstone.version > self.version(&tombstone.key) {
+            self.of.insert(tombstone.key.clone(), tombstone.version);
             self.order.push_back(tombstone);
         }
         self.forget_the_old(now);

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use roundsman_protocol::{Clock, Event, HistoryPage, HistoryQuery, Namespace, Timestamp};
-use roundsman_registry::{Change, Record, Ruling, Tombstone, Tombstones};
+use roundsman_registry::{Change, Key, Known, Record, Ruling, Tombstone, Tombstones};
 
 use crate::{
     Aside, Committed, Description, Durable, Foreign, Keep, Position, Replicator, Snapshot, Standing, StoreError,
@@ -144,33 +144,40 @@ impl Replicator for MemoryStore {
 impl Kept {
     /// Carries out the changes of one namespace, or none of them. An error tells what stands in their way.
     fn carry_out(&mut self, changes: &[&Change], now: Timestamp) -> Result<(), Vec<Standing>> {
-        let (mut before, mut buried, mut standings) = (Vec::new(), HashMap::new(), Vec::new());
+        let (mut before, mut buried, mut in_the_way) = (Vec::new(), HashMap::new(), Vec::new());
         for change in changes {
             let (key, slot) = (change.key(), Slot(Arc::clone(change.record())));
             let known = self.records.get(&slot).map(|Slot(known)| Arc::clone(known));
             let gone = buried.get(&key).copied().unwrap_or_else(|| self.removed.version(&key));
-            match change.ruling(known.as_ref().map(|known| known.asked), gone) {
+            let same = || known.as_ref().is_some_and(|known| known.asks_the_same(change.record()));
+            match change.ruling(known.as_deref().map(Known::from), gone, same) {
                 Ruling::Put(part) => drop(self.records.replace(Slot(part.merged(change.record(), known.as_ref())))),
                 Ruling::Bury(version) => {
                     self.records.remove(&slot);
                     buried.insert(key, version);
                 }
                 Ruling::Leave => {}
-                Ruling::Conflict => standings.push(Standing::of(key, known.clone(), gone)),
+                Ruling::Conflict => in_the_way.push(key),
             }
             before.push((slot, known));
         }
-        if standings.is_empty() {
+        if in_the_way.is_empty() {
             buried.into_iter().for_each(|(key, version)| self.removed.add(Tombstone { key, version }, now));
             return Ok(());
         }
-        for (slot, known) in before.into_iter().rev() {
+        for (slot, known) in before.iter().rev() {
             match known {
-                Some(known) => drop(self.records.replace(Slot(known))),
-                None => drop(self.records.take(&slot)),
+                Some(known) => drop(self.records.replace(Slot(Arc::clone(known)))),
+                None => drop(self.records.take(slot)),
             }
         }
-        Err(standings)
+        let standing = |key: Key| {
+            let found =
+                before.iter().find(|(slot, _)| slot.0.key() == key).and_then(|(slot, _)| self.records.get(slot));
+            let (found, gone) = (found.map(|Slot(record)| Arc::clone(record)), self.removed.version(&key));
+            Standing::of(key, found, gone)
+        };
+        Err(in_the_way.into_iter().map(standing).collect())
     }
 }
 

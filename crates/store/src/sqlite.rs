@@ -73,7 +73,7 @@ impl SqliteStore {
 
     fn batch(&self, changes: Vec<Change>, events: &[Event]) -> Batch {
         let (retention, keep, now) = (self.retention, self.keep, self.clock.now());
-        Batch { changes, removed: Vec::new(), events: events.to_vec(), retention, keep, now }
+        Batch { changes, removed: Vec::new(), refill: false, events: events.to_vec(), retention, keep, now }
     }
 
     async fn read(&self, parts: Option<mpsc::Sender<Vec<Record>>>) -> Result<Snapshot, StoreError> {
@@ -183,7 +183,7 @@ impl Durable for SqliteStore {
             [asked, Change::Observed(Arc::clone(record))]
         };
         let changes = records.iter().flat_map(both).collect();
-        let batch = Batch { removed: removed.to_vec(), ..self.batch(changes, &[]) };
+        let batch = Batch { removed: removed.to_vec(), refill: true, ..self.batch(changes, &[]) };
         self.run(move |state, path| {
             if !state.is_another_file(path)? {
                 return write::commit(state.open(path, batch.now)?, path, batch);

@@ -32,7 +32,7 @@ impl Inside {
         let Assembled { context, writer: meters, inputs, foreign, .. } =
             assemble(config, "test".to_owned(), &store, Offload::start().unwrap());
         let (mut writer, stop) = (JoinSet::new(), CancellationToken::new());
-        writer.spawn(task(&context, store, meters, Vec::new()).run(inputs, stop.clone()));
+        writer.spawn(task(&context, store, meters, Vec::new(), Vec::new()).run(inputs, stop.clone()));
         Self { context, writer, stop, _foreign: foreign }
     }
 

@@ -1,10 +1,10 @@
 //! Which parts a server has, and who knows whom.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use roundsman_health::{Rounds, Settings};
 use roundsman_protocol::Clock;
-use roundsman_registry::{Limits, Registry, Tombstone, Tombstones, registry::LOG_CAPACITY};
+use roundsman_registry::{Limits, Record, Registry, Tombstone, Tombstones, registry::LOG_CAPACITY};
 use roundsman_store::{Durable, Store};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -103,11 +103,18 @@ pub(crate) fn task(
     store: Arc<dyn Durable>,
     meters: Arc<writer::Meters>,
     removed: Vec<Tombstone>,
+    ghosts: Vec<Arc<Record>>,
 ) -> Task {
     let (now, mut tombstones) = (context.clock.now(), Tombstones::default());
     for tombstone in removed {
         context.registry.saw_version(tombstone.version);
         tombstones.add(tombstone, now);
+    }
+    let mut unwritten = Unwritten::default();
+    for ghost in ghosts {
+        let version = ghost.asked.version;
+        tombstones.add(Tombstone { key: ghost.key(), version }, now);
+        unwritten.back(ghost, version);
     }
     Task {
         registry: Arc::clone(&context.registry),
@@ -125,7 +132,8 @@ pub(crate) fn task(
             max_bytes: context.memory.instances,
             max_bytes_per_namespace: context.memory.instances / 4 * 3,
         },
-        unwritten: Unwritten::default(),
+        unwritten,
+        writing: HashSet::new(),
         again: Vec::new(),
         conflicts: 0,
         refuse_until: None,

@@ -82,7 +82,7 @@ fn register(n: u16, tag: &str) -> Edit {
 }
 
 fn remove(n: u16) -> Edit {
-    Edit::Remove { key: record_key(n), reason: "deregistered".into() }
+    Edit::Remove { key: record_key(n), reason: "deregistered".into(), version: 1 }
 }
 
 fn shares(members: &mut [Membership]) -> Vec<BTreeSet<InstanceId>> {

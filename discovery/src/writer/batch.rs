@@ -45,9 +45,8 @@ impl Batch {
     ) -> Self {
         let mut by = HashMap::new();
         let answers = requests.drain(..).filter_map(|request| answer(&mut draft, request, &mut by, now)).collect();
-        let (edits, mut changes) = draft.finish(now);
-        // Behind the requests: what was observed goes to the life that they leave.
-        changes.extend(due.changes(registry));
+        let (edits, changes) = draft.finish(now);
+        let changes = due.around(changes, registry, now);
         Self { edits, changes, due, by, answers, ..Self::default() }
     }
 
@@ -120,13 +119,13 @@ fn answer(
             draft.register(namespace, Arc::clone(registration), now).map(|registered| {
                 for twin in twins {
                     by_key.insert(key(namespace, twin.clone()), Arc::clone(by));
-                    draft.replace(key(namespace, twin.clone()), &registered.id);
+                    draft.replace(key(namespace, twin.clone()), &registered.id, now);
                 }
                 by_key.insert(key(namespace, registered.id.clone()), Arc::clone(by));
                 Some(registered)
             })
         }
-        Request::Deregister { key, by, .. } => draft.deregister(key.clone()).map(|()| {
+        Request::Deregister { key, by, .. } => draft.deregister(key.clone(), now).map(|()| {
             by_key.insert(key.clone(), Arc::clone(by));
             None
         }),

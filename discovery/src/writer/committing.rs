@@ -1,7 +1,7 @@
 //! What the writer asks the store for, and what becomes of the answers.
 
 use roundsman_protocol::{DiscoveryError, Namespace};
-use roundsman_registry::{Change, Effect};
+use roundsman_registry::{Change, Edit, Effect};
 use roundsman_store::{Committed, RETRY_AFTER, Standing, StoreError};
 use tokio::time::Instant;
 
@@ -67,7 +67,8 @@ impl Task {
         Some(batch)
     }
 
-    fn commit(&self, batch: Batch) -> Operation {
+    fn commit(&mut self, batch: Batch) -> Operation {
+        self.writing = batch.due.keys().cloned().collect();
         Operation::commit(&self.store, batch)
     }
 
@@ -92,6 +93,7 @@ impl Task {
         result: Result<Done, StoreError>,
         began: Instant,
     ) -> Option<Operation> {
+        self.writing.clear();
         match (what, result) {
             // A full store stays full for registrations, whatever the reserve lets through.
             (What::FromReserve(batch), Ok(Done::Written(done))) => self.committed(batch, done, began),
@@ -158,6 +160,13 @@ impl Task {
         self.meters.batch.observe(batch.changes.len() as f64);
         self.meters.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.state.committed(self.unwritten.len());
+        // What was heard to be removed later stays so.
+        let tombstones = &self.tombstones;
+        let holds = |edit: &Edit| match edit {
+            Edit::Planned { after: Some(after), .. } => after.asked.version > tombstones.version(&after.key()),
+            _ => true,
+        };
+        batch.edits.retain(holds);
         let effects = self.apply(&std::mem::take(&mut batch.edits));
         self.count_requests(&effects, &batch);
         self.follow(&effects, true);
@@ -172,7 +181,7 @@ impl Task {
         self.journal.put_back(std::mem::take(&mut part.seen));
         let (requests, due) = part.reopen();
         self.keep(due);
-        standings.into_iter().for_each(|standing| self.adopt(standing));
+        standings.into_iter().for_each(|standing| self.adopt(standing, true));
         requests
     }
 
@@ -185,7 +194,11 @@ impl Task {
             return None;
         }
         self.again = requests;
-        if self.again.is_empty() { None } else { self.begin(&mut Vec::new()) }
+        let next = if self.again.is_empty() { None } else { self.begin(&mut Vec::new()) };
+        if next.is_none() {
+            self.conflicts = 0;
+        }
+        next
     }
 
     /// The store took others, but not this namespace.

@@ -165,7 +165,7 @@ fn replaced<'a>(
     let asked: HashSet<Key> = edits.iter().map(Edit::key).collect();
     let put = |change: &'a Change| match change {
         Change::Asked { record, .. } => Some(record),
-        Change::Observed(_) | Change::Removed { .. } | Change::Forgotten(_) => None,
+        Change::Observed(_) | Change::Removed { .. } | Change::Forgotten { .. } => None,
     };
     let at = |record: &'a Record| (&record.instance.namespace, &record.instance.name, &record.instance.address);
     changes.iter().filter_map(move |change| {

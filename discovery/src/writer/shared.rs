@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roundsman_registry::{Edit, Record};
+use roundsman_registry::{Edit, Record, Tombstone};
 use roundsman_store::{Aside, Position, Snapshot, Standing};
 use tokio::sync::oneshot;
 
@@ -11,19 +11,49 @@ use super::Task;
 // === impl Task ===
 
 impl Task {
-    /// Takes over what another server committed. It is in the store already.
-    pub(super) fn adopt(&mut self, standing: Standing) {
+    /// Takes over what another server committed. It is in the store already. `overtook`: it stands in the way of a request.
+    pub(super) fn adopt(&mut self, standing: Standing, overtook: bool) {
         let edit = match standing {
-            // What was on its way when the removal was committed.
-            Standing::There(record) if self.is_removed(&record) => return,
+            // What was on its way when the removal was committed, or what came back: then it is removed again.
+            Standing::There(record) if self.is_removed(&record) => {
+                if overtook && self.registry.find(&record.key()).is_none() {
+                    let version = self.tombstones.version(&record.key());
+                    self.unwritten.back(record, version);
+                }
+                return;
+            }
             Standing::There(record) => self.adoption(record),
             Standing::Gone(tombstone) => {
                 self.tombstones.add(tombstone.clone(), self.clock.now());
                 Edit::Bury(tombstone)
             }
         };
-        let effects = self.apply(&[edit]);
+        self.take_in(&[edit]);
+    }
+
+    /// Carries out what comes from the store. Where two came to one address on different servers, the one that was asked for
+    /// later stays, on all of them, and the other leaves the store as well.
+    fn take_in(&mut self, edits: &[Edit]) {
+        let effects = self.apply(edits);
         self.follow(&effects, true);
+        let mut ghosts: Vec<Arc<Record>> = Vec::new();
+        for effect in effects {
+            ghosts.extend(effect.before.filter(|_| effect.after.is_none()));
+        }
+        for edit in edits {
+            if let Edit::Adopt { record, .. } = edit {
+                ghosts.push(Arc::clone(record));
+            }
+        }
+        let now = self.clock.now();
+        for ghost in ghosts {
+            let key = ghost.key();
+            if self.registry.find(&key).is_none() && !self.is_removed(&ghost) {
+                let version = ghost.asked.version;
+                self.tombstones.add(Tombstone { key, version }, now);
+                self.unwritten.back(ghost, version);
+            }
+        }
     }
 
     fn is_removed(&self, record: &Record) -> bool {
@@ -31,7 +61,8 @@ impl Task {
     }
 
     fn adoption(&self, record: Arc<Record>) -> Edit {
-        let seen_later = self.unwritten.has(&record.key());
+        let key = record.key();
+        let seen_later = self.unwritten.has(&key) || self.writing.contains(&key);
         Edit::Adopt { record, seen_later }
     }
 
@@ -54,8 +85,7 @@ impl Task {
                 self.state.repaired(1);
             }
         }
-        let effects = self.apply(&edits);
-        self.follow(&effects, true);
+        self.take_in(&edits);
         // A follower that is gone needs no answer.
         drop(reply.send(snapshot.position));
     }

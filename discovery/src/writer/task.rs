@@ -1,10 +1,10 @@
 //! The writer's loop.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use roundsman_health::{Observation, Rounds};
 use roundsman_protocol::Clock;
-use roundsman_registry::{Edit, Effect, Health, Limits, Registry, Tombstones};
+use roundsman_registry::{Edit, Effect, Health, Key, Limits, Registry, Tombstones};
 use roundsman_store::{Durable, Position};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -43,6 +43,8 @@ pub(crate) struct Task {
     pub(crate) limits: Limits,
     /// What the store has to be told and was not yet.
     pub(crate) unwritten: Unwritten,
+    /// Whom the batch on its way to the store tells something observed of.
+    pub(crate) writing: HashSet<Key>,
     /// Requests that another server was faster than, to be planned anew, and how often in a row that happened.
     pub(crate) again: Vec<Request>,
     pub(crate) conflicts: u32,
@@ -88,7 +90,7 @@ impl Task {
                     }
                 }
                 Some(heard) = inputs.foreign.recv() => match heard {
-                    Heard::Change(foreign) => self.adopt(foreign.standing),
+                    Heard::Change(foreign) => self.adopt(foreign.standing, false),
                     Heard::Gap(reply) => self.gap = Some(reply),
                 },
                 count = inputs.requests.recv_many(&mut requests, MAX_BATCH), if idle => {
@@ -112,8 +114,10 @@ impl Task {
         self.journal.observed(&effects, self.clock.now());
         for effect in &effects {
             self.count_flip(effect);
-            if let Some(record) = effect.after.as_ref().or(effect.before.as_ref()) {
-                self.unwritten.seen(record);
+            match (&effect.before, &effect.after) {
+                (_, Some(record)) => self.unwritten.seen(record),
+                (Some(record), None) => self.unwritten.forgotten(record),
+                (None, None) => {}
             }
         }
         self.follow(&effects, false);
@@ -166,3 +170,6 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use roundsman_protocol::Timestamp;
 use roundsman_registry::{Change, Key, Record, Registry};
 
 /// What the store has to be told of each record.
@@ -23,6 +24,8 @@ enum Why {
     Lost,
     /// The store has it, although it was removed with this version.
     Back(u64),
+    /// Its probation is over. `unseen`: the store does not know yet that it was evicted.
+    Forgotten { unseen: bool },
 }
 
 // === impl Unwritten ===
@@ -32,6 +35,16 @@ impl Unwritten {
     pub(crate) fn seen(&mut self, record: &Arc<Record>) {
         let due = self.0.entry(record.key()).or_insert_with(|| Due { why: Why::Seen, record: Arc::clone(record) });
         due.record = Arc::clone(record);
+        if due.why != Why::Lost {
+            due.why = Why::Seen;
+        }
+    }
+
+    /// The probation of a record is over.
+    pub(crate) fn forgotten(&mut self, record: &Arc<Record>) {
+        let unseen = self.0.get(&record.key()).is_some_and(|due| matches!(due.why, Why::Seen | Why::Lost));
+        let due = Due { why: Why::Forgotten { unseen }, record: Arc::clone(record) };
+        self.0.insert(record.key(), due);
     }
 
     /// The store lost a record that nobody removed.
@@ -49,10 +62,16 @@ impl Unwritten {
     pub(crate) fn put_back(&mut self, other: Self) {
         for (key, due) in other.0 {
             let known = self.0.entry(key).or_insert(Due { why: due.why, record: due.record });
-            if due.why != Why::Seen {
-                known.why = due.why;
+            match (&mut known.why, due.why) {
+                (Why::Forgotten { unseen }, Why::Seen | Why::Lost) => *unseen = true,
+                (Why::Seen, why @ (Why::Lost | Why::Back(_))) => known.why = why,
+                _ => {}
             }
         }
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
     }
 
     pub(crate) fn has(&self, key: &Key) -> bool {
@@ -72,24 +91,37 @@ impl Unwritten {
         Self(self.0.extract_if(|key, _| wanted(key)).collect())
     }
 
-    /// What a store has to be told, given how things stand here now.
-    pub(crate) fn changes(&self, registry: &Registry) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(self.0.len());
-        for (key, due) in &self.0 {
-            match (due.why, registry.find(key)) {
+    /// What a store has to be told, with what is asked for: first what must not be there, then the requests, then what was
+    /// observed of the lives that they leave.
+    pub(crate) fn around(&self, requests: Vec<Change>, registry: &Registry, now: Timestamp) -> Vec<Change> {
+        let asked: HashMap<Key, Option<Arc<Record>>> = requests
+            .iter()
+            .map(|change| (change.key(), matches!(change, Change::Asked { .. }).then(|| Arc::clone(change.record()))))
+            .collect();
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        for (key, Due { why, record }) in &self.0 {
+            let (planned, known) = (asked.get(key), registry.find(key));
+            match (*why, known) {
                 (Why::Back(version), None) => {
-                    changes.push(Change::Removed { record: Arc::clone(&due.record), version, expected: version });
+                    first.push(Change::Removed { record: Arc::clone(record), version, expected: version });
                 }
-                (Why::Lost, Some(record)) => {
-                    let expected = record.asked.version;
-                    changes.push(Change::Asked { record: Arc::clone(&record), expected });
-                    changes.push(Change::Observed(record));
+                (Why::Forgotten { unseen }, None) => {
+                    last.extend(unseen.then(|| Change::Observed(Arc::clone(record))));
+                    let version = registry.next_version(now);
+                    last.push(Change::Forgotten { record: Arc::clone(record), version });
                 }
-                (Why::Seen | Why::Back(_), Some(record)) => changes.push(Change::Observed(record)),
-                // It was removed since, and that is written by itself; or its probation is over.
-                (Why::Lost | Why::Seen, None) => changes.push(Change::Forgotten(Arc::clone(&due.record))),
+                // It was removed since, and that is written by itself.
+                (Why::Lost | Why::Seen, None) => {}
+                (why, Some(known)) => {
+                    if why == Why::Lost && planned.is_none() {
+                        let expected = known.asked.version;
+                        last.push(Change::Asked { record: Arc::clone(&known), expected });
+                    }
+                    // As the request leaves it, so that what everybody sees of it follows from both.
+                    last.push(Change::Observed(planned.cloned().flatten().unwrap_or(known)));
+                }
             }
         }
-        changes
+        first.into_iter().chain(requests).chain(last).collect()
     }
 }

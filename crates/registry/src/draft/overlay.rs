@@ -26,10 +26,10 @@ pub(super) struct Touched {
 impl Overlay<'_> {
     /// A version after that of a record, and after all that were seen or given out.
     pub(super) fn next_version(&self, known: Option<&Record>, now: Timestamp) -> u64 {
-        if let Some(known) = known {
-            self.registry.saw_version(known.asked.version);
-        }
-        self.registry.next_version(now)
+        let later = known.map_or(0, |known| known.asked.version.saturating_add(1));
+        let version = self.registry.next_version(now).max(later);
+        self.registry.saw_version(version);
+        version
     }
 }
 

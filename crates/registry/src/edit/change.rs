@@ -31,8 +31,14 @@ pub enum Change {
         /// The version on which this was planned.
         expected: u64,
     },
-    /// Its probation is over. Its owner may have asked for something since; then it is not gone.
-    Forgotten(Arc<Record>),
+    /// Its probation is over. Its owner may have asked for something since, or another server may have seen it well; then
+    /// it is not gone.
+    Forgotten {
+        /// The record as it was.
+        record: Arc<Record>,
+        /// The version up to which it is gone.
+        version: u64,
+    },
 }
 
 /// What stays of a record that is gone: nothing up to this version comes back.
@@ -40,8 +46,17 @@ pub enum Change {
 pub struct Tombstone {
     /// Whose.
     pub key: Key,
-    /// That of the removal, or of the record when it was forgotten.
+    /// That of the removal.
     pub version: u64,
+}
+
+/// A record as it stands in a store, as far as the rules go.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What was asked for.
+    pub asked: Asked,
+    /// Whether it is on probation.
+    pub evicted: bool,
 }
 
 /// What a store does with a change, given how the record stands there.
@@ -75,8 +90,8 @@ impl Change {
     #[must_use]
     pub fn record(&self) -> &Arc<Record> {
         match self {
-            Self::Asked { record, .. } | Self::Removed { record, .. } => record,
-            Self::Observed(record) | Self::Forgotten(record) => record,
+            Self::Asked { record, .. } | Self::Removed { record, .. } | Self::Forgotten { record, .. } => record,
+            Self::Observed(record) => record,
         }
     }
 
@@ -86,36 +101,35 @@ impl Change {
         self.record().key()
     }
 
-    /// The rules of all stores. `known`: what was asked for of the record as it stands; `gone`: the version of its
-    /// tombstone, or 0.
+    /// The rules of all stores. `known`: the record as it stands; `gone`: the version of its tombstone, or 0; `same`: whether
+    /// the record as it stands says the same as this change, which is asked where their versions are equal.
     #[must_use]
-    pub fn ruling(&self, known: Option<Asked>, gone: u64) -> Ruling {
-        let same_life = known.is_some_and(|known| known.incarnation == self.record().asked.incarnation);
+    pub fn ruling(&self, known: Option<Known>, gone: u64, same: impl FnOnce() -> bool) -> Ruling {
+        let same_life = known.is_some_and(|known| known.asked.incarnation == self.record().asked.incarnation);
         match (self, known) {
-            // Writing the same once more does no harm.
-            (Self::Asked { record, expected }, Some(known))
-                if known.version > *expected && known.version != record.asked.version =>
-            {
-                Ruling::Conflict
+            (Self::Asked { record, expected }, Some(Known { asked, .. })) => {
+                // Writing the same once more does no harm. Two servers may be asked in the same millisecond.
+                let later = asked.version > *expected && (asked.version != record.asked.version || !same());
+                let part = if same_life { Part::Asked } else { Part::All };
+                if later { Ruling::Conflict } else { Ruling::Put(part) }
             }
-            (Self::Asked { .. }, Some(_)) => Ruling::Put(if same_life { Part::Asked } else { Part::All }),
             (Self::Asked { record, expected }, None) => {
                 let later = gone >= record.asked.version || (*expected > 0 && gone > *expected);
                 if later { Ruling::Conflict } else { Ruling::Put(Part::All) }
             }
-            (Self::Observed(_), _) => {
-                if same_life {
-                    Ruling::Put(Part::Observed)
-                } else {
-                    Ruling::Leave
-                }
+            (Self::Observed(_), Some(_)) if same_life => Ruling::Put(Part::Observed),
+            // It answered at the very end of its probation, and the store was faster to drop it.
+            (Self::Observed(record), None) if !record.is_evicted() && gone < record.asked.version => {
+                Ruling::Put(Part::All)
             }
-            (Self::Removed { expected, .. }, Some(known)) if known.version > *expected => Ruling::Conflict,
-            (Self::Removed { version, .. }, _) => Ruling::Bury((*version).max(gone)),
-            (Self::Forgotten(record), Some(known)) if known.version > record.asked.version || !same_life => {
+            (Self::Observed(_), _) => Ruling::Leave,
+            (Self::Removed { expected, .. }, Some(known)) if known.asked.version > *expected => Ruling::Conflict,
+            (Self::Forgotten { record, .. }, Some(known))
+                if known.asked.version > record.asked.version || !same_life || !known.evicted =>
+            {
                 Ruling::Leave
             }
-            (Self::Forgotten(record), _) => Ruling::Bury(record.asked.version.max(gone)),
+            (Self::Removed { version, .. } | Self::Forgotten { version, .. }, _) => Ruling::Bury((*version).max(gone)),
         }
     }
 
@@ -124,8 +138,9 @@ impl Change {
     pub fn tombstone(&self) -> Option<Tombstone> {
         match self {
             Self::Asked { .. } | Self::Observed(_) => None,
-            Self::Removed { record, version, .. } => Some(Tombstone { key: record.key(), version: *version }),
-            Self::Forgotten(record) => Some(Tombstone { key: record.key(), version: record.asked.version }),
+            Self::Removed { record, version, .. } | Self::Forgotten { record, version } => {
+                Some(Tombstone { key: record.key(), version: *version })
+            }
         }
     }
 
@@ -133,6 +148,14 @@ impl Change {
     #[must_use]
     pub fn is_asked(&self) -> bool {
         matches!(self, Self::Asked { .. } | Self::Removed { .. })
+    }
+}
+
+// === impl Known ===
+
+impl From<&Record> for Known {
+    fn from(record: &Record) -> Self {
+        Self { asked: record.asked, evicted: record.is_evicted() }
     }
 }
 

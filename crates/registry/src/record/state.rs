@@ -52,6 +52,14 @@ pub enum Health {
     Evicted,
 }
 
+// === impl Asked ===
+
+impl Asked {
+    /// The latest version that is believed of what somebody else wrote: a time more than two thousand years from now. What
+    /// is asked for afterwards is a little later.
+    pub const LATEST: u64 = 1 << 46;
+}
+
 // === impl Observed ===
 
 impl Observed {

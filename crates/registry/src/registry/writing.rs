@@ -11,7 +11,7 @@ use super::Registry;
 use crate::{
     draft::{Draft, Limits},
     edit::{Edit, Effect},
-    record::Record,
+    record::{Asked, Record},
     table::{Applied, Table},
 };
 
@@ -32,17 +32,36 @@ impl Registry {
         last.map_or_else(next, next)
     }
 
-    /// There is this version somewhere: what is asked for from now on is later.
+    /// There is this version somewhere: what is asked for from now on is later. A time that no clock shows is not believed, or
+    /// a single wrong number in a store would leave none for anybody.
     pub fn saw_version(&self, version: u64) {
-        self.versions.fetch_max(version, Ordering::Relaxed);
+        if version <= Asked::LATEST {
+            self.versions.fetch_max(version, Ordering::Relaxed);
+        }
     }
 
-    /// Takes in what a store held, before anybody reads.
-    pub fn load(&self, records: Vec<Record>) -> Vec<Arc<Record>> {
+    /// Takes in what a store held, before anybody reads. Those whose address belongs to another one that was asked for later
+    /// are not taken in, or taken out again.
+    pub fn load(&self, records: Vec<Record>) -> Loaded {
         let adopt = |record| Edit::Adopt { record: Arc::new(record), seen_later: false };
         let edits: Vec<Edit> = records.into_iter().map(adopt).collect();
         let effects = self.carry_out(&edits, false);
-        effects.into_iter().filter_map(|effect| effect.after).collect()
+        let mut loaded = Loaded::default();
+        for effect in effects {
+            match (effect.before, effect.after) {
+                (_, Some(after)) => loaded.records.push(after),
+                (Some(before), None) => loaded.ghosts.push(before),
+                (None, None) => {}
+            }
+        }
+        if loaded.records.len() < edits.len() {
+            let without = edits.iter().filter_map(|edit| match edit {
+                Edit::Adopt { record, .. } if self.find(&record.key()).is_none() => Some(Arc::clone(record)),
+                _ => None,
+            });
+            loaded.ghosts.extend(without);
+        }
+        loaded
     }
 
     /// Carries edits out, shows them to readers and wakes the watchers whom they concern.
@@ -93,6 +112,15 @@ impl Registry {
         }
         table.weigh(more.bytes, less.bytes);
     }
+}
+
+/// What became of records out of a store.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Those that were taken in.
+    pub records: Vec<Arc<Record>>,
+    /// Those that were not, or no longer are: another one that was asked for later has their address.
+    pub ghosts: Vec<Arc<Record>>,
 }
 
 /// What is kept of all records.

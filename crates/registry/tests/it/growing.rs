@@ -17,7 +17,7 @@ fn adopt(registry: &Registry, record: Record) {
 }
 
 fn remove(registry: &Registry, record: &Record) {
-    registry.apply(&[Edit::Remove { key: record.key(), reason: "done".into() }]);
+    registry.apply(&[Edit::Remove { key: record.key(), reason: "done".into(), version: u64::MAX }]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_large_service_is_loaded_at_once_and_takes_batches_of_thousands() {
     const MANY: u32 = 20_000;
     let registry = Registry::new(1);
     let records: Vec<Record> = (0..MANY).map(|n| record("default", "a", n * 7919 % MANY)).collect();
-    assert_eq!(registry.load(records).len(), MANY as usize);
+    assert_eq!(registry.load(records).records.len(), MANY as usize);
     let edits: Vec<Edit> = registry
         .records()
         .iter()

@@ -10,6 +10,7 @@
 
 mod costs;
 mod growing;
+mod late;
 mod model;
 mod owners;
 mod snapshots;

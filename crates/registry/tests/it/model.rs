@@ -136,7 +136,7 @@ fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
         Step::Register { id: Some(id), service, port, tagged } => {
             let _ = draft.register(&namespace(), Arc::new(registration(*id, *service, *port, *tagged)), now);
         }
-        Step::Deregister { id } => drop(draft.deregister(key(*id))),
+        Step::Deregister { id } => drop(draft.deregister(key(*id), now)),
         Step::Drain { id, on } => drop(draft.drain(key(*id), *on, now)),
         Step::Observe { id, health, stale } => {
             let Some(record) = registry.find(&key(*id)) else { return };
@@ -236,7 +236,7 @@ proptest! {
                     let registration = Arc::new(registration(*id, *service, *port, *tagged));
                     let _ = draft.register(&namespace(), registration, Timestamp::default());
                 }
-                Step::Deregister { id } => drop(draft.deregister(key(*id))),
+                Step::Deregister { id } => drop(draft.deregister(key(*id), Timestamp::default())),
                 Step::Drain { id, on } => drop(draft.drain(key(*id), *on, Timestamp::default())),
                 Step::Register { id: None, .. } | Step::Observe { .. } | Step::Look { .. } => continue,
             }

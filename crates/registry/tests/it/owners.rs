@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use roundsman_protocol::{Namespace, Registration, Timestamp};
-use roundsman_registry::{Change, Edit, Health, Key, Limits, Record, Registry, Ruling};
+use roundsman_registry::{Change, Edit, Health, Key, Known, Limits, Record, Registry, Ruling};
 
 const SERVERS: usize = 2;
 
@@ -79,7 +79,7 @@ impl Server {
                 draft.register(&key().namespace, Arc::new(registration), now).map(drop)
             }
             Wish::Drain(on) => draft.drain(key(), on, now),
-            Wish::Deregister => draft.deregister(key()),
+            Wish::Deregister => draft.deregister(key(), now),
         };
         let (edits, mut changes) = draft.finish(now);
         // One at a time, as the one writer of a server does it.
@@ -114,7 +114,8 @@ impl Shared {
         }
         let (edits, change) = server.on_their_way.remove(0);
         let before = self.record.clone();
-        match change.ruling(before.as_ref().map(|before| before.asked), self.gone) {
+        let same = || before.as_ref().is_some_and(|before| before.asks_the_same(change.record()));
+        match change.ruling(before.as_deref().map(Known::from), self.gone, same) {
             Ruling::Put(part) => {
                 let record = part.merged(change.record(), before.as_ref());
                 prop_assert!(record.asked.version > self.gone, "what was removed is back");

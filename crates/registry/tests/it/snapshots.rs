@@ -105,7 +105,7 @@ proptest! {
             let records = registry.records();
             let chosen: BTreeSet<_> = changed.iter().map(|index| index.get(&everything).id.clone()).collect();
             let edits: Vec<Edit> = records.iter().filter(|record| chosen.contains(&record.instance.id)).map(|record| {
-                Edit::Remove { key: record.key(), reason: "".into() }
+                Edit::Remove { key: record.key(), reason: "".into(), version: u64::MAX }
             }).collect();
             registry.apply(&edits);
             let now = registry.snapshot(&namespace(), &query);
@@ -122,7 +122,7 @@ fn edit(which: u16, at: u64) -> Edit {
     let key = Key { namespace: namespace(), id };
     let (at, how) = (Timestamp::from_millis(at), which / 40 % 6);
     match how {
-        0 => Edit::Remove { key, reason: "".into() },
+        0 => Edit::Remove { key, reason: "".into(), version: u64::MAX },
         1 | 2 => Edit::Drain { key, on: how == 1, version: at.as_millis(), at },
         _ => {
             let address = format!("10.0.{how}.{}:1", which % 40 + 1).parse().unwrap();
@@ -176,7 +176,7 @@ fn a_page_begins_after_a_place_even_if_its_instance_is_gone() {
     let (first, next) = snapshot.page(&query, ALL_PARTS, None, 0);
     let (name, id) = next.unwrap();
     assert_eq!((first.len(), &first[0].id), (1, &id));
-    registry.apply(&[Edit::Remove { key: registry.records()[0].key(), reason: "".into() }]);
+    registry.apply(&[Edit::Remove { key: registry.records()[0].key(), reason: "".into(), version: u64::MAX }]);
     let later = registry.snapshot(&namespace(), &query);
     let (second, _) = later.page(&query, ALL_PARTS, Some(&(name, id)), 0);
     assert_eq!(second[0].id, snapshot.matching(&query).nth(1).unwrap().id);

@@ -178,7 +178,7 @@ async fn a_watch_over_a_thousand_services_is_told_of_those_that_changed_left_or_
     register(&registry, "a", "s1023", 1);
     let gone = first.instances.iter().find(|instance| instance.name.as_str() == "s9").unwrap();
     let key = Key { namespace: namespace("a"), id: gone.id.clone() };
-    registry.apply(&[Edit::Remove { key, reason: "done".into() }]);
+    registry.apply(&[Edit::Remove { key, reason: "done".into(), version: u64::MAX }]);
     for after in [&first, &quiet] {
         let update = watch(&registry, "a", &query, after).await;
         let mut names: Vec<_> = update.instances.iter().map(|instance| instance.name.as_str()).collect();
@@ -203,7 +203,7 @@ async fn a_cursor_of_a_former_life_of_the_namespace_gets_a_snapshot() {
 }
 
 fn deregister_all(registry: &Registry) {
-    let gone = |record: Arc<Record>| Edit::Remove { key: record.key(), reason: "done".into() };
+    let gone = |record: Arc<Record>| Edit::Remove { key: record.key(), reason: "done".into(), version: u64::MAX };
     let edits: Vec<Edit> = registry.records().into_iter().map(gone).collect();
     registry.apply(&edits);
 }

@@ -115,7 +115,8 @@ pub(super) fn read_entry(reader: &mut Reader, mark: &mut Mark, entry: &StreamId,
         (Ok(record), Some("put")) => Some(Standing::There(Arc::new(record))),
         (Ok(record), Some("remove")) => {
             // A release before this one removed whatever there was.
-            let version = field("gone").and_then(|gone| gone.parse().ok()).unwrap_or(record.asked.version);
+            let version =
+                field("gone").and_then(|gone| gone.parse().ok()).unwrap_or(record.asked.version.max(now.as_millis()));
             Some(Standing::Gone(Tombstone { key: record.key(), version }))
         }
         (Ok(_), op) => {

@@ -6,7 +6,7 @@
 --       4 the last change we know   5 server   6 number of this attempt   7 length of the stream
 --       8 prefix of all keys   9 number of fields, and then their names
 --       then whose they are, a letter for each: a asked, o observed, b both; the first version whose tombstone is kept;
---       how many tombstones are
+--       how many tombstones are; the latest version that is believed
 --       (commit, refill:) number of events; if any: most to keep, oldest to keep, number of fields, and their names,
 --       and per event: milliseconds, the fields' values
 --       then per change: ask | see | remove | forget | fill | restore | bury, milliseconds to live or 0, id, rest of the
@@ -18,8 +18,9 @@
 
 local mode, expected, proposed, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local server, attempt, keep, prefix, count = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], tonumber(ARGV[9])
-local first = 13 + count
+local first = 14 + count
 local owners, buried_since, most_buried = ARGV[10 + count], ARGV[11 + count], tonumber(ARGV[12 + count])
+local latest = tonumber(ARGV[13 + count])
 
 -- Everything that could fail is read before anything is written: Redis does not undo a script that failed halfway.
 local generation = redis.call('GET', KEYS[1])
@@ -62,30 +63,60 @@ local function stands(id)
   local rest = redis.call('HGET', KEYS[3], id)
   local gone = redis.pcall('ZSCORE', KEYS[7], id)
   local now = { rest = rest, gone = type(gone) == 'string' and tonumber(gone) or 0 }
+  -- A version that nobody can have given guards nothing.
+  if now.gone > latest then now.gone = 0 end
   if rest and redis.call('EXISTS', prefix .. rest) == 1 then
-    local known = redis.pcall('HMGET', prefix .. rest, 'asked', 'incarnation')
+    local known = redis.pcall('HMGET', prefix .. rest, 'asked', 'incarnation', 'registered_at', 'draining', 'observed')
     -- A release before this script wrote no version. What is no hash is nobody's, and is overwritten.
-    if not known.err then now.version, now.incarnation = tonumber(known[1] or 0) or 0, known[2] or '' end
+    if not known.err then
+      now.version, now.incarnation = tonumber(known[1] or 0) or 0, known[2] or ''
+      now.registered_at, now.draining, now.evicted = known[3], known[4], known[5] == 'evicted'
+    end
+    if now.version and now.version > 2 * latest then now.version = nil end
   end
+  -- As it stands before this batch.
+  now.found, now.buried = now.version ~= nil, now.gone
   standing[id] = now
   return now
 end
 
 local width = 7 + count
-local function rule(op, now, planned, version, incarnation)
-  local same_life = now.version and (now.incarnation == incarnation or now.incarnation == '')
+-- Where each field is among those of a change.
+local place = {}
+for i = 1, count do place[ARGV[9 + i]] = i end
+local function given(at, field) return place[field] and ARGV[at + 6 + place[field]] end
+
+-- Whether what was asked for is the same in the store and in a change: two servers may be asked in one millisecond.
+local function says_the_same(at, rest)
+  for field, i in pairs(place) do
+    if string.sub(owners, i, i) == 'a' and redis.call('HGET', prefix .. rest, field) ~= ARGV[at + 6 + i] then return false end
+  end
+  return true
+end
+
+local function rule(op, now, planned, version, at)
+  local same_life = now.version and now.incarnation == ARGV[at + 6]
+  if now.version and now.incarnation == '' then same_life = now.registered_at == given(at, 'registered_at') end
   if op == 'ask' then
     if now.version then
-      if now.version > planned and now.version ~= version then return 'conflict' end
-      return same_life and 'asked' or 'all'
+      if now.version > planned and not (now.version == version and now.found and says_the_same(at, now.rest)) then
+        return 'conflict'
+      end
+      if not same_life then return 'all' end
+      -- What does not change what everybody sees leaves that alone.
+      return now.draining ~= given(at, 'draining') and 'asked' or 'updated'
     end
     return (now.gone >= version or planned > 0 and now.gone > planned) and 'conflict' or 'all'
   elseif op == 'see' then
+    -- It answered at the very end of its probation, and the record expired first.
+    if not now.version then
+      return given(at, 'observed') ~= 'evicted' and now.gone < version and 'all' or 'leave'
+    end
     return same_life and 'observed' or 'leave'
   elseif op == 'remove' then
     return now.version and now.version > planned and 'conflict' or 'bury'
   elseif op == 'forget' then
-    return now.version and (now.version > version or not same_life) and 'leave' or 'bury'
+    return now.version and (now.version > planned or not same_life or not now.evicted) and 'leave' or 'bury'
   elseif op == 'fill' then
     -- What another server has written since the store was lost is left alone, unless it is older.
     return (now.gone >= version or now.version and now.version >= version) and 'leave' or 'all'
@@ -97,10 +128,9 @@ end
 
 local rulings, in_the_way = {}, {}
 for at = changes, #ARGV, width do
-  local op, id, planned, version, incarnation =
-    ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), ARGV[at + 6]
+  local op, id, planned, version = ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local now = stands(id)
-  local ruling = rule(op, now, planned, version, incarnation)
+  local ruling = rule(op, now, planned, version, at)
   -- Nobody need hear once more of what is gone.
   if ruling == 'bury' and not now.version and (op == 'bury' or now.gone >= version) then ruling = 'remember' end
   if ruling == 'conflict' then
@@ -108,9 +138,12 @@ for at = changes, #ARGV, width do
   elseif ruling == 'bury' or ruling == 'remember' then
     now.version, now.gone = nil, math.max(now.gone, version)
   elseif ruling == 'all' then
-    now.version, now.incarnation = version, incarnation
-  elseif ruling == 'asked' then
-    now.version = version
+    now.version, now.incarnation, now.draining = version, ARGV[at + 6], given(at, 'draining')
+    now.evicted, now.registered_at = given(at, 'observed') == 'evicted', given(at, 'registered_at')
+  elseif ruling == 'asked' or ruling == 'updated' then
+    now.version, now.incarnation, now.draining = version, ARGV[at + 6], given(at, 'draining')
+  elseif ruling == 'observed' then
+    now.evicted = given(at, 'observed') == 'evicted'
   end
   rulings[at] = ruling
 end
@@ -119,9 +152,9 @@ if #in_the_way > 0 then
   for i = 1, count do names[i] = ARGV[9 + i] end
   for _, id in ipairs(in_the_way) do
     local now = standing[id]
-    local known = now.version and now.rest and redis.pcall('HMGET', prefix .. now.rest, unpack(names)) or {}
+    local known = now.found and redis.pcall('HMGET', prefix .. now.rest, unpack(names)) or {}
     answer[#answer + 1] = id
-    answer[#answer + 1] = string.format('%.0f', now.gone)
+    answer[#answer + 1] = string.format('%.0f', now.buried)
     for i = 1, count do answer[#answer + 1] = known[i] or '' end
   end
   return answer
@@ -138,7 +171,7 @@ local function part(at, whose)
   local fields = {}
   for i = 1, count do
     local owner = string.sub(owners, i, i)
-    if whose == 'all' or owner == 'b' or owner == whose then
+    if whose == 'all' or owner == 'b' and whose ~= 'u' or owner == whose or owner == 'a' and whose == 'u' then
       fields[#fields + 1] = ARGV[9 + i]
       fields[#fields + 1] = ARGV[at + 6 + i]
     end
@@ -168,8 +201,8 @@ for at = changes, #ARGV, width do
     redis.call('HSET', prefix .. rest, unpack(record))
     if ttl > 0 then redis.call('PEXPIRE', prefix .. rest, ttl) end
     redis.call('HSET', KEYS[3], id, rest)
-  elseif ruling == 'asked' then
-    redis.call('HSET', prefix .. old, unpack(part(at, 'a')))
+  elseif ruling == 'asked' or ruling == 'updated' then
+    redis.call('HSET', prefix .. old, unpack(part(at, ruling == 'asked' and 'a' or 'u')))
     record = whole(prefix .. old)
   elseif ruling == 'observed' then
     if old ~= rest then
@@ -185,7 +218,7 @@ for at = changes, #ARGV, width do
     if old then redis.call('DEL', prefix .. old) end
     redis.call('HDEL', KEYS[3], id)
     local score = redis.pcall('ZSCORE', KEYS[7], id)
-    if type(score) ~= 'string' or tonumber(score) < tonumber(version) then
+    if type(score) ~= 'string' or tonumber(score) < tonumber(version) or tonumber(score) > latest then
       redis.pcall('ZADD', KEYS[7], version, id)
     end
   end
@@ -200,6 +233,7 @@ for at = changes, #ARGV, width do
   end
 end
 redis.pcall('ZREMRANGEBYSCORE', KEYS[7], '-inf', '(' .. buried_since)
+redis.pcall('ZREMRANGEBYSCORE', KEYS[7], '(' .. string.format('%.0f', latest), '+inf')
 redis.pcall('ZREMRANGEBYRANK', KEYS[7], 0, -most_buried - 1)
 
 -- The history comes last, and whatever is wrong with it, the changes stand.

@@ -10,7 +10,7 @@ use std::{
 
 use redis::{AsyncTypedCommands, Pipeline, RedisResult, Value, aio::MultiplexedConnection, streams::StreamRangeReply};
 use roundsman_protocol::{InstanceId, Namespace};
-use roundsman_registry::{Key, Record, Tombstone, Tombstones};
+use roundsman_registry::{Asked, Key, Record, Tombstone, Tombstones};
 
 use super::{
     Mode, Shared,
@@ -31,6 +31,10 @@ const CHUNK: usize = 500;
 const CHANGES: usize = 1_000;
 /// How long Redis may take for a large request.
 const LARGE: Duration = Duration::from_secs(10);
+
+/// The latest version that is believed.
+#[allow(clippy::cast_precision_loss, reason = "a power of two")]
+const LATEST: f64 = Asked::LATEST as f64;
 
 type Records = HashMap<InstanceId, Record>;
 
@@ -120,11 +124,18 @@ impl Shared {
         ask.arg(removed_key(namespace)).arg(Tombstones::oldest(self.clock.now())).arg("+inf").arg("WITHSCORES");
         let found = self.link.answer(LARGE, ask.query_async::<Vec<(Vec<u8>, f64)>>(&mut connection)).await;
         let found = match found {
-            // Something else has its name. It guards nothing, and harms nobody.
-            Err(StoreError::Unusable(_)) => return Ok(Vec::new()),
+            Err(StoreError::Unusable(error)) => {
+                tracing::warn!(
+                    key = removed_key(namespace),
+                    error,
+                    "what was removed is not remembered in this namespace"
+                );
+                return Ok(Vec::new());
+            }
             found => found?,
         };
         let tombstone = |(id, version): (Vec<u8>, f64)| {
+            let version = if version <= LATEST { version } else { return None };
             let id = String::from_utf8_lossy(&id).parse().ok()?;
             #[allow(
                 clippy::cast_possible_truncation,

@@ -7,7 +7,7 @@ use std::{
 
 use redis::{RedisResult, ScriptInvocation, aio::MultiplexedConnection};
 use roundsman_protocol::{Event, Namespace};
-use roundsman_registry::{Change, Key, Record, Tombstone, Tombstones};
+use roundsman_registry::{Asked, Change, Key, Record, Tombstone, Tombstones};
 
 use super::{
     Shared,
@@ -104,7 +104,7 @@ impl<'a> Write<'a> {
             Self::Change(Change::Asked { record, expected }) => ("ask", *expected, record.asked.version),
             Self::Change(Change::Observed(record)) => ("see", 0, record.asked.version),
             Self::Change(Change::Removed { version, expected, .. }) => ("remove", *expected, *version),
-            Self::Change(Change::Forgotten(record)) => ("forget", 0, record.asked.version),
+            Self::Change(Change::Forgotten { record, version }) => ("forget", record.asked.version, *version),
             Self::Fill(record) => ("fill", 0, record.asked.version),
             Self::Restore(record) => ("restore", 0, record.asked.version),
             Self::Bury(tombstone) => ("bury", 0, tombstone.version),
@@ -271,7 +271,8 @@ impl Shared {
             .arg(&FIELDS[..])
             .arg(OWNERS.map(letter).iter().collect::<String>())
             .arg(Tombstones::oldest(self.clock.now()))
-            .arg(Tombstones::MOST);
+            .arg(Tombstones::MOST)
+            .arg(Asked::LATEST);
         call
     }
 

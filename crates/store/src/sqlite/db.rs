@@ -1,5 +1,7 @@
 //! An open file: what is known of it, and the room that it keeps.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
 use super::{
@@ -13,6 +15,8 @@ use crate::StoreError;
 
 /// The size of a page of the database.
 const PAGE: u64 = 4_096;
+/// How long the log keeps its room on a full disk.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How many pages the log grows to before it is settled: SQLite's default.
 const MAX_LOG_PAGES: u32 = 1_000;
 
@@ -34,6 +38,8 @@ pub(super) struct Db {
     pub(super) untold: bool,
     /// How many were removed since the tombstones were looked through.
     pub(super) buried: usize,
+    /// When the log's room was last tried for the reserve, or the reserve given up.
+    pub(super) tried: Option<Instant>,
     pub(super) identity: Identity,
     pub(super) _lock: Lock,
 }
@@ -59,13 +65,27 @@ impl Db {
         if !self.reserve.is_given_up() {
             return Ok(());
         }
-        self.settle();
-        if !self.reserve.make() {
+        self.settle("RESTART");
+        if !self.reserve.make() && !self.make_reserve_of_the_log() {
             return Err(reserved());
         }
         self.limit_log();
         tracing::info!("the disk has room again, and so has the store's reserve");
         Ok(())
+    }
+
+    /// Once in a while the log's own room is tried: on a small disk it may be what is missing. In vain, somebody else may take
+    /// it, so that is not done each time.
+    fn make_reserve_of_the_log(&mut self) -> bool {
+        if self.tried.is_some_and(|tried| tried.elapsed() < PATIENCE) {
+            return false;
+        }
+        let first = self.tried.replace(Instant::now()).is_none();
+        if first {
+            return false;
+        }
+        self.settle("TRUNCATE");
+        self.reserve.make()
     }
 
     /// Gives the reserve's room to what must be written on a full disk.
@@ -74,8 +94,9 @@ impl Db {
             tracing::warn!(
                 "the disk is full: the store's reserve is used for removals and drains, nothing else is taken"
             );
+            self.tried = Some(Instant::now());
         }
-        self.settle();
+        self.settle("RESTART");
     }
 
     /// Looks after the reserve. The store counts as full until it is whole again.
@@ -86,10 +107,10 @@ impl Db {
         Ok(())
     }
 
-    /// Moves what is in the log into the file. The log keeps its room for what is written next: on a full disk, somebody else
-    /// would take it at once.
-    fn settle(&self) {
-        let settled = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+    /// Moves what is in the log into the file. With `RESTART` the log keeps its room for what is written next: on a full disk,
+    /// somebody else would take it at once. `TRUNCATE` gives it back.
+    fn settle(&self, how: &str) {
+        let settled = self.connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()));
         if let Err(error) = settled {
             // The log stays as it is, and is settled another time.
             tracing::debug!(%error, "could not settle the log");

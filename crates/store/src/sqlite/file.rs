@@ -20,6 +20,7 @@ use super::{
     reserve::{self, Reserve},
     schema::{self, check_version},
     table,
+    write::REVIEW,
 };
 use crate::StoreError;
 
@@ -106,7 +107,9 @@ fn try_open(path: &Path, now: Timestamp) -> Result<Db, StoreError> {
         unchecked: 0,
         history: None,
         untold: false,
-        buried: 0,
+        // What lies there from before is looked through once.
+        buried: REVIEW,
+        tried: None,
         identity,
         _lock: lock,
     };

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use roundsman_protocol::Timestamp;
-use roundsman_registry::{Asked, Change, Key, Part, Record, Ruling, Tombstone};
+use roundsman_registry::{Asked, Change, Key, Known, Part, Record, Ruling, Tombstone};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use super::{places::Plan, table};
-use crate::stored::{COUNT, FIELDS, OWNERS, evicted_until, values};
+use crate::stored::{COUNT, FIELDS, OWNERS, Owner, Reader, evicted_until, values};
 
 /// The statements that carry a batch out.
 pub(super) struct Statements<'c> {
     put: CachedStatement<'c>,
     asked: CachedStatement<'c>,
+    updated: CachedStatement<'c>,
+    row: CachedStatement<'c>,
     observed: CachedStatement<'c>,
     look: CachedStatement<'c>,
     remove: CachedStatement<'c>,
@@ -28,12 +30,14 @@ impl<'c> Statements<'c> {
         let columns = table::columns();
         let put =
             format!("INSERT OR REPLACE INTO instances ({columns}, \"evicted_until\", \"place\") VALUES ({marks})");
-        let look = "SELECT \"asked\", \"incarnation\", \"registered_at\" FROM instances WHERE \"place\" = ?1";
+        let look = "SELECT \"asked\", \"incarnation\", \"registered_at\", \"draining\", \"observed\" FROM instances WHERE \"place\" = ?1";
         let known = "WHERE \"namespace\" = ?1 AND \"id\" = ?2";
         Ok(Self {
             put: connection.prepare_cached(&put)?,
-            asked: connection.prepare_cached(&update(Part::Asked, ""))?,
-            observed: connection.prepare_cached(&update(Part::Observed, ", \"evicted_until\" = ?"))?,
+            asked: connection.prepare_cached(&update(Part::Asked, false, ""))?,
+            updated: connection.prepare_cached(&update(Part::Asked, true, ""))?,
+            row: connection.prepare_cached(&format!("SELECT {columns} FROM instances WHERE \"place\" = ?1"))?,
+            observed: connection.prepare_cached(&update(Part::Observed, false, ", \"evicted_until\" = ?"))?,
             look: connection.prepare_cached(look)?,
             remove: connection.prepare_cached("DELETE FROM instances WHERE \"place\" = ?1")?,
             gone: connection.prepare_cached(&format!("SELECT \"version\" FROM removed {known}"))?,
@@ -51,9 +55,18 @@ impl<'c> Statements<'c> {
         let known = self.known(plan.find(&key))?;
         // Where there is a record, no tombstone is later than it.
         let gone = if known.is_some() { 0 } else { self.gone(&key)? };
-        let ruling = change.ruling(known, gone);
+        let same = match (change, known) {
+            (Change::Asked { record, .. }, Some(known)) if known.asked.version == record.asked.version => {
+                plan.find(&key).map_or(Ok(false), |place| self.says_the_same(place, record))?
+            }
+            _ => false,
+        };
+        let ruling = change.ruling(known, gone, || same);
         match ruling {
-            Ruling::Put(part) => self.write(change.record(), part, plan.put(key), retention)?,
+            Ruling::Put(part) => {
+                let flips = known.is_none_or(|known| known.asked.draining != change.record().asked.draining);
+                self.write(change.record(), part, flips, plan.put(key), retention)?;
+            }
             Ruling::Bury(version) => self.bury(&Tombstone { key, version }, plan)?,
             Ruling::Leave | Ruling::Conflict => {}
         }
@@ -63,7 +76,7 @@ impl<'c> Statements<'c> {
     /// Takes out a record, unless its owner asked for something later.
     pub(super) fn bury(&mut self, tombstone: &Tombstone, plan: &mut Plan<'_>) -> rusqlite::Result<()> {
         let Tombstone { key, version } = tombstone;
-        if self.known(plan.find(key))?.is_some_and(|known| known.version > *version) {
+        if self.known(plan.find(key))?.is_some_and(|known| known.asked.version > *version) {
             return Ok(());
         }
         if let Some(place) = plan.remove(key.clone()) {
@@ -73,24 +86,43 @@ impl<'c> Statements<'c> {
         self.bury.execute((key.namespace.as_str(), key.id.as_str(), version)).map(drop)
     }
 
-    fn known(&mut self, place: Option<i64>) -> rusqlite::Result<Option<Asked>> {
+    fn known(&mut self, place: Option<i64>) -> rusqlite::Result<Option<Known>> {
         let Some(place) = place else { return Ok(None) };
-        self.look.query_row([place], asked).optional()
+        self.look.query_row([place], known).optional()
+    }
+
+    fn says_the_same(&mut self, place: i64, record: &Record) -> rusqlite::Result<bool> {
+        let read =
+            |row: &Row<'_>| Ok(table::read(&mut Reader::default(), row).is_ok_and(|found| found.asks_the_same(record)));
+        self.row.query_row([place], read)
     }
 
     fn gone(&mut self, key: &Key) -> rusqlite::Result<u64> {
         let found = self.gone.query_row((key.namespace.as_str(), key.id.as_str()), |row| row.get::<_, i64>(0));
-        Ok(found.optional()?.and_then(|version| u64::try_from(version).ok()).unwrap_or_default())
+        // A version that nobody can have given guards nothing.
+        let believed = |version: i64| u64::try_from(version).ok().filter(|version| *version <= Asked::LATEST);
+        Ok(found.optional()?.and_then(believed).unwrap_or_default())
     }
 
-    fn write(&mut self, record: &Record, part: Part, place: i64, retention: Duration) -> rusqlite::Result<()> {
+    /// Writes a part of a record. `flips`: whether what is asked for changes what everybody sees of it.
+    fn write(
+        &mut self,
+        record: &Record,
+        part: Part,
+        flips: bool,
+        place: i64,
+        retention: Duration,
+    ) -> rusqlite::Result<()> {
         let until = evicted_until(record, retention).map(|until| until.to_string());
         let statement = match part {
             Part::All => &mut self.put,
-            Part::Asked => &mut self.asked,
+            Part::Asked if flips => &mut self.asked,
+            Part::Asked => &mut self.updated,
             Part::Observed => &mut self.observed,
         };
-        let fields = values(record).into_iter().zip(OWNERS).filter(|(_, owner)| owner.writes(part));
+        let alone = part == Part::Asked && !flips;
+        let fields = values(record).into_iter().zip(OWNERS);
+        let fields = fields.filter(|(_, owner)| owner.writes(part) && !(alone && *owner == Owner::Both));
         let mut at = 0;
         for (text, _) in fields {
             at += 1;
@@ -105,14 +137,15 @@ impl<'c> Statements<'c> {
     }
 }
 
-/// Writes the fields of one part.
-fn update(part: Part, more: &str) -> String {
-    let fields = FIELDS.iter().zip(OWNERS).filter(|(_, owner)| owner.writes(part));
+/// Writes the fields of one part; `alone`: without those that follow from both.
+fn update(part: Part, alone: bool, more: &str) -> String {
+    let fields = FIELDS.iter().zip(OWNERS);
+    let fields = fields.filter(|(_, owner)| owner.writes(part) && !(alone && *owner == Owner::Both));
     let set: Vec<_> = fields.map(|(field, _)| format!("\"{field}\" = ?")).collect();
     format!("UPDATE instances SET {}{more} WHERE \"place\" = ?", set.join(", "))
 }
 
-fn asked(row: &Row<'_>) -> rusqlite::Result<Asked> {
+fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     let version = |n| row.get::<_, i64>(n).map(|version| u64::try_from(version).unwrap_or_default());
     let (mut version, mut incarnation) = (version(0)?, version(1)?);
     if version == 0 {
@@ -121,5 +154,6 @@ fn asked(row: &Row<'_>) -> rusqlite::Result<Asked> {
         version = registered_at.map_or(0, Timestamp::as_millis);
         incarnation = version;
     }
-    Ok(Asked { version, incarnation, draining: false })
+    let is = |n: usize, text: &str| row.get_ref(n).is_ok_and(|found| found.as_str().is_ok_and(|found| found == text));
+    Ok(Known { asked: Asked { version, incarnation, draining: is(3, "true") }, evicted: is(4, "evicted") })
 }

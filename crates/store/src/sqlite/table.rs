@@ -4,7 +4,7 @@
 use std::{borrow::Cow, path::Path, sync::Arc};
 
 use roundsman_protocol::Timestamp;
-use roundsman_registry::{Key, Record, Tombstone, Tombstones};
+use roundsman_registry::{Asked, Key, Record, Tombstone, Tombstones};
 use rusqlite::{Connection, Row, types::ValueRef};
 
 use super::{
@@ -88,6 +88,7 @@ fn removed(connection: &Connection, oldest: u64) -> rusqlite::Result<Vec<Tombsto
         let namespace = row.get_ref(0)?.as_str().ok().and_then(|text| text.parse().ok());
         let id = row.get_ref(1)?.as_str().ok().and_then(|text| text.parse().ok());
         let version = row.get::<_, i64>(2).ok().and_then(|version| u64::try_from(version).ok());
+        let version = version.filter(|version| *version <= Asked::LATEST);
         // One that cannot be read guards nothing, and harms nobody.
         if let (Some(namespace), Some(id), Some(version)) = (namespace, id, version) {
             removed.push(Tombstone { key: Key { namespace, id }, version });

@@ -3,23 +3,18 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use roundsman_protocol::{Event, Timestamp};
-use roundsman_registry::{Change, Key, Ruling, Tombstone, Tombstones};
+use roundsman_registry::{Asked, Change, Key, Ruling, Tombstone, Tombstones};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::{
-    db::Db,
-    error::failed,
-    history,
-    places::{Places, Plan},
-    statements::Statements,
-    table,
-};
+use super::{db::Db, error::failed, history, places::Places, statements::Statements, table};
 use crate::{Committed, Keep, Standing, StoreError, stored::Reader};
 
 /// What is to be written in one go.
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
+    /// Whether the file was put there from elsewhere, and what it remembers as removed is of another past.
+    pub(super) refill: bool,
     /// What must not be there, nor come back.
     pub(super) removed: Vec<Tombstone>,
     pub(super) events: Vec<Event>,
@@ -108,11 +103,12 @@ pub(super) fn forget_the_old(db: &mut Db, keep: &Keep, now: Timestamp) {
 
 /// After how many removals the table of tombstones is looked through. It has no index by age: it would cost each removal
 /// more than the look.
-const REVIEW: usize = 10_000;
+pub(super) const REVIEW: usize = 10_000;
 
 fn forget_tombstones(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     let version = |version: u64| i64::try_from(version).unwrap_or(i64::MAX);
-    connection.execute("DELETE FROM removed WHERE \"version\" < ?1", [version(Tombstones::oldest(now))])?;
+    let sql = "DELETE FROM removed WHERE \"version\" < ?1 OR \"version\" > ?2";
+    connection.execute(sql, [version(Tombstones::oldest(now)), version(Asked::LATEST)])?;
     let sql = "DELETE FROM removed WHERE \"version\" <= (SELECT \"version\" FROM removed ORDER BY \"version\" DESC LIMIT 1 OFFSET ?1)";
     connection.execute(sql, [i64::try_from(Tombstones::MOST).unwrap_or(i64::MAX)]).map(drop)
 }
@@ -128,6 +124,9 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
     };
     let transaction = db.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (mut plan, mut in_the_way, mut buried) = (places.plan(), Vec::new(), 0);
+    if batch.refill {
+        transaction.execute("DELETE FROM removed", [])?;
+    }
     if !batch.changes.is_empty() || !batch.removed.is_empty() {
         let mut statements = Statements::prepare(&transaction)?;
         for change in &batch.changes {
@@ -141,11 +140,13 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
             statements.bury(tombstone, &mut plan)?;
         }
     }
+    let plan = plan.done();
     if !in_the_way.is_empty() {
-        let standing = |key| standing(&transaction, &plan, key);
+        // What the batch would have written is no news for anybody.
+        transaction.rollback()?;
+        let standing = |key| standing(&db.connection, places, key);
         return Err(Failure::Conflict(in_the_way.into_iter().map(standing).collect::<rusqlite::Result<_>>()?));
     }
-    let plan = plan.done();
     let extent = match extent {
         Some(extent) => Some(history::append(&transaction, extent, events, &batch.keep, batch.now)?),
         None => None,
@@ -161,10 +162,10 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
 }
 
 /// How a record stands that a request was not planned on.
-fn standing(connection: &Connection, plan: &Plan<'_>, key: Key) -> rusqlite::Result<Standing> {
+fn standing(connection: &Connection, places: &Places, key: Key) -> rusqlite::Result<Standing> {
     let sql = format!("SELECT {} FROM instances WHERE \"place\" = ?1", table::columns());
     let read = |row: &rusqlite::Row<'_>| Ok(table::read(&mut Reader::default(), row).ok());
-    let record = connection.query_row(&sql, [plan.find(&key)], read).optional()?.flatten();
+    let record = connection.query_row(&sql, [places.get(&key)], read).optional()?.flatten();
     let sql = "SELECT \"version\" FROM removed WHERE \"namespace\" = ?1 AND \"id\" = ?2";
     let gone = connection.query_row(sql, (key.namespace.as_str(), key.id.as_str()), |row| row.get::<_, i64>(0));
     let gone = gone.optional()?.and_then(|gone| u64::try_from(gone).ok()).unwrap_or_default();

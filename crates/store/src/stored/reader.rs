@@ -18,8 +18,8 @@ use super::{COUNT, FIELDS, observed_text};
 const MAX_NAMES: usize = 65_536;
 /// How many different reasons a [`Reader`] remembers.
 const MAX_REASONS: usize = 1_024;
-/// The last version that is believed: about the time in milliseconds, and exact in every number that scripts know.
-const MAX_VERSION: u64 = 1 << 52;
+/// The last version of a record that is believed. More than [`Asked::LATEST`], after which versions may come.
+const MAX_VERSION: u64 = Asked::LATEST * 2;
 /// The longest field that is believed. What clients may say is far shorter.
 const MAX_FIELD_BYTES: usize = 1 << 20;
 

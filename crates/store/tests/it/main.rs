@@ -8,6 +8,7 @@
     reason = "all of it is tests"
 )]
 
+mod apart;
 mod audit;
 mod contract;
 mod damaged;

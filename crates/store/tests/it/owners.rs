@@ -7,7 +7,9 @@ use roundsman_protocol::Namespace;
 use roundsman_registry::{Change, Health, Record, Tombstone};
 use roundsman_store::{Standing, Store, StoreError};
 
-use crate::records::{again, asked, assert_holds, flipped, loaded, now, put, record, record_in, remove, saw, shared};
+use crate::records::{
+    again, asked, assert_holds, flipped, forgotten, loaded, now, put, record, record_in, remove, saw, shared,
+};
 
 /// The one conflict of the default namespace, after which everything else was written.
 async fn conflict(store: &Arc<dyn Store>, changes: &[Change]) -> Vec<Standing> {
@@ -81,7 +83,7 @@ pub(crate) async fn what_was_removed_does_not_come_back(store: Arc<dyn Store>) {
     for change in [put(&a), asked(&drained(&a), &a), asked(&drained(&drained(&a)), &a)] {
         assert_eq!(conflict(&store, &[change]).await, [Standing::Gone(tombstone.clone())]);
     }
-    store.commit(&[Change::Forgotten(Arc::new(a.clone())), remove(&a)], &[]).await.unwrap();
+    store.commit(&[forgotten(&a), remove(&a)], &[]).await.unwrap();
     assert_eq!(store.load().await.unwrap().removed, [tombstone]);
     assert_holds(loaded(&store).await, &[&b]);
     // Whoever registers anew, does.
@@ -102,15 +104,15 @@ pub(crate) async fn what_was_seen_of_an_earlier_life_is_left_out(store: Arc<dyn 
     store.commit(&[put(&a)], &[]).await.unwrap();
     store.commit(&[asked(&reborn, &a)], &[]).await.unwrap();
     let evicted = flipped(&a, Health::Evicted, "503", now());
-    store.commit(&[saw(&evicted), Change::Forgotten(Arc::new(evicted.clone()))], &[]).await.unwrap();
+    store.commit(&[saw(&evicted), forgotten(&evicted)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&reborn]);
     let evicted = flipped(&reborn, Health::Evicted, "503", now());
     store.commit(&[saw(&evicted)], &[]).await.unwrap();
     // Its owner registers again while its probation ends: forgetting comes too late.
     let anew = again(&reborn);
-    store.commit(&[asked(&anew, &reborn), Change::Forgotten(Arc::new(evicted.clone()))], &[]).await.unwrap();
+    store.commit(&[asked(&anew, &reborn), forgotten(&evicted)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[&anew]);
     let evicted = flipped(&anew, Health::Evicted, "503", now());
-    store.commit(&[saw(&evicted), Change::Forgotten(Arc::new(evicted))], &[]).await.unwrap();
+    store.commit(&[saw(&evicted), forgotten(&evicted)], &[]).await.unwrap();
     assert_holds(loaded(&store).await, &[]);
 }

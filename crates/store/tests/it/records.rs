@@ -60,6 +60,11 @@ pub(crate) fn remove(record: &Record) -> Change {
     Change::Removed { record: Arc::new(record.clone()), version, expected }
 }
 
+/// Its probation is over.
+pub(crate) fn forgotten(record: &Record) -> Change {
+    Change::Forgotten { record: Arc::new(record.clone()), version: record.asked.version + 1 }
+}
+
 /// The same, registered again after it was removed.
 pub(crate) fn again(record: &Record) -> Record {
     let version = record.asked.version + 2;

@@ -156,6 +156,7 @@ async fn an_attempt_that_comes_late_is_not_carried_out() {
             "a",
             "0",
             "9",
+            "99",
             "0",
         ]);
         call.arg(&["ask", "0", id]).arg(format!("instance:s:{id}")).arg(&["0", "1", "1"]).arg(id);

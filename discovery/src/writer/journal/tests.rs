@@ -45,7 +45,7 @@ fn what_clients_ask_for_is_told() {
     assert_eq!(drained, one(EventKind::Drained, "b"));
     let undrained = told(&registry, |draft| draft.drain(key("b"), false, NOW).unwrap());
     assert_eq!(undrained, one(EventKind::Undrained, "b"));
-    let gone = told(&registry, |draft| draft.deregister(key("b")).unwrap());
+    let gone = told(&registry, |draft| draft.deregister(key("b"), NOW).unwrap());
     assert_eq!(gone, one(EventKind::Deregistered, "b"));
 }
 
