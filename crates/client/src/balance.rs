@@ -3,6 +3,7 @@
 //! Knows nothing of servers and of how the list comes about; see [`Pool`] for the choice itself.
 
 mod eligible;
+mod latencies;
 mod load;
 mod member;
 mod peer;
@@ -17,6 +18,9 @@ use std::{
     },
 };
 
+#[cfg(feature = "http")]
+use std::time::Duration;
+
 use arc_swap::{ArcSwap, Guard};
 use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
 
@@ -24,6 +28,8 @@ use crate::snapshot::Snapshot;
 use member::Call;
 use pool::{Choice, Pool};
 
+#[cfg(all(test, feature = "http"))]
+pub(crate) use eligible::tests::peers;
 pub(crate) use peer::Peers;
 
 /// How [`Resolver::pick`](crate::Resolver::pick) chooses; set by [`Resolve::policy`](crate::Resolve::policy).
@@ -213,6 +219,25 @@ impl Pick {
     /// in time, are reported to the servers at once, at most once a second for each instance.
     pub fn failed_by(mut self, trouble: Trouble) {
         self.call.failed(Some(&trouble));
+    }
+}
+
+#[cfg(feature = "http")]
+impl Pick {
+    /// The 99th percentile of its answers' times, if it has given so many.
+    pub(crate) fn p99(&self, answers: u32) -> Option<Duration> {
+        self.call.peer().latencies.p99(answers)
+    }
+
+    /// Its answer came after so long, and is of use.
+    pub(crate) fn took(&self, time: Duration) {
+        self.call.took(time);
+    }
+
+    /// The call waits for much longer than is usual, and goes on: that counts as a failure now, unless it is answered
+    /// after all.
+    pub(crate) fn overdue(&mut self) {
+        self.call.overdue();
     }
 }
 

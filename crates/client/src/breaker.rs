@@ -202,6 +202,11 @@ impl Circuit {
         }
     }
 
+    /// A call that counted as failed goes on, and was answered after all: it is no failure, and is told anew.
+    pub(crate) fn take_back(&mut self) {
+        self.window.take_back();
+    }
+
     /// A call failed that began after the circuit last opened. `jitter` is drawn from around 1.
     pub(crate) fn failed(&mut self, rules: &CircuitBreaker, jitter: f64, now: Instant) -> Option<Turn> {
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
@@ -245,6 +250,15 @@ impl Window {
             calls: self.now.calls.saturating_add(self.before.calls),
             failures: self.now.failures.saturating_add(self.before.failures),
         }
+    }
+}
+
+impl Window {
+    /// Forgets a call that failed.
+    fn take_back(&mut self) {
+        let counts = if self.now.failures > 0 { &mut self.now } else { &mut self.before };
+        counts.failures = counts.failures.saturating_sub(1);
+        counts.calls = counts.calls.saturating_sub(1);
     }
 }
 

@@ -21,21 +21,26 @@
 //! - Each try goes to the instance that [the policy](Service::policy) picks, by default [`Policy::PeakEwma`]. How it
 //!   went is remembered, so that instances in trouble are passed over.
 //! - A try that fails is repeated on another instance, at most [`DEFAULT_TRIES`] tries in all: when the connection
-//!   failed, broke (also in the middle of the body) or took too long, and when the answer is 500, 502, 503 or 504. That goes for
+//!   failed or broke (also in the middle of the body), and when the answer is 500, 502, 503 or 504. That goes for
 //!   methods that may be repeated: GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and others that are
 //!   [said to be](Request::idempotent). Any other is repeated only if it certainly did not reach its instance.
-//! - Repetitions are budgeted, so that a service in trouble does not drown in them: all calls of one service together are
+//! - Slow is not dead: when no answer came in the time that all but one in a hundred answers of the instance take, and in
+//!   [`DEFAULT_HEDGE_AFTER`] at least, another instance is asked while the first goes on. The first answer wins. Only
+//!   what may be repeated is asked twice.
+//! - Second tries of both kinds are budgeted, so that a service in trouble does not drown in them: all calls of one service together are
 //!   repeated for at most a tenth of them, and one a second. A refused connection reached nobody, and costs nothing.
 //! - The whole call has a [deadline](Request::timeout), by default [`DEFAULT_TIMEOUT`].
 //! - The [trace context](crate::TraceContext) of the request that is being served goes along.
 //!
 //! An answer is an answer, whatever its status: an [`Error`] means that there was none.
 
+mod attempt;
 mod call;
 mod callee;
 mod engine;
 mod error;
 mod failure;
+mod past;
 mod request;
 mod response;
 
@@ -50,8 +55,9 @@ pub use request::Request;
 pub use response::Response;
 #[cfg(feature = "middleware")]
 pub(crate) use {
+    attempt::Sender,
     call::{Call, Plan},
-    engine::{Answered, Sender},
+    engine::Answered,
     failure::Failure,
 };
 
@@ -60,8 +66,8 @@ use crate::{balance::Policy, discovery::Discovery, share::Share};
 /// How long a call may take in all, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a try may take that another one may follow, unless told otherwise.
-pub const DEFAULT_TRY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer is waited for at least before another instance is asked as well, unless told otherwise.
+pub const DEFAULT_HEDGE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long connecting to an instance may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -102,8 +108,9 @@ pub struct Service {
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) timeout: Duration,
-    /// `None`: as [`DEFAULT_TRY_TIMEOUT`] says.
+    /// `None`: as long as the call.
     pub(crate) try_timeout: Option<Duration>,
+    pub(crate) hedge_after: Duration,
     pub(crate) tries: u32,
     pub(crate) body: usize,
 }
@@ -161,6 +168,12 @@ impl Service {
         self
     }
 
+    /// How long an answer is waited for before another instance is asked as well; see [`Request::hedge_after`].
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.limits.hedge_after = time;
+        self
+    }
+
     /// How many tries a call has; see [`Request::tries`].
     pub fn tries(mut self, tries: u32) -> Self {
         self.limits.tries = tries;
@@ -213,6 +226,12 @@ impl Service {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { timeout: DEFAULT_TIMEOUT, try_timeout: None, tries: DEFAULT_TRIES, body: DEFAULT_BODY_LIMIT }
+        Self {
+            timeout: DEFAULT_TIMEOUT,
+            try_timeout: None,
+            hedge_after: DEFAULT_HEDGE_AFTER,
+            tries: DEFAULT_TRIES,
+            body: DEFAULT_BODY_LIMIT,
+        }
     }
 }

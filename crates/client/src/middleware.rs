@@ -5,7 +5,10 @@ use http::{Extensions, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::Next;
 use roundsman_protocol::{Host, ServiceName};
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -68,11 +71,12 @@ pub struct Idempotent(
 /// The layers after this one, and the client behind them.
 struct Rest<'a> {
     next: Next<'a>,
-    extensions: &'a mut Extensions,
+    /// Each try has its own: several may be under way. What the last one to end left in them stays.
+    extensions: Mutex<Extensions>,
     /// When the body must be read, if the request says so.
     deadline: Option<Instant>,
     /// An error of another layer, which is none of our business.
-    foreign: Option<reqwest_middleware::Error>,
+    foreign: Mutex<Option<reqwest_middleware::Error>>,
 }
 
 // === impl Middleware ===
@@ -129,6 +133,13 @@ impl Middleware {
         self
     }
 
+    /// How long an answer is waited for before another instance is asked as well; see
+    /// [`http::Request::hedge_after`](crate::http::Request::hedge_after).
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.limits.hedge_after = time;
+        self
+    }
+
     /// How many tries a call has, the first included. By default [`http::DEFAULT_TRIES`](crate::http::DEFAULT_TRIES).
     pub fn tries(mut self, tries: u32) -> Self {
         self.limits.tries = tries;
@@ -176,13 +187,16 @@ impl reqwest_middleware::Middleware for Middleware {
         let began = Instant::now();
         let call = Call { discovery: &self.discovery, service: &service, choice: &self.choice, plan: &plan, began };
         let deadline = request.timeout().map(|_| call.deadline());
-        let mut rest = Rest { next, extensions, deadline, foreign: None };
-        match call.make(request, &mut rest).await {
+        let (own, foreign) = (Mutex::new(std::mem::take(extensions)), Mutex::default());
+        let rest = Rest { next, extensions: own, deadline, foreign };
+        let made = call.make(request, &rest).await;
+        *extensions = std::mem::take(&mut *lock(&rest.extensions));
+        match made {
             Ok(Answered { mut answer, instance, .. }) => {
                 answer.extensions_mut().insert(instance);
                 Ok(answer)
             }
-            Err(error) => Err(rest.foreign.unwrap_or_else(|| ours(error))),
+            Err(error) => Err(lock(&rest.foreign).take().unwrap_or_else(|| ours(error))),
         }
     }
 }
@@ -192,16 +206,19 @@ impl reqwest_middleware::Middleware for Middleware {
 impl Sender for Rest<'_> {
     type Answer = Response;
 
-    async fn send(&mut self, mut request: Request) -> Result<Response, Failure> {
+    async fn send(&self, mut request: Request) -> Result<Response, Failure> {
         if let Some(deadline) = self.deadline {
             *request.timeout_mut() = Some(deadline.saturating_duration_since(Instant::now()));
         }
-        match self.next.clone().run(request, self.extensions).await {
+        let mut extensions = lock(&self.extensions).clone();
+        let answered = self.next.clone().run(request, &mut extensions).await;
+        *lock(&self.extensions) = extensions;
+        match answered {
             Ok(answer) => Ok(answer),
             Err(reqwest_middleware::Error::Reqwest(error)) => Err(Failure::from(&error)),
             Err(error) => {
                 let failure = Failure::foreign(&error);
-                self.foreign = Some(error);
+                *lock(&self.foreign) = Some(error);
                 Err(failure)
             }
         }
@@ -210,4 +227,8 @@ impl Sender for Rest<'_> {
     fn status(answer: &Response) -> StatusCode {
         answer.status()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! An instance to choose from, and a call to it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roundsman_protocol::{Instance, Trouble};
 use tokio::time::Instant;
@@ -20,13 +20,15 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Call {
     member: Arc<Member>,
-    /// When it began, if its latency is of interest.
-    timed: Option<Instant>,
+    /// When it began, if its latency is of interest, and how the load knows that.
+    timed: Option<(Instant, u64)>,
     /// How often the instance had been ejected by then.
     ejections: u32,
     trial: bool,
     /// Somebody said how it went.
     told: bool,
+    /// It took so long that it counted as a failure before its end.
+    overdue: bool,
 }
 
 // === impl Call ===
@@ -34,29 +36,44 @@ pub(crate) struct Call {
 impl Call {
     /// A call that begins now; its latency counts if it is `timed`.
     pub(crate) fn begin(member: &Arc<Member>, timed: bool, trial: bool) -> Self {
-        let timed = timed.then(Instant::now);
-        if timed.is_some() {
-            member.peer.load.begin();
-        }
-        Self { member: Arc::clone(member), timed, ejections: member.peer.ejections(), trial, told: false }
+        let timed = timed.then(|| (Instant::now(), member.peer.load.begin()));
+        let ejections = member.peer.ejections();
+        Self { member: Arc::clone(member), timed, ejections, trial, told: false, overdue: false }
     }
 
     pub(crate) fn instance(&self) -> &Arc<Instance> {
         &self.member.instance
     }
 
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.member.peer
+    }
+
     pub(crate) fn succeeded(&mut self) {
         self.end(Some(true));
         if self.is_news() {
-            self.member.peer.answered(&self.member.instance.id);
+            self.member.peer.answered(&self.member.instance.id, self.overdue);
         }
     }
 
     pub(crate) fn failed(&mut self, trouble: Option<&Trouble>) {
         self.end(Some(false));
-        if self.is_news() {
+        if self.is_news() && !self.overdue {
             self.member.peer.failed(&self.member.instance.id, trouble);
         }
+    }
+
+    /// It waits for much longer than is usual: that counts now, whatever comes of it.
+    pub(crate) fn overdue(&mut self) {
+        if self.is_news() && !self.overdue {
+            self.member.peer.failed(&self.member.instance.id, Some(&Trouble::Timeout));
+        }
+        (self.told, self.overdue) = (true, true);
+    }
+
+    /// Its answer came after so long.
+    pub(crate) fn took(&self, time: Duration) {
+        self.member.peer.latencies.note(time);
     }
 
     /// Whether it began after the last ejection.
@@ -66,8 +83,8 @@ impl Call {
 
     fn end(&mut self, answered: Option<bool>) {
         self.told |= answered.is_some();
-        if let Some(since) = self.timed.take() {
-            self.member.peer.load.end(since.elapsed(), answered);
+        if let Some((since, began)) = self.timed.take() {
+            self.member.peer.load.end(began, since.elapsed(), answered);
         }
     }
 }

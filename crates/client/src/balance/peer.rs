@@ -12,7 +12,7 @@ use std::{
 use roundsman_protocol::{Instance, InstanceId, Trouble};
 use tokio::time::Instant;
 
-use super::load::Load;
+use super::{latencies::Latencies, load::Load};
 use crate::{
     breaker::{Circuit, CircuitBreaker, Standing, Turn},
     reports::Reports,
@@ -38,6 +38,7 @@ struct Shared {
 pub(crate) struct Peer {
     shared: Arc<Shared>,
     pub(crate) load: Load,
+    pub(crate) latencies: Latencies,
     circuit: Mutex<Circuit>,
     ejections: AtomicU32,
     trial: Mutex<Trial>,
@@ -97,6 +98,7 @@ impl Peer {
         Self {
             shared,
             load: Load::default(),
+            latencies: Latencies::default(),
             circuit: Mutex::new(Circuit::new(now)),
             ejections: AtomicU32::new(0),
             trial: Mutex::default(),
@@ -131,8 +133,15 @@ impl Peer {
         lock(&self.circuit)
     }
 
-    pub(crate) fn answered(&self, id: &InstanceId) {
-        if let Some(Turn::Closed) = self.circuit().succeeded(&self.shared.rules, Instant::now()) {
+    /// A call was answered; one that is `overdue` has counted as a failure before.
+    pub(crate) fn answered(&self, id: &InstanceId, overdue: bool) {
+        let mut circuit = self.circuit();
+        if overdue {
+            circuit.take_back();
+        }
+        let turn = circuit.succeeded(&self.shared.rules, Instant::now());
+        drop(circuit);
+        if let Some(Turn::Closed) = turn {
             tracing::info!(%id, "it answers again; calls go to it as before");
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
         }

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::snapshot::Snapshot;
 
+/// An instance is left for another one that costs so many times less: what is smaller is noise.
+const WORSE: f32 = 2.0;
+
 /// Those of a snapshot's instances that come into question. Immutable; what changes are the peers.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -142,7 +145,7 @@ impl Pool {
         // Another one, and each of the others as likely.
         let second = (first + fastrand::usize(1..count)) % count;
         let (first, second) = (self.members().get(first)?, self.members().get(second)?);
-        Some(if second.peer.load.cost() < first.peer.load.cost() { second } else { first })
+        Some(if second.peer.load.cost(1.0) * WORSE < first.peer.load.cost(1.0) { second } else { first })
     }
 
     fn any(&self) -> Option<usize> {

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::{
     Error, Limits,
+    attempt::Sender,
     callee::Choice,
-    engine::{Answered, Course, Sender},
+    engine::{Answered, Course},
 };
 use crate::discovery::Discovery;
 
@@ -57,7 +58,7 @@ impl Call<'_> {
     pub(crate) async fn make<S: Sender>(
         &self,
         request: reqwest::Request,
-        sender: &mut S,
+        sender: &S,
     ) -> Result<Answered<S::Answer>, Error> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.

@@ -102,14 +102,7 @@ impl Calls {
         let subset = share.map(|share| share.subset(inner)).transpose()?;
         let feed = inner.cache.subscribe(Query { subset, ..Query::service(service.clone()) });
         inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
-        let callee = Arc::new(Callee {
-            service: service.clone(),
-            share: share.cloned(),
-            feed,
-            budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE),
-            balancers: Mutex::default(),
-            exists: AtomicBool::new(false),
-        });
+        let callee = Arc::new(Callee::new(service.clone(), share.cloned(), feed));
         callees.insert(key, Arc::clone(&callee));
         Ok(callee)
     }
@@ -149,6 +142,11 @@ fn new_client() -> Result<reqwest::Client, Error> {
 // === impl Callee ===
 
 impl Callee {
+    pub(crate) fn new(service: ServiceName, share: Option<Share>, feed: Arc<Feed>) -> Self {
+        let budget = TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE);
+        Self { service, share, feed, budget, balancers: Mutex::default(), exists: AtomicBool::new(false) }
+    }
+
     /// Waits for the list, no longer than for any other question to a server, and makes sure that there is such a service.
     pub(crate) async fn ready(self: &Arc<Self>, discovery: &Discovery, deadline: Instant) -> Result<(), Error> {
         let began = Instant::now();

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::{
     Error, Response, SUFFIX, Service,
+    attempt::Sender,
     call::{Call, Plan},
-    engine::{Answered, Sender},
+    engine::Answered,
     failure::Failure,
 };
 use crate::trace::{self, TraceContext};
@@ -109,10 +110,28 @@ impl Request {
         self
     }
 
-    /// How long one try may take, its body included. By default [`DEFAULT_TRY_TIMEOUT`](super::DEFAULT_TRY_TIMEOUT) where
-    /// another try may follow, and what is left of the whole time where none may.
+    /// How long one try may take, its body included; then it is given up, whether or not another one may follow. By default
+    /// as long as the call: an instance that is slow is not dead, and [another one is asked beside it](Request::hedge_after).
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.plan.limits.try_timeout = Some(timeout);
+        self
+    }
+
+    /// How long an answer is waited for before another instance is asked as well, while the first goes on: so long, and no
+    /// less than 99 of 100 answers of that instance took of late. The first answer wins, and the other try is dropped.
+    /// By default [`DEFAULT_HEDGE_AFTER`](super::DEFAULT_HEDGE_AFTER). Only for what is [idempotent](Request::idempotent), and
+    /// as far as the budget for second tries goes; the time of the whole call turns it off.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// // Whoever has not answered after 50 ms, and usually has by then, is not waited for alone.
+    /// let answer = discovery.http("product").get("/products").hedge_after(Duration::from_millis(50)).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.plan.limits.hedge_after = time;
         self
     }
 
@@ -244,8 +263,8 @@ impl Request {
         trace::forward(self.trace, request.headers_mut());
         let (service, choice) = (name?, &choice);
         let call = Call { discovery: &discovery, service: &service, choice, plan: &self.plan, began };
-        let mut sender = sender(client, call.deadline());
-        call.make(request, &mut sender).await
+        let sender = sender(client, call.deadline());
+        call.make(request, &sender).await
     }
 
     fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {
@@ -274,7 +293,7 @@ fn begin(service: &Service, method: Method, path: &str) -> Result<reqwest::Reque
 impl Sender for Whole {
     type Answer = (StatusCode, HeaderMap, Bytes);
 
-    async fn send(&mut self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
+    async fn send(&self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
         let failed = |error: reqwest::Error| Failure::from(&error);
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let fits = |length: usize| if length > self.limit { Err(Failure::too_large(self.limit)) } else { Ok(()) };
@@ -297,7 +316,7 @@ impl Sender for Whole {
 impl Sender for Head {
     type Answer = reqwest::Response;
 
-    async fn send(&mut self, mut request: reqwest::Request) -> Result<Self::Answer, Failure> {
+    async fn send(&self, mut request: reqwest::Request) -> Result<Self::Answer, Failure> {
         // For the body, which is read when this call has returned.
         *request.timeout_mut() = Some(self.deadline.saturating_duration_since(Instant::now()));
         self.client.execute(request).await.map_err(|error| Failure::from(&error))

@@ -11,7 +11,7 @@ use tokio::time::advance;
 
 use crate::{
     backend::{Manner, Service, patient},
-    support::{StoppedClock, client, eventually, instance, nowhere, server, soon},
+    support::{HANG, StoppedClock, client, eventually, instance, nowhere, server, soon},
 };
 
 const TROUBLES: [Manner; 6] =
@@ -228,6 +228,24 @@ async fn who_hangs_is_passed_over_soon() {
     }
     let asked = service.backends[0].seen().len();
     assert!(asked <= 5, "asked {asked} times");
+    drop(clock);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn while_one_is_waited_for_another_is_asked() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Hang, Manner::Well]).await;
+    let (clock, patience) = (StoppedClock::new(), Duration::from_millis(100));
+    let product = discovery.http("product").timeout(HANG).hedge_after(patience).policy(Policy::RoundRobin);
+    for n in 0..4 {
+        let answer = service.hanging(&clock, patience, product.get("/").send()).await.unwrap();
+        assert_eq!(answer.instance().id.as_str(), "i1", "{n}");
+    }
+    let hung = service.backends[0].seen().len();
+    assert!((1..=4).contains(&hung) && service.count() == 4 + hung, "{hung} of {}", service.count());
+    eventually("what was overtaken is given up", async || service.backends[0].open() == 0).await;
     drop(clock);
     server.stop().await;
 }

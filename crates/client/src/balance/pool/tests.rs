@@ -95,7 +95,7 @@ async fn calls_under_way_push_others_away() {
     fastrand::seed(7);
     let calls: Vec<_> =
         (0..100).map(|_| Call::begin(pool.choose(Policy::PeakEwma, 0).unwrap().member, true, false)).collect();
-    let (a, b) = (pool.members()[0].peer.load.cost(), pool.members()[1].peer.load.cost());
+    let (a, b) = (pool.members()[0].peer.load.cost(1.0), pool.members()[1].peer.load.cost(1.0));
     assert!((a - b).abs() < 0.01 * a, "fifty each: {a} and {b}");
     drop(calls);
 }
@@ -110,10 +110,10 @@ async fn what_is_known_of_an_instance_outlasts_a_change_of_the_list() {
     let before = list(&["i0", "i1"]);
     let call = Call::begin(&before.members()[0], true, false);
     let after = list(&["i0", "i9"]);
-    assert!(after.members()[0].peer.load.cost() > after.members()[1].peer.load.cost());
+    assert!(after.members()[0].peer.load.cost(1.0) > after.members()[1].peer.load.cost(1.0));
     drop((before, after, call));
     let anew = list(&["i0", "i1"]);
-    assert!((anew.members()[0].peer.load.cost() - anew.members()[1].peer.load.cost()).abs() < 0.1, "forgotten");
+    assert!((anew.members()[0].peer.load.cost(1.0) - anew.members()[1].peer.load.cost(1.0)).abs() < 0.1, "forgotten");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,66 @@
+//! What a call has tried so far.
+
+use std::{sync::Arc, time::Duration};
+
+use roundsman_protocol::{Instance, InstanceId};
+
+use super::{Try, call::Plan, failure::Failure};
+use crate::backoff::Backoff;
+
+/// First and longest pause before the same instance is asked again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+
+/// The tries so far.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// Those that came to nothing.
+    pub(super) tries: Vec<Try>,
+    /// How many there were, those under way included.
+    pub(super) begun: u32,
+    /// Those to be avoided, then those that were asked.
+    passed_over: Vec<InstanceId>,
+    avoiding: usize,
+    backoff: Backoff,
+}
+
+// === impl Past ===
+
+impl Past {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let (passed_over, avoiding) = (plan.avoiding.clone(), plan.avoiding.len());
+        Self { tries: Vec::new(), begun: 0, passed_over, avoiding, backoff: Backoff::new(PAUSES.0, PAUSES.1) }
+    }
+
+    /// A try begins. Its number, counted from one.
+    pub(super) fn begin(&mut self, instance: &InstanceId) -> u32 {
+        self.passed_over.push(instance.clone());
+        self.begun = self.begun.saturating_add(1);
+        self.begun
+    }
+
+    /// A try came to nothing.
+    pub(super) fn note(&mut self, instance: &Arc<Instance>, failure: &Failure) {
+        tracing::debug!(instance = %instance.id, address = %instance.address, detail = failure.detail, "a try failed");
+        self.tries.push(Try {
+            instance: Arc::clone(instance),
+            trouble: failure.trouble.clone(),
+            detail: failure.detail.clone(),
+            maybe_sent: failure.maybe_sent,
+        });
+    }
+
+    /// Those to be avoided, and those that were asked.
+    pub(super) fn passed_over(&self) -> &[InstanceId] {
+        &self.passed_over
+    }
+
+    /// Whether it was asked in this call.
+    pub(super) fn asked(&self, id: &InstanceId) -> bool {
+        self.passed_over.get(self.avoiding..).unwrap_or_default().contains(id)
+    }
+
+    /// The pause before somebody is asked again who was asked before.
+    pub(super) fn pause(&mut self) -> Duration {
+        self.backoff.next()
+    }
+}
