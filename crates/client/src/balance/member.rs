@@ -1,11 +1,18 @@
 //! An instance to choose from, and a call to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use roundsman_protocol::{Instance, Trouble};
 use tokio::time::Instant;
 
 use super::peer::Peer;
+use crate::breaker::Before;
 
 /// One instance, and what we know of it by our own calls.
 #[derive(Debug)]
@@ -25,10 +32,21 @@ pub(crate) struct Call {
     /// How often the instance had been ejected by then.
     ejections: u32,
     trial: bool,
+    /// It had to go to this instance and no other: its answer tells nothing of what the instance does with the rest.
+    named: bool,
     /// Somebody said how it went.
     told: bool,
     /// It took so long that it counted as a failure before its end.
     overdue: bool,
+}
+
+/// An answer that counted as one, and may turn out to be of no use.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    member: Arc<Member>,
+    ejections: u32,
+    before: Option<Before>,
+    rejected: AtomicBool,
 }
 
 // === impl Call ===
@@ -38,7 +56,13 @@ impl Call {
     pub(crate) fn begin(member: &Arc<Member>, timed: bool, trial: bool) -> Self {
         let timed = timed.then(|| (Instant::now(), member.peer.load.begin()));
         let ejections = member.peer.ejections();
-        Self { member: Arc::clone(member), timed, ejections, trial, told: false, overdue: false }
+        Self { member: Arc::clone(member), timed, ejections, trial, named: false, told: false, overdue: false }
+    }
+
+    /// It had to go to this instance and no other.
+    pub(crate) fn named(mut self) -> Self {
+        self.named = true;
+        self
     }
 
     pub(crate) fn instance(&self) -> &Arc<Instance> {
@@ -49,11 +73,18 @@ impl Call {
         &self.member.peer
     }
 
-    pub(crate) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) -> Verdict {
         self.end(Some(true));
+        let (peer, ejections) = (&self.member.peer, self.ejections);
+        let mut before = None;
         if self.is_news() {
-            self.member.peer.answered(&self.member.instance.id, self.overdue);
+            if !self.named {
+                before = Some(peer.answered(&self.member.instance.id, self.overdue));
+            } else if self.overdue {
+                peer.take_back();
+            }
         }
+        Verdict { member: Arc::clone(&self.member), ejections, before, rejected: AtomicBool::new(false) }
     }
 
     pub(crate) fn failed(&mut self, trouble: Option<&Trouble>) {
@@ -85,6 +116,18 @@ impl Call {
         self.told |= answered.is_some();
         if let Some((since, began)) = self.timed.take() {
             self.member.peer.load.end(began, since.elapsed(), answered);
+        }
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    /// The answer is of no use to its caller. Counts once.
+    pub(crate) fn rejected(&self) {
+        let peer = &self.member.peer;
+        if peer.ejections() == self.ejections && !self.rejected.swap(true, Ordering::Relaxed) {
+            peer.rejected(&self.member.instance.id, self.before);
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{latencies::Latencies, load::Load};
 use crate::{
-    breaker::{Circuit, CircuitBreaker, Standing, Turn},
+    breaker::{Before, Circuit, CircuitBreaker, Standing, Turn},
     reports::Reports,
 };
 
@@ -70,6 +70,11 @@ impl Peers {
         self.shared.turns.load(Ordering::Acquire)
     }
 
+    /// How often shares that grow are looked at.
+    pub(crate) fn step(&self) -> Duration {
+        self.shared.rules.step()
+    }
+
     /// What is known of each of these, in their order.
     pub(crate) fn of(&self, instances: &[Arc<Instance>]) -> Vec<Arc<Peer>> {
         let mut by_id = lock(&self.by_id);
@@ -106,8 +111,10 @@ impl Peer {
         }
     }
 
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
-        self.circuit().standing(now)
+    /// Whether calls may go to it, and what part of its share of them.
+    pub(crate) fn standing(&self, now: Instant) -> (Standing, f64) {
+        let circuit = self.circuit();
+        (circuit.standing(now), circuit.share(&self.shared.rules, now))
     }
 
     /// Claims the one call at a time that a half-open circuit lets through.
@@ -134,23 +141,41 @@ impl Peer {
     }
 
     /// A call was answered; one that is `overdue` has counted as a failure before.
-    pub(crate) fn answered(&self, id: &InstanceId, overdue: bool) {
+    pub(crate) fn answered(&self, id: &InstanceId, overdue: bool) -> Before {
         let mut circuit = self.circuit();
         if overdue {
             circuit.take_back();
         }
+        let before = circuit.before();
         let turn = circuit.succeeded(&self.shared.rules, Instant::now());
         drop(circuit);
         if let Some(Turn::Closed) = turn {
-            tracing::info!(%id, "it answers again; calls go to it as before");
+            tracing::info!(%id, "it answers again; calls go to it as before, a few at first");
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
         }
+        before
+    }
+
+    /// A call that is overdue was answered after all, which tells nothing else.
+    pub(crate) fn take_back(&self) {
+        self.circuit().take_back();
     }
 
     pub(crate) fn failed(&self, id: &InstanceId, trouble: Option<&Trouble>) {
         let now = Instant::now();
-        let jitter = 0.8 + 0.4 * fastrand::f64();
-        let turn = self.circuit().failed(&self.shared.rules, jitter, now);
+        let turn = self.circuit().failed(&self.shared.rules, jitter(), now);
+        self.turned(id, turn, trouble, now);
+    }
+
+    /// An answer is of no use to its caller. `before` is missing where it never counted as one.
+    pub(crate) fn rejected(&self, id: &InstanceId, before: Option<Before>) {
+        let Some(before) = before else { return self.failed(id, None) };
+        let now = Instant::now();
+        let turn = self.circuit().rejected(&self.shared.rules, before, jitter(), now);
+        self.turned(id, turn, None, now);
+    }
+
+    fn turned(&self, id: &InstanceId, turn: Option<Turn>, trouble: Option<&Trouble>, now: Instant) {
         if let Some(Turn::Opened { ejection, failed_in_a_row }) = turn {
             self.ejections.fetch_add(1, Ordering::AcqRel);
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
@@ -172,6 +197,10 @@ impl Peer {
             self.shared.reports.send(id, trouble);
         }
     }
+}
+
+fn jitter() -> f64 {
+    0.8 + 0.4 * fastrand::f64()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

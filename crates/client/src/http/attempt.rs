@@ -14,7 +14,7 @@ use roundsman_protocol::{Host, Instance, Trouble};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::failure::{Failure, Kind};
-use crate::balance::Pick;
+use crate::balance::{Pick, Verdict};
 
 /// So many times its 99th percentile is far longer than an instance usually takes.
 const FAR_LONGER: u32 = 5;
@@ -71,6 +71,8 @@ pub(super) struct Tried<A> {
     pub(super) instance: Arc<Instance>,
     pub(super) nth: u32,
     pub(super) outcome: Result<A, Failure>,
+    /// Of an answer that counts as one.
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// Whether another instance may do better.
@@ -93,6 +95,7 @@ impl Attempt<'_> {
     pub(super) async fn run<S: Sender>(mut self, sender: &S, request: reqwest::Request) -> Tried<S::Answer> {
         let began = Instant::now();
         let outcome = self.exchange(sender, request, began).await;
+        let mut verdict = None;
         if let Some(pick) = self.target.pick.take() {
             match &outcome {
                 Ok(answer) if is_troubled(S::status(answer)) => {
@@ -100,14 +103,14 @@ impl Attempt<'_> {
                 }
                 Ok(_) => {
                     pick.took(began.elapsed());
-                    pick.succeeded();
+                    verdict = Some(pick.answered());
                 }
                 Err(Failure { kind: Kind::TooLarge, .. }) => pick.succeeded(),
                 Err(Failure { kind: Kind::Request, .. }) => drop(pick),
                 Err(failure) => pick.failed_by(failure.trouble.clone()),
             }
         }
-        Tried { instance: Arc::clone(&self.target.instance), nth: self.nth, outcome }
+        Tried { instance: Arc::clone(&self.target.instance), nth: self.nth, outcome, verdict }
     }
 
     async fn exchange<S: Sender>(

@@ -178,7 +178,7 @@ impl Callee {
         if let Some((_, balancer)) = balancers.iter().find(|(kept, _)| kept == choice) {
             return Arc::clone(balancer);
         }
-        let nearness = Nearness { zone: choice.zone.clone(), host: choice.host.clone() };
+        let nearness = Nearness { zone: choice.zone.clone(), host: choice.host.clone(), part: None };
         let balancer = Arc::new(Balancer::new(choice.policy, nearness, Arc::clone(peers), &self.feed.current()));
         balancers.push((choice.clone(), Arc::clone(&balancer)));
         balancer

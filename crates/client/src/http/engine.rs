@@ -22,7 +22,7 @@ use super::{
     failure::{Failure, Kind},
     past::Past,
 };
-use crate::balance::{Balancer, Pick};
+use crate::balance::{Balancer, Pick, Verdict};
 
 /// When there is nobody else to ask, or no budget for it, that is looked into again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -42,6 +42,8 @@ pub(crate) struct Answered<T> {
     pub(crate) answer: T,
     pub(crate) instance: Arc<Instance>,
     pub(crate) tries: u32,
+    /// Missing for one that counts as a failure already.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// The tries under way, and what the next one would send.
@@ -121,8 +123,7 @@ impl Course<'_> {
 
     /// Asks another instance while the others go on, if there is one and the budget allows it.
     fn hedge<'c, S: Sender>(&'c self, flight: &mut Flight<'c, S::Answer>, sender: &'c S, won: &'c AtomicU32) {
-        let other = self.choose(&flight.past).filter(|target| !flight.past.asked(&target.instance.id));
-        match other {
+        match self.other(&flight.past) {
             Some(target) if self.callee.withdraw() => {
                 tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
                 self.begin(flight, target, sender, won);
@@ -143,7 +144,7 @@ impl Course<'_> {
         if flight.under_way.is_empty() {
             return self.target(&mut flight.past).await;
         }
-        self.choose(&flight.past).filter(|target| !flight.past.asked(&target.instance.id))
+        self.other(&flight.past)
     }
 
     /// When an answer may be expected: by what is usual for the instance, and never too soon.
@@ -188,6 +189,14 @@ impl Course<'_> {
         self.choose(past)
     }
 
+    /// Somebody who was not asked and is not passed over.
+    fn other(&self, past: &Past) -> Option<Target> {
+        let snapshot = self.callee.feed().current();
+        let named = self.plan.to.is_some();
+        let pick = (!named).then(|| self.balancer.pick_other(&snapshot, past.passed_over()))?;
+        pick.map(Target::picked)
+    }
+
     fn choose(&self, past: &Past) -> Option<Target> {
         let snapshot = self.callee.feed().current();
         if let Some(instance) = &self.plan.to {
@@ -205,10 +214,10 @@ impl Course<'_> {
 
     /// The end of the call. Where there was an answer, it is better than none.
     fn settled<A>(&self, flight: Flight<'_, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
-        let Tried { instance, nth, outcome } = tried;
+        let Tried { instance, nth, outcome, verdict } = tried;
         let (mut past, held) = (flight.past, flight.held);
         let failure = match outcome {
-            Ok(answer) => return Ok(Answered { answer, instance, tries: nth }),
+            Ok(answer) => return Ok(Answered { answer, instance, tries: nth, verdict }),
             Err(failure) => failure,
         };
         past.note(&instance, &failure);
@@ -237,11 +246,11 @@ impl Course<'_> {
 impl<A> Flight<'_, A> {
     /// Notes a try that came to nothing, or to an answer that is to be bettered.
     fn keep<S: Sender<Answer = A>>(&mut self, tried: Tried<A>) {
-        let Tried { instance, nth, outcome } = tried;
+        let Tried { instance, nth, outcome, verdict } = tried;
         match outcome {
             Ok(answer) => {
                 self.past.note(&instance, &Failure::status(S::status(&answer)));
-                self.held = Some(Answered { answer, instance, tries: nth });
+                self.held = Some(Answered { answer, instance, tries: nth, verdict });
             }
             Err(failure) => self.past.note(&instance, &failure),
         }

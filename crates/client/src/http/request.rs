@@ -221,8 +221,8 @@ impl Request {
     pub async fn send(self) -> Result<Response, Error> {
         let limit = self.plan.limits.body;
         let answered = self.go(|client, _| Whole { client, limit }).await?;
-        let (status, headers, body) = answered.answer;
-        Ok(Response { status, headers, body, instance: answered.instance, tries: answered.tries })
+        let Answered { answer: (status, headers, body), instance, tries, verdict } = answered;
+        Ok(Response { status, headers, body, instance, tries, verdict: verdict.map(Arc::new) })
     }
 
     /// Sends it, and returns the answer as soon as its head is there: for bodies that are long or without an end.

@@ -16,6 +16,7 @@ use crate::{
     http::{Limits, callee::Choice},
 };
 
+mod breaking;
 mod hedging;
 
 const SECOND: Duration = Duration::from_secs(1);
