@@ -146,6 +146,12 @@ impl Balancer {
         self.pool(snapshot).choose_for(key).map(|choice| self.taken(choice))
     }
 
+    /// Whether an instance that is not in the list could be used.
+    #[cfg(feature = "http")]
+    pub(crate) fn admits(&self, instance: &Instance) -> bool {
+        self.nearness.admits(instance)
+    }
+
     /// The first that could be picked, without picking it.
     pub(crate) fn first(&self, snapshot: &Arc<Snapshot>) -> Option<Arc<Instance>> {
         self.pool(snapshot).members().next().map(|member| Arc::clone(&member.instance))

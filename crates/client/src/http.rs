@@ -29,6 +29,8 @@
 //!   what may be repeated is asked twice.
 //! - Second tries of both kinds are budgeted, so that a service in trouble does not drown in them: all calls of one service together are
 //!   repeated for at most a tenth of them, and one a second. A refused connection reached nobody, and costs nothing.
+//! - When nobody is there, instances that drain are called, which serve still. With none of those either, the call waits
+//!   for an instance, [`DEFAULT_WAIT_FOR_INSTANCE`] at most: one that restarts within that fails nobody.
 //! - The whole call has a [deadline](Request::timeout), by default [`DEFAULT_TIMEOUT`].
 //! - The [trace context](crate::TraceContext) of the request that is being served goes along.
 //!
@@ -40,9 +42,11 @@ mod callee;
 mod engine;
 mod error;
 mod failure;
+mod leaving;
 mod past;
 mod request;
 mod response;
+mod waiting;
 
 use std::time::Duration;
 
@@ -74,6 +78,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How many tries a call has, the first included, unless told otherwise.
 pub const DEFAULT_TRIES: u32 = 3;
+
+/// How long a call waits for an instance when nobody is there, unless told otherwise.
+pub const DEFAULT_WAIT_FOR_INSTANCE: Duration = Duration::from_secs(2);
 
 /// Longest body that [`Request::send`] reads, in bytes, unless told otherwise.
 pub const DEFAULT_BODY_LIMIT: usize = 16 * 1024 * 1024;
@@ -111,6 +118,7 @@ pub(crate) struct Limits {
     /// `None`: as long as the call.
     pub(crate) try_timeout: Option<Duration>,
     pub(crate) hedge_after: Duration,
+    pub(crate) wait_for_instance: Duration,
     pub(crate) tries: u32,
     pub(crate) body: usize,
 }
@@ -174,6 +182,12 @@ impl Service {
         self
     }
 
+    /// How long a call waits for an instance when nobody is there; see [`Request::wait_for_instance`].
+    pub fn wait_for_instance(mut self, time: Duration) -> Self {
+        self.limits.wait_for_instance = time;
+        self
+    }
+
     /// How many tries a call has; see [`Request::tries`].
     pub fn tries(mut self, tries: u32) -> Self {
         self.limits.tries = tries;
@@ -230,6 +244,7 @@ impl Default for Limits {
             timeout: DEFAULT_TIMEOUT,
             try_timeout: None,
             hedge_after: DEFAULT_HEDGE_AFTER,
+            wait_for_instance: DEFAULT_WAIT_FOR_INSTANCE,
             tries: DEFAULT_TRIES,
             body: DEFAULT_BODY_LIMIT,
         }

@@ -140,6 +140,13 @@ impl Middleware {
         self
     }
 
+    /// How long a call waits for an instance when nobody is there;
+    /// see [`http::Request::wait_for_instance`](crate::http::Request::wait_for_instance).
+    pub fn wait_for_instance(mut self, time: Duration) -> Self {
+        self.limits.wait_for_instance = time;
+        self
+    }
+
     /// How many tries a call has, the first included. By default [`http::DEFAULT_TRIES`](crate::http::DEFAULT_TRIES).
     pub fn tries(mut self, tries: u32) -> Self {
         self.limits.tries = tries;

@@ -12,16 +12,20 @@ use std::{
 };
 
 use reqwest::redirect;
-use roundsman_protocol::{DiscoveryError, Host, Query, ServiceName};
+use roundsman_protocol::{DiscoveryError, Host, Instance, Query, ServiceName};
 use rustls::crypto::{CryptoProvider, ring};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::{CONNECT_TIMEOUT, Error};
+use super::{CONNECT_TIMEOUT, Error, leaving::Leaving};
 use crate::{
     balance::{Balancer, Nearness, Peers, Policy},
     cache::Feed,
     discovery::{Discovery, Inner},
+    link::Link,
     resolver::resolve,
     share::Share,
 };
@@ -50,6 +54,7 @@ pub(crate) struct Callee {
     pub(crate) service: ServiceName,
     share: Option<Share>,
     feed: Arc<Feed>,
+    leaving: Leaving,
     budget: TpsBudget,
     /// One for each way to choose; there is hardly ever more than one.
     balancers: Mutex<Vec<(Choice, Arc<Balancer>)>>,
@@ -102,7 +107,7 @@ impl Calls {
         let subset = share.map(|share| share.subset(inner)).transpose()?;
         let feed = inner.cache.subscribe(Query { subset, ..Query::service(service.clone()) });
         inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
-        let callee = Arc::new(Callee::new(service.clone(), share.cloned(), feed));
+        let callee = Arc::new(Callee::new(service.clone(), share.cloned(), feed, inner.link.clone()));
         callees.insert(key, Arc::clone(&callee));
         Ok(callee)
     }
@@ -142,9 +147,17 @@ fn new_client() -> Result<reqwest::Client, Error> {
 // === impl Callee ===
 
 impl Callee {
-    pub(crate) fn new(service: ServiceName, share: Option<Share>, feed: Arc<Feed>) -> Self {
+    /// `link` is the client's.
+    pub(crate) fn new(
+        service: ServiceName,
+        share: Option<Share>,
+        feed: Arc<Feed>,
+        link: watch::Receiver<Link>,
+    ) -> Self {
+        let leaving = Leaving::new(feed.query.clone(), link);
         let budget = TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE);
-        Self { service, share, feed, budget, balancers: Mutex::default(), exists: AtomicBool::new(false) }
+        let (balancers, exists) = (Mutex::default(), AtomicBool::new(false));
+        Self { service, share, feed, leaving, budget, balancers, exists }
     }
 
     /// Waits for the list, no longer than for any other question to a server, and makes sure that there is such a service.
@@ -186,6 +199,11 @@ impl Callee {
 
     pub(crate) fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    /// Who is about to leave, and serves still. Asks a server, at most a few times a second.
+    pub(crate) async fn leaving(&self) -> Arc<[Arc<Instance>]> {
+        self.leaving.ask().await
     }
 
     /// A call begins, which pays for repetitions, its own or others'.

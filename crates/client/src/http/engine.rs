@@ -12,7 +12,7 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use roundsman_protocol::Instance;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Error, Try,
@@ -91,12 +91,13 @@ impl Course<'_> {
                 won.store(tried.nth, Ordering::Relaxed);
                 return self.settled(flight, tried);
             }
+            flight.note::<S>(&tried);
             if let Some(target) = self.follow_up::<S>(&mut flight, &tried).await {
                 self.begin(&mut flight, target, sender, &won);
             } else if flight.under_way.is_empty() {
                 return self.settled(flight, tried);
             }
-            flight.keep::<S>(tried);
+            flight.keep(tried);
         }
     }
 
@@ -174,21 +175,6 @@ impl Course<'_> {
         safe && Instant::now() < self.deadline && (free || self.callee.withdraw())
     }
 
-    /// Where the next try goes, after a pause if it goes where one went before.
-    async fn target(&self, past: &mut Past) -> Option<Target> {
-        let target = self.choose(past)?;
-        if !past.asked(&target.instance.id) {
-            return Some(target);
-        }
-        drop(target);
-        let pause = past.pause();
-        if Instant::now() + pause >= self.deadline {
-            return None;
-        }
-        sleep(pause).await;
-        self.choose(past)
-    }
-
     /// Somebody who was not asked and is not passed over.
     fn other(&self, past: &Past) -> Option<Target> {
         let snapshot = self.callee.feed().current();
@@ -197,7 +183,8 @@ impl Course<'_> {
         pick.map(Target::picked)
     }
 
-    fn choose(&self, past: &Past) -> Option<Target> {
+    /// Somebody, if possible one who was not asked.
+    pub(super) fn choose(&self, past: &Past) -> Option<Target> {
         let snapshot = self.callee.feed().current();
         if let Some(instance) = &self.plan.to {
             let pick = self.balancer.pick_this(&snapshot, &instance.id);
@@ -215,12 +202,11 @@ impl Course<'_> {
     /// The end of the call. Where there was an answer, it is better than none.
     fn settled<A>(&self, flight: Flight<'_, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
         let Tried { instance, nth, outcome, verdict } = tried;
-        let (mut past, held) = (flight.past, flight.held);
+        let (past, held) = (flight.past, flight.held);
         let failure = match outcome {
             Ok(answer) => return Ok(Answered { answer, instance, tries: nth, verdict }),
             Err(failure) => failure,
         };
-        past.note(&instance, &failure);
         match failure.kind {
             Kind::TooLarge => Err(Error::TooLarge { instance, limit: self.plan.limits.body }),
             Kind::Request => Err(Error::Invalid(failure.detail)),
@@ -245,14 +231,18 @@ impl Course<'_> {
 
 impl<A> Flight<'_, A> {
     /// Notes a try that came to nothing, or to an answer that is to be bettered.
-    fn keep<S: Sender<Answer = A>>(&mut self, tried: Tried<A>) {
+    fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
+        match &tried.outcome {
+            Ok(answer) => self.past.note(&tried.instance, &Failure::status(S::status(answer))),
+            Err(failure) => self.past.note(&tried.instance, failure),
+        }
+    }
+
+    /// Keeps an answer that is to be bettered.
+    fn keep(&mut self, tried: Tried<A>) {
         let Tried { instance, nth, outcome, verdict } = tried;
-        match outcome {
-            Ok(answer) => {
-                self.past.note(&instance, &Failure::status(S::status(&answer)));
-                self.held = Some(Answered { answer, instance, tries: nth, verdict });
-            }
-            Err(failure) => self.past.note(&instance, &failure),
+        if let Ok(answer) = outcome {
+            self.held = Some(Answered { answer, instance, tries: nth, verdict });
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{Instance, InstanceId};
+use roundsman_protocol::{Instance, InstanceId, Trouble};
+use tokio::time::Instant;
 
 use super::{Try, call::Plan, failure::Failure};
 use crate::backoff::Backoff;
@@ -17,6 +18,8 @@ pub(super) struct Past {
     pub(super) tries: Vec<Try>,
     /// How many there were, those under way included.
     pub(super) begun: u32,
+    /// When the call began.
+    pub(super) since: Instant,
     /// Those to be avoided, then those that were asked.
     passed_over: Vec<InstanceId>,
     avoiding: usize,
@@ -28,7 +31,8 @@ pub(super) struct Past {
 impl Past {
     pub(super) fn new(plan: &Plan) -> Self {
         let (passed_over, avoiding) = (plan.avoiding.clone(), plan.avoiding.len());
-        Self { tries: Vec::new(), begun: 0, passed_over, avoiding, backoff: Backoff::new(PAUSES.0, PAUSES.1) }
+        let (since, backoff) = (Instant::now(), Backoff::new(PAUSES.0, PAUSES.1));
+        Self { tries: Vec::new(), begun: 0, since, passed_over, avoiding, backoff }
     }
 
     /// A try begins. Its number, counted from one.
@@ -57,6 +61,11 @@ impl Past {
     /// Whether it was asked in this call.
     pub(super) fn asked(&self, id: &InstanceId) -> bool {
         self.passed_over.get(self.avoiding..).unwrap_or_default().contains(id)
+    }
+
+    /// Whether nobody was there, where the last try went.
+    pub(super) fn is_refused(&self) -> bool {
+        self.tries.last().is_some_and(|tried| !tried.maybe_sent && tried.trouble == Trouble::Refused)
     }
 
     /// The pause before somebody is asked again who was asked before.

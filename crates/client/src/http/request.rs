@@ -135,6 +135,15 @@ impl Request {
         self
     }
 
+    /// How long the call waits, counted from its beginning and within its [time](Request::timeout), when the service has no instance
+    /// that can be called, or its only one refuses the connection. By default
+    /// [`DEFAULT_WAIT_FOR_INSTANCE`](super::DEFAULT_WAIT_FOR_INSTANCE); zero does not wait. A service that nobody registered is not
+    /// waited for: that is most likely a mistyped name.
+    pub fn wait_for_instance(mut self, time: Duration) -> Self {
+        self.plan.limits.wait_for_instance = time;
+        self
+    }
+
     /// How many tries the call has, the first included. By default [`DEFAULT_TRIES`](super::DEFAULT_TRIES).
     pub fn tries(mut self, tries: u32) -> Self {
         self.plan.limits.tries = tries;

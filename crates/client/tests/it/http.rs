@@ -85,12 +85,10 @@ async fn nobody_is_an_error_at_once() {
     let new = instance("nobody", nowhere().await.port());
     let registration = discovery.register(new).await.unwrap();
     assert!(matches!(soon(patient(&discovery, "nobody").get("/").send()).await, Err(Error::Failed { .. })));
-    registration.drain(true).await.unwrap();
-    eventually("nobody is there", async || {
-        matches!(patient(&discovery, "nobody").get("/").send().await, Err(Error::NobodyThere { .. }))
-    })
-    .await;
-    let error = soon(patient(&discovery, "nobody").get("/").send()).await.unwrap_err();
+    registration.close().await.unwrap();
+    let request = || patient(&discovery, "nobody").wait_for_instance(Duration::ZERO).get("/").send();
+    eventually("nobody is there", async || matches!(request().await, Err(Error::NobodyThere { .. }))).await;
+    let error = soon(request()).await.unwrap_err();
     assert!(error.is_not_found() && !error.maybe_sent());
     assert_eq!(error.to_string(), "no instance of `nobody` can be called at the moment");
     server.stop().await;

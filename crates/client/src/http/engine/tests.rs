@@ -9,15 +9,20 @@ use futures::future::join_all;
 use http::{Method, StatusCode};
 use roundsman_protocol::{Instance, Query, Trouble};
 
+use tokio::{sync::watch, time::sleep};
+
 use super::*;
 use crate::{
     balance::{Peers, Policy, peers},
     cache::{Feed, tests::instance},
     http::{Limits, callee::Choice},
+    link::Link,
+    snapshot::Snapshot,
 };
 
 mod breaking;
 mod hedging;
+mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -65,7 +70,7 @@ impl World {
         let service = "product".parse().unwrap();
         let feed = Arc::new(Feed::fixed(Query::service("product".parse().unwrap()), numbered.collect()));
         let (came, frozen) = (Mutex::default(), AtomicBool::new(false));
-        let callee = Callee::new(service, None, feed);
+        let callee = Callee::new(service, None, feed, watch::channel(Link::Closed).1);
         Self { callee, peers: Arc::new(peers()), manners: Box::new(manners), came, frozen }
     }
 
@@ -111,6 +116,11 @@ impl World {
         let mut counts = BTreeMap::new();
         self.came().iter().for_each(|came| *counts.entry(came.to).or_default() += 1);
         counts
+    }
+
+    /// The list has these of them from now on.
+    fn show(&self, instances: &[Arc<Instance>]) {
+        self.callee.feed().show(Snapshot::known(instances.to_vec(), None));
     }
 
     fn freeze(&self) {
