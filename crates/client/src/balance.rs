@@ -32,10 +32,10 @@ use pool::{Choice, Pool};
 
 #[cfg(all(test, feature = "http"))]
 pub(crate) use eligible::tests::peers;
-#[cfg(feature = "http")]
-pub(crate) use member::Verdict;
 pub(crate) use nearness::Nearness;
 pub(crate) use peer::Peers;
+#[cfg(feature = "http")]
+pub(crate) use {member::Verdict, nearness::Part, pool::spread};
 
 /// How [`Resolver::pick`](crate::Resolver::pick) chooses; set by [`Resolve::policy`](crate::Resolve::policy).
 ///

@@ -39,6 +39,7 @@
 mod attempt;
 mod call;
 mod callee;
+mod choice;
 mod engine;
 mod error;
 mod failure;
@@ -48,12 +49,13 @@ mod request;
 mod response;
 mod waiting;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use roundsman_protocol::{Host, ServiceName};
+use roundsman_protocol::{Host, Query, ServiceName};
 
-pub(crate) use callee::{Calls, Choice};
+pub(crate) use callee::Calls;
+pub(crate) use choice::{Choice, Split};
 pub use error::{Error, Try};
 pub use request::Request;
 pub use response::Response;
@@ -146,6 +148,44 @@ impl Service {
     pub fn same_host(mut self, host: &str) -> Self {
         match host.parse::<Host>() {
             Ok(host) => self.choice.host = Some(host),
+            Err(invalid) => self.name = self.name.and(Err(invalid.into())),
+        }
+        self
+    }
+
+    /// Calls only instances that a query matches: by version, tag, zone, metadata or [subset](Query::subset). It names no
+    /// service, or this one. Calls wait for such an instance, and go to no other.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// use roundsman::Query;
+    ///
+    /// let new = discovery.http("product").select(Query::default().version("2").tag("fruit"));
+    /// let answer = new.get("/product/aaa").send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn select(mut self, query: Query) -> Self {
+        let selected = self.choice.select(query, self.name.as_ref().ok());
+        self.name = self.name.and_then(|name| selected.map(|()| name).map_err(Into::into));
+        self
+    }
+
+    /// Gives versions a share of the calls, from 0 to 1; what is left goes to instances of all other versions. Calls with the
+    /// same [key](Request::key) go to the same part. A version without any instance that is well has no calls: they
+    /// go to the others.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// // One user in twenty sees the new version, at each visit.
+    /// let product = discovery.http("product").split([("v2", 0.05)]);
+    /// let answer = product.get("/product/aaa").key("user-7").send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn split<V: Into<Box<str>>>(mut self, shares: impl IntoIterator<Item = (V, f64)>) -> Self {
+        match Split::try_new(shares) {
+            Ok(split) => self.choice.split = Some(Arc::new(split)),
             Err(invalid) => self.name = self.name.and(Err(invalid.into())),
         }
         self

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use http::{Extensions, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::Next;
-use roundsman_protocol::{Host, ServiceName};
+use roundsman_protocol::{Host, Query, ServiceName};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     balance::Policy,
     discovery::Discovery,
-    http::{Answered, Call, Choice, Error, Failure, Limits, Plan, SUFFIX, Sender},
+    http::{Answered, Call, Choice, Error, Failure, Limits, Plan, SUFFIX, Sender, Split},
     share::Share,
     trace,
 };
@@ -68,6 +68,19 @@ pub struct Idempotent(
     pub bool,
 );
 
+/// An extension of a request: it goes to the instance for this key; see [`http::Request::key`](crate::http::Request::key).
+///
+/// ```no_run
+/// # async fn example(client: reqwest_middleware::ClientWithMiddleware) -> Result<(), Box<dyn std::error::Error>> {
+/// use roundsman::middleware::Key;
+///
+/// let answer = client.get("http://profile.roundsman/user/7").with_extension(Key::new("user-7")).send().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(Box<[u8]>);
+
 /// The layers after this one, and the client behind them.
 struct Rest<'a> {
     next: Next<'a>,
@@ -102,6 +115,25 @@ impl Middleware {
     pub fn same_host(mut self, host: &str) -> Self {
         match host.parse::<Host>() {
             Ok(host) => self.choice.host = Some(host),
+            Err(invalid) => self.invalid = Some(crate::Error::from(invalid).into()),
+        }
+        self
+    }
+
+    /// Calls only instances that a query matches; see [`http::Service::select`](crate::http::Service::select). It names no service:
+    /// the URL does.
+    pub fn select(mut self, query: Query) -> Self {
+        if let Err(invalid) = self.choice.select(query, None) {
+            self.invalid = Some(crate::Error::from(invalid).into());
+        }
+        self
+    }
+
+    /// Gives versions a share of the calls; see [`http::Service::split`](crate::http::Service::split). Calls with the same [`Key`]
+    /// go to the same part.
+    pub fn split<V: Into<Box<str>>>(mut self, shares: impl IntoIterator<Item = (V, f64)>) -> Self {
+        match Split::try_new(shares) {
+            Ok(split) => self.choice.split = Some(Arc::new(split)),
             Err(invalid) => self.invalid = Some(crate::Error::from(invalid).into()),
         }
         self
@@ -175,7 +207,18 @@ impl Middleware {
         if let Some(Idempotent(idempotent)) = extensions.get() {
             plan.idempotent = *idempotent;
         }
+        plan.key = extensions.get().map(|Key(key)| key.clone());
         plan
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// Any bytes.
+    #[must_use]
+    pub fn new(key: impl AsRef<[u8]>) -> Self {
+        Self(key.as_ref().into())
     }
 }
 

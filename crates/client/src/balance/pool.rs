@@ -150,7 +150,7 @@ impl<'a> Choice<'a> {
 }
 
 /// FNV-1a. The same in every process and every version, so that all callers agree on where a key goes.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+fn hash(bytes: &[u8]) -> u64 {
     let hash = bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -162,6 +162,12 @@ fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+/// A number that every process makes of the same bytes, as likely as any other.
+#[cfg(feature = "http")]
+pub(crate) fn spread(bytes: &[u8]) -> u64 {
+    hash(bytes)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Error, Limits,
     attempt::Sender,
-    callee::Choice,
+    choice::Choice,
     engine::{Answered, Course},
 };
 use crate::discovery::Discovery;
@@ -63,8 +63,8 @@ impl Call<'_> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.
         let making = Box::pin(async {
-            let callee = inner.calls.callee(inner, self.service, self.choice.share.as_ref())?;
-            let balancer = callee.balancer(self.choice, &inner.peers);
+            let callee = inner.calls.callee(inner, self.service, self.choice)?;
+            let balancer = callee.balancer(self.choice, self.plan.key.as_deref(), &inner.peers);
             if self.plan.to.is_none() {
                 callee.ready(self.discovery, self.deadline()).await?;
             }

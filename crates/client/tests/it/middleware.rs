@@ -24,7 +24,7 @@ use crate::{
 
 const PRODUCT: &str = "http://product.roundsman/product/aaa";
 
-fn with(middleware: Middleware) -> ClientWithMiddleware {
+pub(crate) fn with(middleware: Middleware) -> ClientWithMiddleware {
     // A certificate store is not needed, and may be missing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let plain = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();

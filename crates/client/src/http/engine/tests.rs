@@ -15,13 +15,14 @@ use super::*;
 use crate::{
     balance::{Peers, Policy, peers},
     cache::{Feed, tests::instance},
-    http::{Limits, callee::Choice},
+    http::{Limits, choice::Choice},
     link::Link,
     snapshot::Snapshot,
 };
 
 mod breaking;
 mod hedging;
+mod splitting;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ impl World {
         let service = "product".parse().unwrap();
         let feed = Arc::new(Feed::fixed(Query::service("product".parse().unwrap()), numbered.collect()));
         let (came, frozen) = (Mutex::default(), AtomicBool::new(false));
-        let callee = Callee::new(service, None, feed, watch::channel(Link::Closed).1);
+        let callee = Callee::new(service, feed, Callee::budget(), watch::channel(Link::Closed).1);
         Self { callee, peers: Arc::new(peers()), manners: Box::new(manners), came, frozen }
     }
 
@@ -84,7 +85,7 @@ impl World {
         plan: &Plan,
         method: Method,
     ) -> Result<Answered<(usize, StatusCode)>, Error> {
-        let balancer = self.callee.balancer(choice, &self.peers);
+        let balancer = self.callee.balancer(choice, plan.key.as_deref(), &self.peers);
         let deadline = Instant::now() + plan.limits.timeout;
         let course = Course { callee: &self.callee, balancer: &balancer, plan, deadline };
         let request = reqwest::Request::new(method, "http://product.roundsman/".parse().unwrap());

@@ -121,7 +121,7 @@ async fn what_slows_down_is_not_taken_for_dead() {
     slow.store(true, Ordering::Relaxed);
     let ended = world.calls(2_000, SECOND / 100, &Method::POST).await;
     assert!(ended.iter().all(|(answered, _)| answered.is_ok()));
-    let balancer = world.callee.balancer(&Choice::default(), &world.peers);
+    let balancer = world.callee.balancer(&Choice::default(), None, &world.peers);
     assert!(balancer.ejected(&world.callee.feed().current()).is_empty(), "what is usual has changed");
 }
 
