@@ -235,6 +235,11 @@ impl Pick {
         self.call.succeeded()
     }
 
+    /// The instance asks to be left alone for so long.
+    pub(crate) fn hold(&self, time: Duration) {
+        self.call.peer().hold(&self.call.instance().id, time);
+    }
+
     /// The call waits for much longer than is usual, and goes on: that counts as a failure now, unless it is answered
     /// after all.
     pub(crate) fn overdue(&mut self) {

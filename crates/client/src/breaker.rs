@@ -284,6 +284,19 @@ impl Circuit {
         self.window.take_back();
     }
 
+    /// The instance asks to be left alone for so long, and is, within the longest ejection. Whether that changes anything.
+    pub(crate) fn hold(&mut self, rules: &CircuitBreaker, time: Duration, now: Instant) -> bool {
+        let until = now + time.min(rules.longest_ejection);
+        let longer = match self.state {
+            State::Closed { .. } => rules.consecutive_failures < u32::MAX && until > now,
+            State::Open { until: before, .. } => until > before,
+        };
+        if longer {
+            self.state = State::Open { until, answered: 0 };
+        }
+        longer
+    }
+
     /// A call failed that began after the circuit last opened. `jitter` is drawn from around 1.
     pub(crate) fn failed(&mut self, rules: &CircuitBreaker, jitter: f64, now: Instant) -> Option<Turn> {
         self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);

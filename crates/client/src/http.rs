@@ -117,6 +117,8 @@ pub struct Service {
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) timeout: Duration,
+    /// Beginnings of paths, and how long calls to those may take.
+    pub(crate) routes: Vec<(Box<str>, Duration)>,
     /// `None`: as long as the call.
     pub(crate) try_timeout: Option<Duration>,
     pub(crate) hedge_after: Duration,
@@ -210,6 +212,22 @@ impl Service {
         self
     }
 
+    /// How long a call may take to paths that begin so, in place of the [general time](Service::timeout). Where several do, the longest
+    /// of them counts.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// let product = discovery.http("product").timeout_for("/reports/", Duration::from_secs(60));
+    /// let answer = product.get("/reports/2026").send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout_for(mut self, path: impl Into<Box<str>>, timeout: Duration) -> Self {
+        self.limits.routes.push((path.into(), timeout));
+        self
+    }
+
     /// How long one try may take; see [`Request::try_timeout`].
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.limits.try_timeout = Some(timeout);
@@ -278,10 +296,21 @@ impl Service {
 
 // === impl Limits ===
 
+impl Limits {
+    /// Takes the time that was said for this path, if any was.
+    pub(crate) fn on_route(&mut self, path: &str) {
+        let routes = self.routes.iter().filter(|(route, _)| path.starts_with(&**route));
+        if let Some((_, timeout)) = routes.max_by_key(|(route, _)| route.len()) {
+            self.timeout = *timeout;
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             timeout: DEFAULT_TIMEOUT,
+            routes: Vec::new(),
             try_timeout: None,
             hedge_after: DEFAULT_HEDGE_AFTER,
             wait_for_instance: DEFAULT_WAIT_FOR_INSTANCE,

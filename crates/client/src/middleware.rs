@@ -1,7 +1,7 @@
 //! Calls by the name of a service for a `reqwest` client of one's own, as a layer of [`reqwest_middleware`].
 
 use async_trait::async_trait;
-use http::{Extensions, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::Next;
 use roundsman_protocol::{Host, Query, ServiceName};
@@ -159,6 +159,13 @@ impl Middleware {
         self
     }
 
+    /// How long a call may take to paths that begin so, in place of the [general time](Middleware::timeout). Where several do, the longest
+    /// of them counts.
+    pub fn timeout_for(mut self, path: impl Into<Box<str>>, timeout: Duration) -> Self {
+        self.limits.routes.push((path.into(), timeout));
+        self
+    }
+
     /// How long one try may take; see [`http::Request::try_timeout`](crate::http::Request::try_timeout).
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.limits.try_timeout = Some(timeout);
@@ -201,6 +208,7 @@ impl Middleware {
 
     fn plan(&self, request: &Request, extensions: &Extensions) -> Plan {
         let mut plan = Plan::new(self.limits.clone(), request.method());
+        plan.limits.on_route(request.url().path());
         if let Some(timeout) = request.timeout() {
             plan.limits.timeout = *timeout;
         }
@@ -276,6 +284,10 @@ impl Sender for Rest<'_> {
 
     fn status(answer: &Response) -> StatusCode {
         answer.status()
+    }
+
+    fn headers(answer: &Response) -> &HeaderMap {
+        answer.headers()
     }
 }
 

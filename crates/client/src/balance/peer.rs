@@ -156,6 +156,15 @@ impl Peer {
         before
     }
 
+    /// It asks to be left alone for so long.
+    pub(crate) fn hold(&self, id: &InstanceId, time: Duration) {
+        if self.circuit().hold(&self.shared.rules, time, Instant::now()) {
+            self.ejections.fetch_add(1, Ordering::AcqRel);
+            self.shared.turns.fetch_add(1, Ordering::AcqRel);
+            tracing::info!(%id, ?time, "it asks to be left alone; passing it over for that long");
+        }
+    }
+
     /// A call that is overdue was answered after all, which tells nothing else.
     pub(crate) fn take_back(&self) {
         self.circuit().take_back();

@@ -100,7 +100,9 @@ fn each_ejection_is_twice_as_long_until_it_was_well_for_a_while() {
     world.after(SECOND);
     assert_eq!(world.open(), 60 * SECOND, "it was not well for long");
     world.after(60 * SECOND);
-    (world.succeed(), world.succeed(), world.succeed());
+    for _ in 0..3 {
+        world.succeed();
+    }
     world.after(60 * SECOND);
     assert_eq!(world.open(), SECOND, "forgiven");
 }
@@ -143,7 +145,8 @@ fn an_answer_that_is_rejected_never_was_one() {
         world.fail();
     }
     let before = world.circuit.before();
-    (world.succeed(), world.succeed());
+    world.succeed();
+    world.succeed();
     assert_eq!(world.circuit.rejected(&world.rules, before, 1.0, world.now), None);
 }
 
@@ -156,6 +159,19 @@ fn a_call_that_was_overdue_and_is_answered_was_no_failure() {
         world.succeed();
     }
     assert_eq!(world.fail(), None);
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is_within_limits() {
+    let mut world = World::new(CircuitBreaker::default());
+    let hold = |world: &mut World, secs| world.circuit.hold(&world.rules, SECOND * secs, world.now);
+    assert!(!hold(&mut world, 0) && hold(&mut world, 3) && !hold(&mut world, 2));
+    assert_eq!(world.after(SECOND), Standing::Open(world.now + 2 * SECOND));
+    assert!(hold(&mut world, 1_000_000));
+    assert_eq!(world.after(Duration::ZERO), Standing::Open(world.now + 60 * SECOND));
+    assert!(matches!(world.after(60 * SECOND), Standing::HalfOpen(_)));
+    let mut world = World::new(CircuitBreaker::never());
+    assert!(!hold(&mut world, 3), "not against the caller's will");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use roundsman_protocol::{Host, Instance, Trouble};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -41,6 +41,9 @@ pub(crate) trait Sender: Sync {
 
     /// The status of an answer.
     fn status(answer: &Self::Answer) -> StatusCode;
+
+    /// The headers of an answer.
+    fn headers(answer: &Self::Answer) -> &HeaderMap;
 }
 
 /// Where a try goes.
@@ -80,6 +83,13 @@ pub(super) fn is_troubled(status: StatusCode) -> bool {
     TROUBLED.contains(&status)
 }
 
+/// For how long an instance that is overloaded or away asks to be left alone. A date is not understood.
+pub(super) fn retry_after<S: Sender>(answer: &S::Answer) -> Option<Duration> {
+    let overloaded = S::status(answer) == StatusCode::SERVICE_UNAVAILABLE;
+    let said = S::headers(answer).get(RETRY_AFTER).filter(|_| overloaded)?;
+    said.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
 // === impl Target ===
 
 impl Target {
@@ -99,6 +109,9 @@ impl Attempt<'_> {
         if let Some(pick) = self.target.pick.take() {
             match &outcome {
                 Ok(answer) if is_troubled(S::status(answer)) => {
+                    if let Some(time) = retry_after::<S>(answer) {
+                        pick.hold(time);
+                    }
                     pick.failed_by(Trouble::Status(S::status(answer).as_u16()));
                 }
                 Ok(_) => {

@@ -53,6 +53,9 @@ pub(crate) struct Calls {
 /// A service, or some of its instances.
 type Key = (ServiceName, Arc<Query>, Option<Share>);
 
+/// Who chooses in this way, for this part.
+type Chooser = ((Choice, Option<Part>), Arc<Balancer>);
+
 /// A service that was called.
 #[derive(Debug)]
 pub(crate) struct Callee {
@@ -62,7 +65,7 @@ pub(crate) struct Callee {
     /// That of all calls to the service, whichever of its instances they are for.
     budget: Arc<TpsBudget>,
     /// One for each way to choose; there is hardly ever more than one.
-    balancers: Mutex<Vec<((Choice, Option<Part>), Arc<Balancer>)>>,
+    balancers: Mutex<Vec<Chooser>>,
     turn: AtomicU64,
     /// Whether there is such a service: an instance of it was seen, or a server said so.
     exists: AtomicBool,
@@ -83,6 +86,11 @@ impl Calls {
         }
         let new = new_client()?;
         Ok(client.insert(new).clone())
+    }
+
+    /// Uses this HTTP client.
+    pub(crate) fn set_client(&self, client: reqwest::Client) {
+        *lock(&self.client) = Some(client);
     }
 
     /// The instances of this service that are chosen from, followed from now on. Must be called within a Tokio runtime.

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Error, Try,
-    attempt::{Attempt, Sender, Target, Tried, is_troubled},
+    attempt::{Attempt, Sender, Target, Tried, is_troubled, retry_after},
     call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
@@ -233,7 +233,10 @@ impl<A> Flight<'_, A> {
     /// Notes a try that came to nothing, or to an answer that is to be bettered.
     fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
         match &tried.outcome {
-            Ok(answer) => self.past.note(&tried.instance, &Failure::status(S::status(answer))),
+            Ok(answer) => {
+                self.past.hold(retry_after::<S>(answer));
+                self.past.note(&tried.instance, &Failure::status(S::status(answer)));
+            }
             Err(failure) => self.past.note(&tried.instance, failure),
         }
     }

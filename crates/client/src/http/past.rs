@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use roundsman_protocol::{Instance, InstanceId, Trouble};
 use tokio::time::Instant;
 
-use super::{Try, call::Plan, failure::Failure};
+use super::{
+    Try,
+    call::{LONGEST, Plan},
+    failure::Failure,
+};
 use crate::backoff::Backoff;
 
 /// First and longest pause before the same instance is asked again.
@@ -24,6 +28,8 @@ pub(super) struct Past {
     passed_over: Vec<InstanceId>,
     avoiding: usize,
     backoff: Backoff,
+    /// Whoever was asked last wants to be left alone until then.
+    not_before: Option<Instant>,
 }
 
 // === impl Past ===
@@ -32,7 +38,7 @@ impl Past {
     pub(super) fn new(plan: &Plan) -> Self {
         let (passed_over, avoiding) = (plan.avoiding.clone(), plan.avoiding.len());
         let (since, backoff) = (Instant::now(), Backoff::new(PAUSES.0, PAUSES.1));
-        Self { tries: Vec::new(), begun: 0, since, passed_over, avoiding, backoff }
+        Self { tries: Vec::new(), begun: 0, since, passed_over, avoiding, backoff, not_before: None }
     }
 
     /// A try begins. Its number, counted from one.
@@ -70,6 +76,12 @@ impl Past {
 
     /// The pause before somebody is asked again who was asked before.
     pub(super) fn pause(&mut self) -> Duration {
-        self.backoff.next()
+        let asked = self.not_before.map(|moment| moment.saturating_duration_since(Instant::now()));
+        self.backoff.next().max(asked.unwrap_or_default())
+    }
+
+    /// The last answer asked for so much time.
+    pub(super) fn hold(&mut self, time: Option<Duration>) {
+        self.not_before = time.map(|time| Instant::now() + time.min(LONGEST));
     }
 }

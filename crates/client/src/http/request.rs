@@ -60,7 +60,8 @@ struct Head {
 
 impl Request {
     pub(super) fn new(service: Service, method: Method, path: &str) -> Self {
-        let plan = Plan::new(service.limits.clone(), &method);
+        let mut plan = Plan::new(service.limits.clone(), &method);
+        plan.limits.on_route(path);
         let request = begin(&service, method, path);
         Self { service, request, plan, trace: None }
     }
@@ -93,9 +94,18 @@ impl Request {
         self.with(|request| request.query(query))
     }
 
-    /// Sets the body.
-    pub fn body(self, body: impl Into<Bytes>) -> Self {
-        self.with(|request| request.body(body.into()))
+    /// Sets the body: bytes, a text, or a stream, which is a [`reqwest::Body`] made of any `http_body::Body`. A stream cannot be
+    /// sent twice: such a request is tried once, and neither repeated nor hedged.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery, file: reqwest::Body) -> Result<(), roundsman::http::Error> {
+    /// let request = discovery.http("product").put("/pictures/aaa").body(file);
+    /// let answer = request.timeout(std::time::Duration::from_secs(600)).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        self.with(|request| request.body(body))
     }
 
     /// Sets the body and its content type: this value as JSON.
@@ -318,6 +328,10 @@ impl Sender for Whole {
     fn status(answer: &Self::Answer) -> StatusCode {
         answer.0
     }
+
+    fn headers(answer: &Self::Answer) -> &HeaderMap {
+        &answer.1
+    }
 }
 
 // === impl Head ===
@@ -333,5 +347,9 @@ impl Sender for Head {
 
     fn status(answer: &Self::Answer) -> StatusCode {
         answer.status()
+    }
+
+    fn headers(answer: &Self::Answer) -> &HeaderMap {
+        answer.headers()
     }
 }

@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Calls are answered, one at a time, until this one is back.
-    async fn recover(&self, id: &str) {
+    fn recover(&self, id: &str) {
         for _ in 0..3 {
             let trial = self.pick();
             assert_eq!(trial.id.as_str(), id);
@@ -149,7 +149,7 @@ async fn a_half_open_instance_gets_one_call_at_a_time() {
     world.pick().failed();
     assert_eq!(world.called(100), ["i0", "i2"], "one answer of three is not enough");
     advance(Duration::from_secs(10)).await;
-    world.recover("i1").await;
+    world.recover("i1");
     assert_eq!(world.called(100), ["i0", "i1", "i2"], "it is back");
 }
 
@@ -174,7 +174,7 @@ async fn another_zone_serves_when_all_of_ours_are_ejected() {
     world.fail("a1");
     assert_eq!(world.called(10), ["b1", "b2", "b3"]);
     advance(Duration::from_millis(1_300)).await;
-    world.recover("a1").await;
+    world.recover("a1");
     assert!(world.called(40).contains(&"a1".to_owned()));
     advance(Duration::from_secs(8)).await;
     assert_eq!(world.called(40), ["a1"], "back at home");
@@ -189,7 +189,7 @@ async fn whoever_is_back_or_new_begins_with_a_few_calls() {
         advance(Duration::from_secs(20)).await;
         world.fail("i2");
         advance(Duration::from_millis(1_300)).await;
-        world.recover("i2").await;
+        world.recover("i2");
         let share = |snapshot: &Arc<Snapshot>, id: &str| {
             let picks = (0..1_000).map(|_| world.balancer.pick(snapshot).unwrap());
             picks.filter(|pick| pick.id.as_str() == id).count()

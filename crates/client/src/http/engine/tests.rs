@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, atomic::AtomicBool},
+    sync::{LazyLock, Mutex, atomic::AtomicBool},
 };
 
 use futures::future::join_all;
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::RETRY_AFTER};
 use roundsman_protocol::{Instance, Query, Trouble};
 
 use tokio::{sync::watch, time::sleep};
@@ -131,6 +131,13 @@ impl World {
 
 impl Sender for World {
     type Answer = (usize, StatusCode);
+
+    fn headers(answer: &Self::Answer) -> &HeaderMap {
+        static LATER: LazyLock<HeaderMap> =
+            LazyLock::new(|| [(RETRY_AFTER, HeaderValue::from_static("3"))].into_iter().collect());
+        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        if answer.1 == StatusCode::SERVICE_UNAVAILABLE { &LATER } else { &NONE }
+    }
 
     async fn send(&self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
         let to = usize::from(request.url().port().unwrap_or(80)) - 1;

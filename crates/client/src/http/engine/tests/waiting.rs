@@ -87,3 +87,24 @@ async fn a_hung_instance_in_the_zone_fails_no_call_while_the_other_zone_is_well(
     let failed = ended.iter().filter(|answered| answered.is_err()).count();
     assert_eq!(failed, 0, "of {}", ended.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_time_gets_it() {
+    // All 503 ask for three seconds.
+    let world = World::new(3, |to, _| Does::Answers(if to == 0 { 503 } else { 200 }, MILLI));
+    for _ in 0..250 {
+        assert_eq!(world.call(Method::GET).await.unwrap().answer.1, StatusCode::OK);
+        sleep(10 * MILLI).await;
+    }
+    assert_eq!(world.counts()[&0], 1, "for as long as it said");
+    sleep(SECOND).await;
+    for _ in 0..10 {
+        world.call(Method::GET).await.unwrap();
+    }
+    assert_eq!(world.counts()[&0], 2, "then one asks again");
+    // The only one: it is asked again when it said, or not at all.
+    let world = World::new(1, |_, _| Does::Answers(503, MILLI));
+    let began = Instant::now();
+    assert_eq!(world.call(Method::GET).await.unwrap().answer.1, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((world.came().len(), began.elapsed().as_secs()), (2, 3));
+}
