@@ -45,6 +45,9 @@ pub struct CircuitBreaker {
 /// So many calls in a row, one at a time, bring an instance back.
 const ANSWERS: u32 = 3;
 
+/// Shares that grow for days are looked at once an hour.
+const LONGEST_STEP: Duration = Duration::from_secs(3_600);
+
 /// What part of its share an instance begins with.
 const FIRST_SHARE: f64 = 0.1;
 
@@ -160,7 +163,7 @@ impl CircuitBreaker {
 
     /// How often shares that grow are looked at.
     pub(crate) fn step(&self) -> Duration {
-        self.slow_start / 10
+        (self.slow_start / 10).min(LONGEST_STEP)
     }
 
     /// Never opens: callers are on their own until the servers evict an instance.

@@ -159,7 +159,8 @@ impl Entry {
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 1,024")]
     fn weight(&self) -> u64 {
-        u64::from(self.member.instance.weight) * (self.share * WHOLE).max(1.0) as u64
+        // A weight of none is none that a server lets in; from wherever it came, it must not hide the instance.
+        u64::from(self.member.instance.weight.max(1)) * (self.share * WHOLE).max(1.0) as u64
     }
 }
 

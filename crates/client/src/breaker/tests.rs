@@ -181,6 +181,8 @@ fn its_share_grows_from_a_tenth() {
         let now = world.now + SECOND * after;
         assert!((world.circuit.share(&world.rules, now) - share).abs() < 1e-9, "{after}");
     }
+    world.rules = world.rules.slow_start(Duration::MAX);
+    assert!(world.rules.step() <= 3_600 * SECOND && world.circuit.share(&world.rules, world.now) <= 0.1);
     world.rules = world.rules.slow_start(Duration::ZERO);
     assert!((world.circuit.share(&world.rules, world.now) - 1.0).abs() < 1e-9);
 }
