@@ -3,8 +3,11 @@
 //! Knows nothing of servers and of how the list comes about; see [`Pool`] for the choice itself.
 
 mod eligible;
+mod lane;
+mod latencies;
 mod load;
 mod member;
+mod nearness;
 mod peer;
 mod pool;
 
@@ -17,14 +20,22 @@ use std::{
     },
 };
 
+#[cfg(feature = "http")]
+use std::time::Duration;
+
 use arc_swap::{ArcSwap, Guard};
-use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
+use roundsman_protocol::{Instance, InstanceId, Trouble};
 
 use crate::snapshot::Snapshot;
 use member::Call;
 use pool::{Choice, Pool};
 
+#[cfg(all(test, feature = "http"))]
+pub(crate) use eligible::tests::peers;
+pub(crate) use nearness::Nearness;
 pub(crate) use peer::Peers;
+#[cfg(feature = "http")]
+pub(crate) use {member::Verdict, nearness::Part, pool::spread};
 
 /// How [`Resolver::pick`](crate::Resolver::pick) chooses; set by [`Resolve::policy`](crate::Resolve::policy).
 ///
@@ -45,13 +56,14 @@ pub enum Policy {
     /// In turn, each as often as its weight says. With equal weights, which is the rule, a plain round robin.
     #[default]
     Weighted,
-    /// In turn, whatever the weights.
+    /// The same under its usual name: weights count in every policy.
     RoundRobin,
-    /// At random, whatever the weights. Spreads well where very many callers make few calls each.
+    /// At random, each as likely as its weight says. Spreads well where very many callers make few calls each.
     Random,
-    /// Of two at random, the one that promises the faster answer: by its latency so far, peaks above all, times the
-    /// calls it has at the moment. Goes around slow instances, whatever the weights. The latency is known
-    /// only if the [`Pick`] is kept until the call is over.
+    /// In turn and by weight, but around whoever promises an answer that takes twice as long as that of another one at random:
+    /// by its latency so far, peaks above all, or what its calls have been waiting for already, times the calls it has at the
+    /// moment for its weight. Equals have equal shares. The latency is known only if the [`Pick`] is kept until the
+    /// call is over.
     PeakEwma,
 }
 
@@ -80,15 +92,6 @@ pub enum Policy {
 #[must_use = "the call should go to the instance that was picked"]
 pub struct Pick {
     call: Call,
-}
-
-/// Which instances come into question at all.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Nearness {
-    /// Those in this zone, if there are any.
-    pub(crate) zone: Option<Box<str>>,
-    /// Those on this host, and no others.
-    pub(crate) host: Option<Host>,
 }
 
 /// Chooses, for one resolver and its clones.
@@ -126,19 +129,32 @@ impl Balancer {
         pool.choose_except(self.policy, turn, tried).map(|choice| self.taken(choice))
     }
 
-    /// This one, if it comes into question.
+    /// As [`Balancer::pick_except`], but no other is none, and so is one that is passed over.
+    #[cfg(feature = "http")]
+    pub(crate) fn pick_other(&self, snapshot: &Arc<Snapshot>, tried: &[InstanceId]) -> Option<Pick> {
+        let (pool, turn) = (self.pool(snapshot), self.turn());
+        pool.choose_other(self.policy, turn, tried).map(|choice| self.taken(choice))
+    }
+
+    /// This one, if it can be used, for a call that can go to no other.
     #[cfg(feature = "http")]
     pub(crate) fn pick_this(&self, snapshot: &Arc<Snapshot>, id: &InstanceId) -> Option<Pick> {
-        self.pool(snapshot).find(id).map(|choice| self.taken(choice))
+        self.pool(snapshot).find(id).map(|choice| Pick { call: self.taken(choice).call.named() })
     }
 
     pub(crate) fn pick_for(&self, snapshot: &Arc<Snapshot>, key: &[u8]) -> Option<Pick> {
         self.pool(snapshot).choose_for(key).map(|choice| self.taken(choice))
     }
 
+    /// Whether an instance that is not in the list could be used.
+    #[cfg(feature = "http")]
+    pub(crate) fn admits(&self, instance: &Instance) -> bool {
+        self.nearness.admits(instance)
+    }
+
     /// The first that could be picked, without picking it.
     pub(crate) fn first(&self, snapshot: &Arc<Snapshot>) -> Option<Arc<Instance>> {
-        self.pool(snapshot).members().first().map(|member| Arc::clone(&member.instance))
+        self.pool(snapshot).members().next().map(|member| Arc::clone(&member.instance))
     }
 
     /// Those that are passed over at the moment.
@@ -163,7 +179,7 @@ impl Balancer {
         }
         let _renewing = match self.renewing.try_lock() {
             Ok(renewing) => renewing,
-            Err(TryLockError::WouldBlock) if !pool.members().is_empty() => return pool,
+            Err(TryLockError::WouldBlock) if !pool.is_empty() => return pool,
             Err(_) => self.renewing.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let pool = self.pool.load();
@@ -172,20 +188,6 @@ impl Balancer {
         }
         self.pool.store(Arc::new(Pool::new(snapshot, &self.nearness, &self.peers)));
         self.pool.load()
-    }
-}
-
-// === impl Nearness ===
-
-impl Nearness {
-    /// Whether it is picked at all.
-    fn admits(&self, instance: &Instance) -> bool {
-        self.host.as_ref().is_none_or(|host| instance.address.host() == host)
-    }
-
-    /// Whether it is picked before others.
-    fn prefers(&self, instance: &Instance) -> bool {
-        self.zone.is_none() || self.zone == instance.zone
     }
 }
 
@@ -200,7 +202,7 @@ impl Pick {
 
     /// The call was answered, whatever the answer.
     pub fn succeeded(mut self) {
-        self.call.succeeded();
+        drop(self.call.succeeded());
     }
 
     /// The call failed: this instance counts as slow for a while, however fast it failed. After some failures it is
@@ -213,6 +215,35 @@ impl Pick {
     /// in time, are reported to the servers at once, at most once a second for each instance.
     pub fn failed_by(mut self, trouble: Trouble) {
         self.call.failed(Some(&trouble));
+    }
+}
+
+#[cfg(feature = "http")]
+impl Pick {
+    /// The 99th percentile of its answers' times, if it has given so many.
+    pub(crate) fn p99(&self, answers: u32) -> Option<Duration> {
+        self.call.peer().latencies.p99(answers)
+    }
+
+    /// Its answer came after so long, and is of use.
+    pub(crate) fn took(&self, time: Duration) {
+        self.call.took(time);
+    }
+
+    /// The call was answered, as far as its caller can tell by now.
+    pub(crate) fn answered(mut self) -> Verdict {
+        self.call.succeeded()
+    }
+
+    /// The instance asks to be left alone for so long.
+    pub(crate) fn hold(&self, time: Duration) {
+        self.call.peer().hold(&self.call.instance().id, time);
+    }
+
+    /// The call waits for much longer than is usual, and goes on: that counts as a failure now, unless it is answered
+    /// after all.
+    pub(crate) fn overdue(&mut self) {
+        self.call.overdue();
     }
 }
 

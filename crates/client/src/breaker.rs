@@ -12,12 +12,16 @@ use tokio::time::Instant;
 /// [`Builder::circuit_breaker`](crate::Builder::circuit_breaker).
 ///
 /// An open circuit means that [`Resolver::pick`](crate::Resolver::pick) passes the instance over: it is ejected. After the
-/// ejection one call at a time is let through to it (half-open): when that is answered the circuit closes, when
-/// it fails the next ejection is twice as long. At most half of a service's instances are ejected at a time, and
+/// ejection one call at a time is let through to it (half-open): when three of them were answered the circuit closes, when
+/// one fails the next ejection is twice as long. At most half of a service's instances are ejected at a time, and
 /// the servers are asked to visit each of them at once.
 ///
+/// An instance that is back, or new among others, has a tenth of its share of the calls at first, and all of it when the
+/// [slow start](CircuitBreaker::slow_start) is over.
+///
 /// Only calls whose outcome is told count and bring an instance back: those of `Discovery::http`, and each
-/// [`Pick`](crate::Pick) that ends with `succeeded`, `failed` or `failed_by`.
+/// [`Pick`](crate::Pick) that ends with `succeeded`, `failed` or `failed_by`. Answers to calls that had to go to this instance and
+/// no other tell nothing of what it does with the rest: they neither close the circuit nor keep it from opening.
 ///
 /// ```
 /// use roundsman::CircuitBreaker;
@@ -35,7 +39,17 @@ pub struct CircuitBreaker {
     window: Duration,
     first_ejection: Duration,
     longest_ejection: Duration,
+    slow_start: Duration,
 }
+
+/// So many calls in a row, one at a time, bring an instance back.
+const ANSWERS: u32 = 3;
+
+/// Shares that grow for days are looked at once an hour.
+const LONGEST_STEP: Duration = Duration::from_secs(3_600);
+
+/// What part of its share an instance begins with.
+const FIRST_SHARE: f64 = 0.1;
 
 /// The circuit to one instance.
 #[derive(Clone, Debug)]
@@ -45,6 +59,15 @@ pub(crate) struct Circuit {
     window: Window,
     /// Ejections since it was last well for a while.
     ejections: u32,
+    /// Counts answers.
+    answers: u32,
+}
+
+/// How things were before an answer, which may turn out to be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Before {
+    failed_in_a_row: u32,
+    answers: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +75,10 @@ enum State {
     Closed {
         since: Instant,
     },
-    /// Ejected until then; half-open from then on.
+    /// Ejected until then; half-open from then on, and answered so many calls since.
     Open {
         until: Instant,
+        answered: u32,
     },
 }
 
@@ -96,7 +120,7 @@ struct Counts {
 
 impl Default for CircuitBreaker {
     /// Opens after 5 failures in a row, or when half of at least 20 calls within 10 s failed; ejects for 1 s at first
-    /// and for 60 s at most.
+    /// and for 60 s at most. An instance has its full share after 10 s.
     fn default() -> Self {
         Self {
             consecutive_failures: 5,
@@ -105,6 +129,7 @@ impl Default for CircuitBreaker {
             window: Duration::from_secs(10),
             first_ejection: Duration::from_secs(1),
             longest_ejection: Duration::from_secs(60),
+            slow_start: Duration::from_secs(10),
         }
     }
 }
@@ -127,6 +152,18 @@ impl CircuitBreaker {
     pub fn ejection(mut self, first: Duration, longest: Duration) -> Self {
         (self.first_ejection, self.longest_ejection) = (first, longest);
         self
+    }
+
+    /// How long it takes until an instance that is back, or new among others, has its full share of the calls. Zero: it has
+    /// that at once.
+    pub fn slow_start(mut self, time: Duration) -> Self {
+        self.slow_start = time;
+        self
+    }
+
+    /// How often shares that grow are looked at.
+    pub(crate) fn step(&self) -> Duration {
+        (self.slow_start / 10).min(LONGEST_STEP)
     }
 
     /// Never opens: callers are on their own until the servers evict an instance.
@@ -175,31 +212,92 @@ impl Standing {
 impl Circuit {
     pub(crate) fn new(now: Instant) -> Self {
         let window = Window { since: now, now: Counts::default(), before: Counts::default() };
-        Self { state: State::Closed { since: now }, failed_in_a_row: 0, window, ejections: 0 }
+        Self { state: State::Closed { since: now }, failed_in_a_row: 0, window, ejections: 0, answers: 0 }
     }
 
     pub(crate) fn standing(&self, now: Instant) -> Standing {
         match self.state {
             State::Closed { .. } => Standing::Closed,
-            State::Open { until } if now < until => Standing::Open(until),
-            State::Open { until } => Standing::HalfOpen(until),
+            State::Open { until, .. } if now < until => Standing::Open(until),
+            State::Open { until, .. } => Standing::HalfOpen(until),
         }
     }
 
-    /// A call was answered that began after the circuit last opened.
-    pub(crate) fn succeeded(&mut self, rules: &CircuitBreaker, now: Instant) -> Option<Turn> {
-        self.failed_in_a_row = 0;
+    /// What part of its calls it has by now, from a tenth to 1.
+    pub(crate) fn share(&self, rules: &CircuitBreaker, now: Instant) -> f64 {
         match self.state {
+            State::Closed { since } if !rules.slow_start.is_zero() => {
+                let age = now.saturating_duration_since(since).as_secs_f64();
+                (age / rules.slow_start.as_secs_f64()).clamp(FIRST_SHARE, 1.0)
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// How things are, for [`Circuit::rejected`].
+    pub(crate) fn before(&self) -> Before {
+        Before { failed_in_a_row: self.failed_in_a_row, answers: self.answers }
+    }
+
+    /// A call was answered that began after the circuit last opened. While it is open that changes nothing.
+    pub(crate) fn succeeded(&mut self, rules: &CircuitBreaker, now: Instant) -> Option<Turn> {
+        match &mut self.state {
             State::Closed { .. } => {
                 self.window.count(rules.window, false, now);
-                None
             }
-            State::Open { .. } => {
+            State::Open { until, .. } if now < *until => return None,
+            State::Open { answered, .. } => {
+                *answered += 1;
+                if *answered < ANSWERS {
+                    return None;
+                }
                 self.state = State::Closed { since: now };
                 self.window = Window { since: now, now: Counts::default(), before: Counts::default() };
-                Some(Turn::Closed)
+                self.answered();
+                return Some(Turn::Closed);
             }
         }
+        self.answered();
+        None
+    }
+
+    fn answered(&mut self) {
+        self.failed_in_a_row = 0;
+        self.answers = self.answers.wrapping_add(1);
+    }
+
+    /// An answer that was counted as one is of no use to its caller: it was a failure. `before` is how things were before it.
+    pub(crate) fn rejected(
+        &mut self,
+        rules: &CircuitBreaker,
+        before: Before,
+        jitter: f64,
+        now: Instant,
+    ) -> Option<Turn> {
+        if self.answers == before.answers.wrapping_add(1) {
+            // No other answer came since: the row goes on.
+            self.failed_in_a_row = self.failed_in_a_row.saturating_add(before.failed_in_a_row);
+        }
+        self.window.now.calls = self.window.now.calls.saturating_sub(1);
+        self.failed(rules, jitter, now)
+    }
+
+    /// A call that counted as failed goes on, and was answered after all: it is no failure, and is told anew.
+    pub(crate) fn take_back(&mut self) {
+        self.window.take_back();
+    }
+
+    /// The instance asks to be left alone for so long, and is, within the longest ejection. Whether that changes anything.
+    pub(crate) fn hold(&mut self, rules: &CircuitBreaker, time: Duration, now: Instant) -> bool {
+        let until = now + time.min(rules.longest_ejection);
+        let longer = match self.state {
+            State::Closed { .. } => rules.consecutive_failures < u32::MAX && until > now,
+            State::Open { until: before, .. } => until > before,
+        };
+        if longer {
+            self.state = State::Open { until, answered: 0 };
+        }
+        longer
     }
 
     /// A call failed that began after the circuit last opened. `jitter` is drawn from around 1.
@@ -217,12 +315,12 @@ impl Circuit {
                 }
             }
             // Called although it is ejected, because too many others are as well: that changes nothing.
-            State::Open { until } if now < until => return None,
+            State::Open { until, .. } if now < until => return None,
             State::Open { .. } => {}
         }
         let ejection = rules.nth_ejection(self.ejections, jitter);
         self.ejections = self.ejections.saturating_add(1);
-        self.state = State::Open { until: now + ejection };
+        self.state = State::Open { until: now + ejection, answered: 0 };
         Some(Turn::Opened { ejection, failed_in_a_row: self.failed_in_a_row })
     }
 }
@@ -245,6 +343,15 @@ impl Window {
             calls: self.now.calls.saturating_add(self.before.calls),
             failures: self.now.failures.saturating_add(self.before.failures),
         }
+    }
+}
+
+impl Window {
+    /// Forgets a call that failed.
+    fn take_back(&mut self) {
+        let counts = if self.now.failures > 0 { &mut self.now } else { &mut self.before };
+        counts.failures = counts.failures.saturating_sub(1);
+        counts.calls = counts.calls.saturating_sub(1);
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Builder {
     snapshot_file: Option<PathBuf>,
     circuit_breaker: CircuitBreaker,
     notice: Duration,
+    #[cfg(feature = "http")]
+    http_client: Option<reqwest::Client>,
 }
 
 /// How long a call may take unless the caller says otherwise.
@@ -74,6 +76,8 @@ impl Default for Builder {
             snapshot_file: None,
             circuit_breaker: CircuitBreaker::default(),
             notice: DEFAULT_NOTICE,
+            #[cfg(feature = "http")]
+            http_client: None,
         }
     }
 }
@@ -173,6 +177,24 @@ impl Builder {
         self
     }
 
+    /// Calls by name go through this `reqwest` client: with its default headers, pool and timeouts, which count for each try. By
+    /// default one of their own, that speaks plain HTTP, connects within
+    /// [`CONNECT_TIMEOUT`](crate::http::CONNECT_TIMEOUT), and uses no proxy and no redirects; a client of one's own had better do
+    /// the same.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let plain = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(100).user_agent("order/1.2").build()?;
+    /// let discovery = roundsman::Discovery::builder().http_client(plain).connect_lazy()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "http")]
+    pub fn http_client(mut self, client: reqwest::Client) -> Self {
+        self.http_client = Some(client);
+        self
+    }
+
     /// Connects, trying each server once.
     ///
     /// # Errors
@@ -222,7 +244,12 @@ impl Builder {
             clock: Clock::system(),
         };
         let hello = Hello::new(self.codec, namespace, service);
-        Ok(Discovery::start(servers, hello, settings, self.circuit_breaker, self.notice.min(MAX_TIMEOUT)))
+        let discovery = Discovery::start(servers, hello, settings, self.circuit_breaker, self.notice.min(MAX_TIMEOUT));
+        #[cfg(feature = "http")]
+        if let Some(client) = self.http_client {
+            discovery.inner.calls.set_client(client);
+        }
+        Ok(discovery)
     }
 }
 

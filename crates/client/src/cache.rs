@@ -208,6 +208,14 @@ impl Feed {
         Self { query, current: ArcSwap::new(unknown), changes, started, dropped }
     }
 
+    /// A list that stays as it is, unless a test says otherwise.
+    #[cfg(test)]
+    pub(crate) fn fixed(query: Query, instances: Vec<Arc<roundsman_protocol::Instance>>) -> Self {
+        let feed = Self::new(query);
+        feed.show(Snapshot::known(instances, None));
+        feed
+    }
+
     /// The list at this moment. Lock-free.
     pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.current.load()
@@ -223,7 +231,7 @@ impl Feed {
     }
 
     /// Shows a list, if it is another one than the one that is shown.
-    fn show(&self, snapshot: Snapshot) {
+    pub(crate) fn show(&self, snapshot: Snapshot) {
         if self.current.load().is_same(&snapshot) {
             return;
         }

@@ -108,7 +108,9 @@
 //! recorded: filter with `info,tarpc=warn`.
 
 mod backoff;
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only calls over HTTP watch their answers so closely"))]
 mod balance;
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only calls over HTTP watch their answers so closely"))]
 mod breaker;
 mod builder;
 mod cache;

@@ -1,17 +1,20 @@
 //! Calls by the name of a service for a `reqwest` client of one's own, as a layer of [`reqwest_middleware`].
 
 use async_trait::async_trait;
-use http::{Extensions, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::Next;
-use roundsman_protocol::{Host, ServiceName};
-use std::time::Duration;
+use roundsman_protocol::{Host, Query, ServiceName};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 use crate::{
     balance::Policy,
     discovery::Discovery,
-    http::{Answered, Call, Choice, Error, Failure, Limits, Plan, SUFFIX, Sender},
+    http::{Answered, Call, Choice, Error, Failure, Limits, Plan, SUFFIX, Sender, Split},
     share::Share,
     trace,
 };
@@ -65,14 +68,28 @@ pub struct Idempotent(
     pub bool,
 );
 
+/// An extension of a request: it goes to the instance for this key; see [`http::Request::key`](crate::http::Request::key).
+///
+/// ```no_run
+/// # async fn example(client: reqwest_middleware::ClientWithMiddleware) -> Result<(), Box<dyn std::error::Error>> {
+/// use roundsman::middleware::Key;
+///
+/// let answer = client.get("http://profile.roundsman/user/7").with_extension(Key::new("user-7")).send().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(Box<[u8]>);
+
 /// The layers after this one, and the client behind them.
 struct Rest<'a> {
     next: Next<'a>,
-    extensions: &'a mut Extensions,
+    /// Each try has its own: several may be under way. What the last one to end left in them stays.
+    extensions: Mutex<Extensions>,
     /// When the body must be read, if the request says so.
     deadline: Option<Instant>,
     /// An error of another layer, which is none of our business.
-    foreign: Option<reqwest_middleware::Error>,
+    foreign: Mutex<Option<reqwest_middleware::Error>>,
 }
 
 // === impl Middleware ===
@@ -103,6 +120,25 @@ impl Middleware {
         self
     }
 
+    /// Calls only instances that a query matches; see [`http::Service::select`](crate::http::Service::select). It names no service:
+    /// the URL does.
+    pub fn select(mut self, query: Query) -> Self {
+        if let Err(invalid) = self.choice.select(query, None) {
+            self.invalid = Some(crate::Error::from(invalid).into());
+        }
+        self
+    }
+
+    /// Gives versions a share of the calls; see [`http::Service::split`](crate::http::Service::split). Calls with the same [`Key`]
+    /// go to the same part.
+    pub fn split<V: Into<Box<str>>>(mut self, shares: impl IntoIterator<Item = (V, f64)>) -> Self {
+        match Split::try_new(shares) {
+            Ok(split) => self.choice.split = Some(Arc::new(split)),
+            Err(invalid) => self.invalid = Some(crate::Error::from(invalid).into()),
+        }
+        self
+    }
+
     /// Calls only so many of the instances, chosen by the servers; see [`Resolve::subset`](crate::Resolve::subset). Calls under
     /// way on one that leaves the subset go on to their end.
     pub fn subset(mut self, size: u32) -> Self {
@@ -123,9 +159,30 @@ impl Middleware {
         self
     }
 
+    /// How long a call may take to paths that begin so, in place of the [general time](Middleware::timeout). Where several do, the longest
+    /// of them counts.
+    pub fn timeout_for(mut self, path: impl Into<Box<str>>, timeout: Duration) -> Self {
+        self.limits.routes.push((path.into(), timeout));
+        self
+    }
+
     /// How long one try may take; see [`http::Request::try_timeout`](crate::http::Request::try_timeout).
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.limits.try_timeout = Some(timeout);
+        self
+    }
+
+    /// How long an answer is waited for before another instance is asked as well; see
+    /// [`http::Request::hedge_after`](crate::http::Request::hedge_after).
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.limits.hedge_after = time;
+        self
+    }
+
+    /// How long a call waits for an instance when nobody is there;
+    /// see [`http::Request::wait_for_instance`](crate::http::Request::wait_for_instance).
+    pub fn wait_for_instance(mut self, time: Duration) -> Self {
+        self.limits.wait_for_instance = time;
         self
     }
 
@@ -151,13 +208,25 @@ impl Middleware {
 
     fn plan(&self, request: &Request, extensions: &Extensions) -> Plan {
         let mut plan = Plan::new(self.limits.clone(), request.method());
+        plan.limits.on_route(request.url().path());
         if let Some(timeout) = request.timeout() {
             plan.limits.timeout = *timeout;
         }
         if let Some(Idempotent(idempotent)) = extensions.get() {
             plan.idempotent = *idempotent;
         }
+        plan.key = extensions.get().map(|Key(key)| key.clone());
         plan
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// Any bytes.
+    #[must_use]
+    pub fn new(key: impl AsRef<[u8]>) -> Self {
+        Self(key.as_ref().into())
     }
 }
 
@@ -176,13 +245,16 @@ impl reqwest_middleware::Middleware for Middleware {
         let began = Instant::now();
         let call = Call { discovery: &self.discovery, service: &service, choice: &self.choice, plan: &plan, began };
         let deadline = request.timeout().map(|_| call.deadline());
-        let mut rest = Rest { next, extensions, deadline, foreign: None };
-        match call.make(request, &mut rest).await {
+        let (own, foreign) = (Mutex::new(std::mem::take(extensions)), Mutex::default());
+        let rest = Rest { next, extensions: own, deadline, foreign };
+        let made = call.make(request, &rest).await;
+        *extensions = std::mem::take(&mut *lock(&rest.extensions));
+        match made {
             Ok(Answered { mut answer, instance, .. }) => {
                 answer.extensions_mut().insert(instance);
                 Ok(answer)
             }
-            Err(error) => Err(rest.foreign.unwrap_or_else(|| ours(error))),
+            Err(error) => Err(lock(&rest.foreign).take().unwrap_or_else(|| ours(error))),
         }
     }
 }
@@ -192,16 +264,19 @@ impl reqwest_middleware::Middleware for Middleware {
 impl Sender for Rest<'_> {
     type Answer = Response;
 
-    async fn send(&mut self, mut request: Request) -> Result<Response, Failure> {
+    async fn send(&self, mut request: Request) -> Result<Response, Failure> {
         if let Some(deadline) = self.deadline {
             *request.timeout_mut() = Some(deadline.saturating_duration_since(Instant::now()));
         }
-        match self.next.clone().run(request, self.extensions).await {
+        let mut extensions = lock(&self.extensions).clone();
+        let answered = self.next.clone().run(request, &mut extensions).await;
+        *lock(&self.extensions) = extensions;
+        match answered {
             Ok(answer) => Ok(answer),
             Err(reqwest_middleware::Error::Reqwest(error)) => Err(Failure::from(&error)),
             Err(error) => {
                 let failure = Failure::foreign(&error);
-                self.foreign = Some(error);
+                *lock(&self.foreign) = Some(error);
                 Err(failure)
             }
         }
@@ -210,4 +285,12 @@ impl Sender for Rest<'_> {
     fn status(answer: &Response) -> StatusCode {
         answer.status()
     }
+
+    fn headers(answer: &Response) -> &HeaderMap {
+        answer.headers()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -101,6 +101,40 @@ impl Query {
         Self { scope, ..self }
     }
 
+    /// The same query for instances that have this tag, too.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<Box<str>>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// The same query for instances that have this metadata entry, too.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        let entries = self.meta.iter().map(|(key, value)| (key.into(), value.into()));
+        self.meta = entries.chain([(key, value)]).collect();
+        self
+    }
+
+    /// The same query for instances in this zone.
+    #[must_use]
+    pub fn zone(self, zone: impl Into<Box<str>>) -> Self {
+        Self { zone: Some(zone.into()), ..self }
+    }
+
+    /// The same query for instances of this version.
+    #[must_use]
+    pub fn version(self, version: impl Into<Box<str>>) -> Self {
+        Self { version: Some(version.into()), ..self }
+    }
+
+    /// The same query for so many of those instances, as this client among all who share them.
+    #[must_use]
+    pub fn subset(self, client: impl Into<Box<str>>, size: u32) -> Self {
+        Self { subset: Some(Subset { client: client.into(), size }), ..self }
+    }
+
     /// Checks the limits: no query may ask for more than an instance can have.
     ///
     /// # Errors

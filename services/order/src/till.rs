@@ -117,22 +117,29 @@ impl Till {
 
     async fn settle(&self, request: Request) -> Outcome {
         match request.send().await {
-            Ok(answer) => answered(&answer),
+            Ok(answer) => answered(answer),
             Err(error) => failed(error),
         }
     }
 }
 
-fn answered(answer: &Response) -> Outcome {
+/// What makes no sense counts as a failure of the instance, like an answer that never came.
+fn answered(answer: Response) -> Outcome {
     let seller = Arc::clone(answer.instance());
     match answer.status() {
         StatusCode::OK => match answer.json() {
             Ok(product) => Outcome::Sold(product, seller),
-            Err(_) => Outcome::Unclear(seller, Trouble::Status(StatusCode::OK.as_u16())),
+            Err(error) => {
+                tracing::warn!(error = %answer.reject(error), "an answer makes no sense");
+                Outcome::Unclear(seller, Trouble::Status(StatusCode::OK.as_u16()))
+            }
         },
         StatusCode::NOT_FOUND => Outcome::NoSuchProduct,
         StatusCode::CONFLICT => Outcome::SoldOut(seller),
-        status => Outcome::Unclear(seller, Trouble::Status(status.as_u16())),
+        status => {
+            drop(answer.reject(format_args!("neither sold nor refused: {status}")));
+            Outcome::Unclear(seller, Trouble::Status(status.as_u16()))
+        }
     }
 }
 

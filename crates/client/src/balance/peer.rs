@@ -12,9 +12,9 @@ use std::{
 use roundsman_protocol::{Instance, InstanceId, Trouble};
 use tokio::time::Instant;
 
-use super::load::Load;
+use super::{latencies::Latencies, load::Load};
 use crate::{
-    breaker::{Circuit, CircuitBreaker, Standing, Turn},
+    breaker::{Before, Circuit, CircuitBreaker, Standing, Turn},
     reports::Reports,
 };
 
@@ -38,6 +38,7 @@ struct Shared {
 pub(crate) struct Peer {
     shared: Arc<Shared>,
     pub(crate) load: Load,
+    pub(crate) latencies: Latencies,
     circuit: Mutex<Circuit>,
     ejections: AtomicU32,
     trial: Mutex<Trial>,
@@ -69,6 +70,11 @@ impl Peers {
         self.shared.turns.load(Ordering::Acquire)
     }
 
+    /// How often shares that grow are looked at.
+    pub(crate) fn step(&self) -> Duration {
+        self.shared.rules.step()
+    }
+
     /// What is known of each of these, in their order.
     pub(crate) fn of(&self, instances: &[Arc<Instance>]) -> Vec<Arc<Peer>> {
         let mut by_id = lock(&self.by_id);
@@ -97,6 +103,7 @@ impl Peer {
         Self {
             shared,
             load: Load::default(),
+            latencies: Latencies::default(),
             circuit: Mutex::new(Circuit::new(now)),
             ejections: AtomicU32::new(0),
             trial: Mutex::default(),
@@ -104,8 +111,10 @@ impl Peer {
         }
     }
 
-    pub(crate) fn standing(&self, now: Instant) -> Standing {
-        self.circuit().standing(now)
+    /// Whether calls may go to it, and what part of its share of them.
+    pub(crate) fn standing(&self, now: Instant) -> (Standing, f64) {
+        let circuit = self.circuit();
+        (circuit.standing(now), circuit.share(&self.shared.rules, now))
     }
 
     /// Claims the one call at a time that a half-open circuit lets through.
@@ -131,17 +140,51 @@ impl Peer {
         lock(&self.circuit)
     }
 
-    pub(crate) fn answered(&self, id: &InstanceId) {
-        if let Some(Turn::Closed) = self.circuit().succeeded(&self.shared.rules, Instant::now()) {
-            tracing::info!(%id, "it answers again; calls go to it as before");
+    /// A call was answered; one that is `overdue` has counted as a failure before.
+    pub(crate) fn answered(&self, id: &InstanceId, overdue: bool) -> Before {
+        let mut circuit = self.circuit();
+        if overdue {
+            circuit.take_back();
+        }
+        let before = circuit.before();
+        let turn = circuit.succeeded(&self.shared.rules, Instant::now());
+        drop(circuit);
+        if let Some(Turn::Closed) = turn {
+            tracing::info!(%id, "it answers again; calls go to it as before, a few at first");
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
         }
+        before
+    }
+
+    /// It asks to be left alone for so long.
+    pub(crate) fn hold(&self, id: &InstanceId, time: Duration) {
+        if self.circuit().hold(&self.shared.rules, time, Instant::now()) {
+            self.ejections.fetch_add(1, Ordering::AcqRel);
+            self.shared.turns.fetch_add(1, Ordering::AcqRel);
+            tracing::info!(%id, ?time, "it asks to be left alone; passing it over for that long");
+        }
+    }
+
+    /// A call that is overdue was answered after all, which tells nothing else.
+    pub(crate) fn take_back(&self) {
+        self.circuit().take_back();
     }
 
     pub(crate) fn failed(&self, id: &InstanceId, trouble: Option<&Trouble>) {
         let now = Instant::now();
-        let jitter = 0.8 + 0.4 * fastrand::f64();
-        let turn = self.circuit().failed(&self.shared.rules, jitter, now);
+        let turn = self.circuit().failed(&self.shared.rules, jitter(), now);
+        self.turned(id, turn, trouble, now);
+    }
+
+    /// An answer is of no use to its caller. `before` is missing where it never counted as one.
+    pub(crate) fn rejected(&self, id: &InstanceId, before: Option<Before>) {
+        let Some(before) = before else { return self.failed(id, None) };
+        let now = Instant::now();
+        let turn = self.circuit().rejected(&self.shared.rules, before, jitter(), now);
+        self.turned(id, turn, None, now);
+    }
+
+    fn turned(&self, id: &InstanceId, turn: Option<Turn>, trouble: Option<&Trouble>, now: Instant) {
         if let Some(Turn::Opened { ejection, failed_in_a_row }) = turn {
             self.ejections.fetch_add(1, Ordering::AcqRel);
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
@@ -163,6 +206,10 @@ impl Peer {
             self.shared.reports.send(id, trouble);
         }
     }
+}
+
+fn jitter() -> f64 {
+    0.8 + 0.4 * fastrand::f64()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

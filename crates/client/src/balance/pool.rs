@@ -6,22 +6,25 @@ use roundsman_protocol::{Instance, InstanceId};
 use tokio::time::Instant;
 
 use super::{
-    Nearness, Policy,
+    Policy,
     eligible::{Eligible, eligible},
+    lane::Lane,
     member::Member,
+    nearness::Nearness,
     peer::Peers,
 };
 use crate::snapshot::Snapshot;
 
-/// Those of a snapshot's instances that come into question. Immutable; what changes are the peers.
+/// Multiples of the silver ratio, to spread calls over near and far: in step with the turns within them they would miss some.
+const SILVER: u64 = 0x6a09_e667_f3bc_c908;
+
+/// Those of a snapshot's instances that can be used. Immutable; what changes are the peers.
 #[derive(Debug)]
 pub(crate) struct Pool {
     snapshot: Arc<Snapshot>,
     /// The state of the circuits that it was made in.
     turns: usize,
     eligible: Eligible,
-    /// The weights of each member and all before it; none when all are equal.
-    weights: Option<Box<[u64]>>,
 }
 
 /// A member, and whether the call is the one that finds out whether it is back.
@@ -42,8 +45,8 @@ impl Pool {
             let hash = hash(instance.id.as_str().as_bytes());
             Arc::new(Member { instance: Arc::clone(instance), peer, hash })
         });
-        let eligible = eligible(members.collect(), nearness, Instant::now());
-        Self { snapshot: Arc::clone(snapshot), turns, weights: weights(&eligible.members), eligible }
+        let eligible = eligible(members.collect(), nearness, peers.step(), Instant::now());
+        Self { snapshot: Arc::clone(snapshot), turns, eligible }
     }
 
     /// Whether this is the pool of that snapshot, with the circuits as they are.
@@ -58,19 +61,28 @@ impl Pool {
         self.trial(|_| true).or_else(|| self.by(policy, turn).map(Choice::plain))
     }
 
-    /// Another one than these; with no other left, any.
-    pub(crate) fn choose_except(&self, policy: Policy, turn: usize, tried: &[InstanceId]) -> Option<Choice<'_>> {
+    /// Another one than these, passed over by nobody else; none if there is no other.
+    pub(crate) fn choose_other(&self, policy: Policy, turn: usize, tried: &[InstanceId]) -> Option<Choice<'_>> {
         let untried = |member: &Member| !tried.contains(&member.instance.id);
         if let Some(trial) = self.trial(untried) {
             return Some(trial);
         }
-        let chosen = self.by(policy, turn)?;
-        if untried(chosen) {
+        if let Some(chosen) = self.by(policy, turn).filter(|chosen| untried(chosen)) {
             return Some(Choice::plain(chosen));
         }
-        let others = || self.eligible.members.iter().filter(|member| untried(member));
-        let nth = turn.checked_rem(others().count()).unwrap_or_default();
-        Some(Choice::plain(others().nth(nth).unwrap_or(chosen)))
+        // Near or far, what was not tried is hidden by nothing that was.
+        self.eligible.lanes.iter().find_map(|lane| {
+            let others = || lane.members().iter().filter(|member| untried(member));
+            others().nth(turn.checked_rem(others().count())?).map(Choice::plain)
+        })
+    }
+
+    /// Another one than these, then one that is passed over and was not tried, then any.
+    pub(crate) fn choose_except(&self, policy: Policy, turn: usize, tried: &[InstanceId]) -> Option<Choice<'_>> {
+        let ejected = || self.eligible.ejected.iter().find(|member| !tried.contains(&member.instance.id));
+        self.choose_other(policy, turn, tried)
+            .or_else(|| ejected().map(Choice::plain))
+            .or_else(|| self.by(policy, turn).map(Choice::plain))
     }
 
     /// The one for this key: the one whose hash together with the key's is the highest. An instance that goes
@@ -78,7 +90,7 @@ impl Pool {
     pub(crate) fn choose_for(&self, key: &[u8]) -> Option<Choice<'_>> {
         let key = hash(key);
         let rank = |member: &&Arc<Member>| mix(member.hash ^ key);
-        let home = self.eligible.members.iter().max_by_key(rank);
+        let home = self.lane(mix(key)).members().iter().max_by_key(rank);
         let ejected = self.eligible.half_open.iter().max_by_key(rank);
         // Its own keys find out whether an ejected instance is back.
         if let Some(ejected) = ejected.filter(|ejected| home.is_none_or(|home| rank(&home) < rank(ejected)))
@@ -92,13 +104,17 @@ impl Pool {
     /// This one, if it is near enough, also when it is passed over.
     #[cfg(feature = "http")]
     pub(crate) fn find(&self, id: &InstanceId) -> Option<Choice<'_>> {
-        let all = self.eligible.members.iter().chain(&self.eligible.ejected);
+        let all = self.members().chain(&self.eligible.ejected);
         all.into_iter().find(|member| member.instance.id == *id).map(Choice::plain)
     }
 
-    /// Those that calls go to as a rule.
-    pub(crate) fn members(&self) -> &[Arc<Member>] {
-        &self.eligible.members
+    /// Those that can be used, the near ones first.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.eligible.lanes.iter().flat_map(Lane::members)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.eligible.lanes.iter().all(Lane::is_empty)
     }
 
     /// The instances that are passed over.
@@ -112,41 +128,16 @@ impl Pool {
     }
 
     fn by(&self, policy: Policy, turn: usize) -> Option<&Arc<Member>> {
-        match policy {
-            Policy::Weighted => self.weighted(turn),
-            Policy::RoundRobin => self.in_turn(turn),
-            Policy::Random => self.members().get(self.any()?),
-            Policy::PeakEwma => self.lighter_of_two(),
-        }
+        self.lane(u64::try_from(turn).unwrap_or_default().wrapping_mul(SILVER)).choose(policy, turn)
     }
 
-    fn in_turn(&self, turn: usize) -> Option<&Arc<Member>> {
-        self.members().get(turn.checked_rem(self.members().len())?)
-    }
-
-    fn weighted(&self, turn: usize) -> Option<&Arc<Member>> {
-        let Some(weights) = &self.weights else { return self.in_turn(turn) };
-        // Multiples of the golden ratio fill the range evenly: each gets its share, and no long run of calls.
-        let spread = u64::try_from(turn).unwrap_or_default().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let total = weights.last().copied().unwrap_or_default();
-        let at = u64::try_from((u128::from(spread) * u128::from(total)) >> 64).unwrap_or_default();
-        self.members().get(weights.partition_point(|sum| *sum <= at))
-    }
-
-    fn lighter_of_two(&self) -> Option<&Arc<Member>> {
-        let first = self.any()?;
-        let count = self.members().len();
-        if count == 1 {
-            return self.members().get(first);
-        }
-        // Another one, and each of the others as likely.
-        let second = (first + fastrand::usize(1..count)) % count;
-        let (first, second) = (self.members().get(first)?, self.members().get(second)?);
-        Some(if second.peer.load.cost() < first.peer.load.cost() { second } else { first })
-    }
-
-    fn any(&self) -> Option<usize> {
-        (!self.members().is_empty()).then(|| fastrand::usize(..self.members().len()))
+    /// Near or far, of the group that is used; `spread` is any number.
+    fn lane(&self, spread: u64) -> &Lane {
+        let [first, second, third, fourth] = &self.eligible.lanes;
+        let [inner, outer] = self.eligible.near;
+        let (near, far, share) =
+            if self.eligible.group() == 0 { (first, second, inner) } else { (third, fourth, outer) };
+        if far.is_empty() || (!near.is_empty() && spread <= share) { near } else { far }
     }
 }
 
@@ -156,19 +147,6 @@ impl<'a> Choice<'a> {
     fn plain(member: &'a Arc<Member>) -> Self {
         Self { member, trial: false }
     }
-}
-
-fn weights(members: &[Arc<Member>]) -> Option<Box<[u64]>> {
-    let first = members.first()?.instance.weight;
-    if members.iter().all(|member| member.instance.weight == first) {
-        return None;
-    }
-    let mut sum = 0_u64;
-    let sums = members.iter().map(|member| {
-        sum += u64::from(member.instance.weight);
-        sum
-    });
-    Some(sums.collect())
 }
 
 /// FNV-1a. The same in every process and every version, so that all callers agree on where a key goes.
@@ -184,6 +162,12 @@ fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+/// A number that every process makes of the same bytes, as likely as any other.
+#[cfg(feature = "http")]
+pub(crate) fn spread(bytes: &[u8]) -> u64 {
+    hash(bytes)
 }
 
 #[cfg(test)]

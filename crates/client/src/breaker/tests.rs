@@ -96,24 +96,95 @@ fn each_ejection_is_twice_as_long_until_it_was_well_for_a_while() {
         assert_eq!(world.open(), expected, "the trial failed");
     }
     world.after(60 * SECOND);
-    assert_eq!(world.succeed(), Some(Turn::Closed));
+    assert_eq!((world.succeed(), world.succeed(), world.succeed()), (None, None, Some(Turn::Closed)));
     world.after(SECOND);
     assert_eq!(world.open(), 60 * SECOND, "it was not well for long");
     world.after(60 * SECOND);
-    world.succeed();
+    for _ in 0..3 {
+        world.succeed();
+    }
     world.after(60 * SECOND);
     assert_eq!(world.open(), SECOND, "forgiven");
 }
 
 #[test]
-fn failures_while_it_is_open_prolong_nothing_and_an_answer_closes_it() {
+fn what_is_told_while_it_is_open_changes_nothing_and_some_answers_close_it_then() {
     let mut world = World::new(CircuitBreaker::default());
     world.open();
     let until = world.now + SECOND;
     assert_eq!(world.fail(), None);
+    for _ in 0..10 {
+        assert_eq!(world.succeed(), None);
+    }
     assert_eq!(world.after(SECOND / 10), Standing::Open(until));
+    assert!(matches!(world.after(SECOND), Standing::HalfOpen(_)));
+    assert_eq!((world.succeed(), world.succeed()), (None, None));
+    assert!(matches!(world.after(Duration::ZERO), Standing::HalfOpen(_)));
     assert_eq!(world.succeed(), Some(Turn::Closed));
     assert_eq!(world.after(Duration::ZERO), Standing::Closed);
+}
+
+#[test]
+fn an_answer_that_is_rejected_never_was_one() {
+    let mut world = World::new(CircuitBreaker::default());
+    let reject = |world: &mut World| {
+        let before = world.circuit.before();
+        world.succeed();
+        world.circuit.rejected(&world.rules, before, 1.0, world.now)
+    };
+    for _ in 0..2 {
+        assert_eq!((world.fail(), reject(&mut world)), (None, None));
+    }
+    assert_eq!(reject(&mut world), Some(Turn::Opened { ejection: SECOND, failed_in_a_row: 5 }));
+    world.after(SECOND);
+    assert_eq!((world.succeed(), world.succeed()), (None, None));
+    assert!(matches!(reject(&mut world), Some(Turn::Opened { .. })), "also the one that would have closed it");
+    // An answer since then is one.
+    let mut world = World::new(CircuitBreaker::default());
+    for _ in 0..4 {
+        world.fail();
+    }
+    let before = world.circuit.before();
+    world.succeed();
+    world.succeed();
+    assert_eq!(world.circuit.rejected(&world.rules, before, 1.0, world.now), None);
+}
+
+#[test]
+fn a_call_that_was_overdue_and_is_answered_was_no_failure() {
+    let mut world = World::new(CircuitBreaker::default().consecutive_failures(100));
+    for _ in 0..50 {
+        assert_eq!(world.fail(), None);
+        world.circuit.take_back();
+        world.succeed();
+    }
+    assert_eq!(world.fail(), None);
+}
+
+#[test]
+fn who_asks_to_be_left_alone_is_within_limits() {
+    let mut world = World::new(CircuitBreaker::default());
+    let hold = |world: &mut World, secs| world.circuit.hold(&world.rules, SECOND * secs, world.now);
+    assert!(!hold(&mut world, 0) && hold(&mut world, 3) && !hold(&mut world, 2));
+    assert_eq!(world.after(SECOND), Standing::Open(world.now + 2 * SECOND));
+    assert!(hold(&mut world, 1_000_000));
+    assert_eq!(world.after(Duration::ZERO), Standing::Open(world.now + 60 * SECOND));
+    assert!(matches!(world.after(60 * SECOND), Standing::HalfOpen(_)));
+    let mut world = World::new(CircuitBreaker::never());
+    assert!(!hold(&mut world, 3), "not against the caller's will");
+}
+
+#[test]
+fn its_share_grows_from_a_tenth() {
+    let mut world = World::new(CircuitBreaker::default());
+    for (after, share) in [(0, 0.1), (5, 0.5), (20, 1.0)] {
+        let now = world.now + SECOND * after;
+        assert!((world.circuit.share(&world.rules, now) - share).abs() < 1e-9, "{after}");
+    }
+    world.rules = world.rules.slow_start(Duration::MAX);
+    assert!(world.rules.step() <= 3_600 * SECOND && world.circuit.share(&world.rules, world.now) <= 0.1);
+    world.rules = world.rules.slow_start(Duration::ZERO);
+    assert!((world.circuit.share(&world.rules, world.now) - 1.0).abs() < 1e-9);
 }
 
 #[test]
@@ -145,7 +216,7 @@ proptest! {
             };
             match circuit.standing(now) {
                 Standing::Open(until) => prop_assert!(until <= now + rules.longest_ejection.mul_f64(1.2)),
-                Standing::HalfOpen(_) => prop_assert!(false, "an outcome always settles a half-open circuit"),
+                Standing::HalfOpen(_) => prop_assert!(step == 0, "a failure always settles a half-open circuit"),
                 Standing::Closed => prop_assert!(step == 0 || before == Standing::Closed),
             }
             prop_assert_eq!(matches!(turn, Some(Turn::Opened { .. })), matches!((before, circuit.standing(now)), (Standing::Closed | Standing::HalfOpen(_), Standing::Open(_))));

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::{
     Error, Limits,
-    callee::Choice,
-    engine::{Answered, Course, Sender},
+    attempt::Sender,
+    choice::Choice,
+    engine::{Answered, Course},
 };
 use crate::discovery::Discovery;
 
@@ -57,13 +58,13 @@ impl Call<'_> {
     pub(crate) async fn make<S: Sender>(
         &self,
         request: reqwest::Request,
-        sender: &mut S,
+        sender: &S,
     ) -> Result<Answered<S::Answer>, Error> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.
         let making = Box::pin(async {
-            let callee = inner.calls.callee(inner, self.service, self.choice.share.as_ref())?;
-            let balancer = callee.balancer(self.choice, &inner.peers);
+            let callee = inner.calls.callee(inner, self.service, self.choice)?;
+            let balancer = callee.balancer(self.choice, self.plan.key.as_deref(), &inner.peers);
             if self.plan.to.is_none() {
                 callee.ready(self.discovery, self.deadline()).await?;
             }

@@ -6,22 +6,26 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use reqwest::redirect;
-use roundsman_protocol::{DiscoveryError, Host, Query, ServiceName};
+use roundsman_protocol::{DiscoveryError, Instance, Query, ServiceName};
 use rustls::crypto::{CryptoProvider, ring};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::{CONNECT_TIMEOUT, Error};
+use super::{CONNECT_TIMEOUT, Error, choice::Choice, leaving::Leaving};
 use crate::{
-    balance::{Balancer, Nearness, Peers, Policy},
+    balance::{Balancer, Nearness, Part, Peers},
     cache::Feed,
     discovery::{Discovery, Inner},
+    link::Link,
     resolver::resolve,
     share::Share,
 };
@@ -33,6 +37,11 @@ const BUDGET_RESERVE: u32 = 1;
 /// What part of the calls may be repeated beyond those.
 const BUDGET_SHARE: f32 = 0.1;
 
+/// So many selections are followed at most, unless all of them are being called.
+const MOST_CALLEES: usize = 1_024;
+/// So many ways to choose among the same instances are kept.
+const MOST_BALANCERS: usize = 64;
+
 /// What all calls of a client share.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -41,30 +50,25 @@ pub(crate) struct Calls {
     callees: Mutex<HashMap<Key, Arc<Callee>>>,
 }
 
-/// A service, or a part of it.
-type Key = (ServiceName, Option<Share>);
+/// A service, or some of its instances.
+type Key = (ServiceName, Arc<Query>, Option<Share>);
+
+/// Who chooses in this way, for this part.
+type Chooser = ((Choice, Option<Part>), Arc<Balancer>);
 
 /// A service that was called.
 #[derive(Debug)]
 pub(crate) struct Callee {
     pub(crate) service: ServiceName,
-    share: Option<Share>,
     feed: Arc<Feed>,
-    budget: TpsBudget,
+    leaving: Leaving,
+    /// That of all calls to the service, whichever of its instances they are for.
+    budget: Arc<TpsBudget>,
     /// One for each way to choose; there is hardly ever more than one.
-    balancers: Mutex<Vec<(Choice, Arc<Balancer>)>>,
+    balancers: Mutex<Vec<Chooser>>,
+    turn: AtomicU64,
     /// Whether there is such a service: an instance of it was seen, or a server said so.
     exists: AtomicBool,
-}
-
-/// How instances are chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Choice {
-    pub(crate) policy: Policy,
-    pub(crate) zone: Option<Box<str>>,
-    pub(crate) host: Option<Host>,
-    /// How many of all there are.
-    pub(crate) share: Option<Share>,
 }
 
 // === impl Calls ===
@@ -84,32 +88,33 @@ impl Calls {
         Ok(client.insert(new).clone())
     }
 
-    /// The service of this name, followed from now on. Must be called within a Tokio runtime.
-    pub(crate) fn callee(
-        &self,
-        inner: &Inner,
-        service: &ServiceName,
-        share: Option<&Share>,
-    ) -> Result<Arc<Callee>, Error> {
+    /// Uses this HTTP client.
+    pub(crate) fn set_client(&self, client: reqwest::Client) {
+        *lock(&self.client) = Some(client);
+    }
+
+    /// The instances of this service that are chosen from, followed from now on. Must be called within a Tokio runtime.
+    pub(crate) fn callee(&self, inner: &Inner, service: &ServiceName, choice: &Choice) -> Result<Arc<Callee>, Error> {
         let mut callees = lock(&self.callees);
         if inner.stop.is_cancelled() {
             return Err(crate::Error::Closed.into());
         }
-        let key = (service.clone(), share.cloned());
+        let key = (service.clone(), Arc::clone(&choice.select), choice.share.clone());
         if let Some(callee) = callees.get(&key) {
             return Ok(Arc::clone(callee));
         }
-        let subset = share.map(|share| share.subset(inner)).transpose()?;
-        let feed = inner.cache.subscribe(Query { subset, ..Query::service(service.clone()) });
+        if callees.len() >= MOST_CALLEES {
+            // Somebody makes up selections: those that nobody uses at this moment are followed no longer.
+            callees.retain(|_, callee| Arc::strong_count(callee) > 1);
+        }
+        let share = choice.share.as_ref().map(|share| share.subset(inner)).transpose()?;
+        let select = Query { services: vec![service.clone()], ..Query::clone(&choice.select) };
+        let query = Query { subset: share.or(select.subset.clone()), ..select };
+        let feed = inner.cache.subscribe(query);
         inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
-        let callee = Arc::new(Callee {
-            service: service.clone(),
-            share: share.cloned(),
-            feed,
-            budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE),
-            balancers: Mutex::default(),
-            exists: AtomicBool::new(false),
-        });
+        let of_service = callees.values().find(|callee| callee.service == *service);
+        let budget = of_service.map_or_else(Callee::budget, |callee| Arc::clone(&callee.budget));
+        let callee = Arc::new(Callee::new(service.clone(), feed, budget, inner.link.clone()));
         callees.insert(key, Arc::clone(&callee));
         Ok(callee)
     }
@@ -122,11 +127,7 @@ impl Calls {
 
     /// A name that is no service is not followed for ever.
     fn forget(&self, callee: &Arc<Callee>) {
-        let mut callees = lock(&self.callees);
-        let key = (callee.service.clone(), callee.share.clone());
-        if callees.get(&key).is_some_and(|kept| Arc::ptr_eq(kept, callee)) {
-            callees.remove(&key);
-        }
+        lock(&self.callees).retain(|_, kept| !Arc::ptr_eq(kept, callee));
     }
 }
 
@@ -149,6 +150,25 @@ fn new_client() -> Result<reqwest::Client, Error> {
 // === impl Callee ===
 
 impl Callee {
+    /// `link` is the client's.
+    pub(crate) fn new(
+        service: ServiceName,
+        feed: Arc<Feed>,
+        budget: Arc<TpsBudget>,
+        link: watch::Receiver<Link>,
+    ) -> Self {
+        let leaving = Leaving::new(feed.query.clone(), link);
+        let (balancers, exists) = (Mutex::default(), AtomicBool::new(false));
+        // Not everybody begins with the same part.
+        let turn = AtomicU64::new(fastrand::u64(..));
+        Self { service, feed, leaving, budget, balancers, turn, exists }
+    }
+
+    /// For second tries.
+    pub(crate) fn budget() -> Arc<TpsBudget> {
+        Arc::new(TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE))
+    }
+
     /// Waits for the list, no longer than for any other question to a server, and makes sure that there is such a service.
     pub(crate) async fn ready(self: &Arc<Self>, discovery: &Discovery, deadline: Instant) -> Result<(), Error> {
         let began = Instant::now();
@@ -174,20 +194,30 @@ impl Callee {
         Ok(())
     }
 
-    /// Who chooses among the instances.
-    pub(crate) fn balancer(&self, choice: &Choice, peers: &Arc<Peers>) -> Arc<Balancer> {
+    /// Who chooses among the instances for a call, with a key or without.
+    pub(crate) fn balancer(&self, choice: &Choice, key: Option<&[u8]>, peers: &Arc<Peers>) -> Arc<Balancer> {
+        let part = choice.part(key, self.turn.fetch_add(1, Ordering::Relaxed));
         let mut balancers = lock(&self.balancers);
-        if let Some((_, balancer)) = balancers.iter().find(|(kept, _)| kept == choice) {
+        let known = balancers.iter().find(|((kept, of), _)| kept == choice && *of == part);
+        if let Some((_, balancer)) = known {
             return Arc::clone(balancer);
         }
-        let nearness = Nearness { zone: choice.zone.clone(), host: choice.host.clone() };
+        let nearness = Nearness { zone: choice.zone.clone(), host: choice.host.clone(), part: part.clone() };
         let balancer = Arc::new(Balancer::new(choice.policy, nearness, Arc::clone(peers), &self.feed.current()));
-        balancers.push((choice.clone(), Arc::clone(&balancer)));
+        if balancers.len() >= MOST_BALANCERS {
+            balancers.clear();
+        }
+        balancers.push(((choice.clone(), part), Arc::clone(&balancer)));
         balancer
     }
 
     pub(crate) fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    /// Who is about to leave, and serves still. Asks a server, at most a few times a second.
+    pub(crate) async fn leaving(&self) -> Arc<[Arc<Instance>]> {
+        self.leaving.ask().await
     }
 
     /// A call begins, which pays for repetitions, its own or others'.
@@ -198,14 +228,6 @@ impl Callee {
     /// Whether a try may be repeated.
     pub(crate) fn withdraw(&self) -> bool {
         self.budget.withdraw()
-    }
-}
-
-// === impl Choice ===
-
-impl Default for Choice {
-    fn default() -> Self {
-        Self { policy: Policy::PeakEwma, zone: None, host: None, share: None }
     }
 }
 

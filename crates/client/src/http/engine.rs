@@ -1,36 +1,33 @@
-//! One call: which instance is tried, for how long, and whether another one is tried after it.
+//! One call: which instances are asked, one after the other or, when an answer keeps them waiting, side by side.
 //!
 //! Whoever sends is a [`Sender`]: the calls of [`super::Request`] and those of a client with middleware are made alike.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use http::StatusCode;
-use roundsman_protocol::{Host, Instance, InstanceId, Trouble};
-use tokio::time::{Instant, sleep, timeout_at};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use roundsman_protocol::Instance;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
-    DEFAULT_TRY_TIMEOUT, Error, Try,
+    Error, Try,
+    attempt::{Attempt, Sender, Target, Tried, is_troubled, retry_after},
     call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
+    past::Past,
 };
-use crate::{
-    backoff::Backoff,
-    balance::{Balancer, Pick},
-};
+use crate::balance::{Balancer, Pick, Verdict};
 
-/// First and longest pause before the same instance is asked again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+/// When there is nobody else to ask, or no budget for it, that is looked into again after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Answers that another instance may better.
-const TROUBLED: [StatusCode; 4] = [
-    StatusCode::INTERNAL_SERVER_ERROR,
-    StatusCode::BAD_GATEWAY,
-    StatusCode::SERVICE_UNAVAILABLE,
-    StatusCode::GATEWAY_TIMEOUT,
-];
-
-/// The tries of a call.
+/// A call on its way.
 #[derive(Debug)]
 pub(crate) struct Course<'a> {
     pub(crate) callee: &'a Callee,
@@ -39,39 +36,26 @@ pub(crate) struct Course<'a> {
     pub(crate) deadline: Instant,
 }
 
-/// Sends a request to the instance that its URL names.
-pub(crate) trait Sender: Send {
-    /// What comes back.
-    type Answer: Send;
-
-    /// Sends it, once.
-    fn send(&mut self, request: reqwest::Request) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
-
-    /// The status of an answer.
-    fn status(answer: &Self::Answer) -> StatusCode;
-}
-
 /// An answer, and how it came about.
 #[derive(Debug)]
 pub(crate) struct Answered<T> {
     pub(crate) answer: T,
     pub(crate) instance: Arc<Instance>,
     pub(crate) tries: u32,
+    /// Missing for one that counts as a failure already.
+    pub(crate) verdict: Option<Verdict>,
 }
 
-/// Where the next try goes.
-struct Target {
-    instance: Arc<Instance>,
-    /// Missing for one that was named and is no longer in the list.
-    pick: Option<Pick>,
-}
-
-/// The tries so far.
-struct Past {
-    tries: Vec<Try>,
-    /// Those to be avoided, then those that were asked.
-    passed_over: Vec<InstanceId>,
-    backoff: Backoff,
+/// The tries under way, and what the next one would send.
+struct Flight<'c, A> {
+    under_way: FuturesUnordered<BoxFuture<'c, Tried<A>>>,
+    /// Missing when no further try is allowed, or its body was a stream.
+    spare: Option<reqwest::Request>,
+    /// When another instance is asked beside those that are.
+    hedge: Option<Instant>,
+    /// An answer that another try was to better.
+    held: Option<Answered<A>>,
+    past: Past,
 }
 
 // === impl Course ===
@@ -81,165 +65,197 @@ impl Course<'_> {
     pub(crate) async fn run<S: Sender>(
         &self,
         request: reqwest::Request,
-        sender: &mut S,
+        sender: &S,
     ) -> Result<Answered<S::Answer>, Error> {
         self.callee.deposit();
-        let mut past = Past::new(self.plan);
-        let mut held = None;
-        let mut next = Some(request);
-        while let Some(request) = next.take() {
-            let Some(target) = self.target(&mut past).await else { break };
-            let instance = Arc::clone(&target.instance);
-            let nth = u32::try_from(past.tries.len()).unwrap_or(u32::MAX).saturating_add(1);
-            // A body that is a stream has no copy: that is the only try then.
-            next = if nth < self.plan.limits.tries { request.try_clone() } else { None };
-            let outcome = self.attempt(sender, request, target, next.is_some()).await;
-            let repeat = next.is_some() && self.may_repeat::<S>(&outcome);
-            held = match outcome {
-                Ok(answer) if !repeat => return Ok(Answered { answer, instance, tries: nth }),
-                Ok(answer) => {
-                    past.note(&instance, &Failure::status(S::status(&answer)));
-                    Some(Answered { answer, instance, tries: nth })
-                }
-                Err(failure) => {
-                    past.note(&instance, &failure);
-                    if !repeat {
-                        return Err(self.error(past, instance, failure));
-                    }
-                    None
+        let won = AtomicU32::new(0);
+        let mut flight = Flight {
+            under_way: FuturesUnordered::new(),
+            spare: Some(request),
+            hedge: None,
+            held: None,
+            past: Past::new(self.plan),
+        };
+        let Some(target) = self.target(&mut flight.past).await else { return Err(self.nobody()) };
+        self.begin(&mut flight, target, sender, &won);
+        loop {
+            let tried = tokio::select! {
+                biased;
+                Some(tried) = flight.under_way.next() => tried,
+                () = until(flight.hedge) => {
+                    self.hedge(&mut flight, sender, &won);
+                    continue;
                 }
             };
+            if self.is_final::<S>(&tried.outcome) {
+                won.store(tried.nth, Ordering::Relaxed);
+                return self.settled(flight, tried);
+            }
+            flight.note::<S>(&tried);
+            if let Some(target) = self.follow_up::<S>(&mut flight, &tried).await {
+                self.begin(&mut flight, target, sender, &won);
+            } else if flight.under_way.is_empty() {
+                return self.settled(flight, tried);
+            }
+            flight.keep(tried);
         }
-        // Nobody is left to ask: what there is must do.
-        held.ok_or_else(|| self.nobody(past))
     }
 
-    async fn attempt<S: Sender>(
-        &self,
-        sender: &mut S,
-        mut request: reqwest::Request,
+    /// Sends what there is to send to this instance.
+    fn begin<'c, S: Sender>(
+        &'c self,
+        flight: &mut Flight<'c, S::Answer>,
         target: Target,
-        more: bool,
-    ) -> Result<S::Answer, Failure> {
-        address(request.url_mut(), &target.instance)?;
-        let (began, until) = (Instant::now(), self.until(more));
-        let outcome = timeout_at(until, sender.send(request)).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(Failure::late(until.saturating_duration_since(began))));
-        if let Some(pick) = target.pick {
-            match &outcome {
-                Ok(answer) if TROUBLED.contains(&S::status(answer)) => {
-                    pick.failed_by(Trouble::Status(S::status(answer).as_u16()));
-                }
-                Ok(_) | Err(Failure { kind: Kind::TooLarge, .. }) => pick.succeeded(),
-                Err(Failure { kind: Kind::Request, .. }) => drop(pick),
-                Err(failure) => pick.failed_by(failure.trouble.clone()),
-            }
+        sender: &'c S,
+        won: &'c AtomicU32,
+    ) {
+        let Some(request) = flight.spare.take() else { return };
+        let nth = flight.past.begin(&target.instance.id);
+        if nth < self.plan.limits.tries {
+            flight.spare = request.try_clone();
         }
-        outcome
+        let now = Instant::now();
+        let expected = self.expected(&target, now);
+        let hedged = self.plan.idempotent && self.plan.to.is_none() && flight.spare.is_some();
+        flight.hedge = hedged.then_some(expected);
+        let attempt = Attempt { target, nth, expected, until: self.until(now), won };
+        flight.under_way.push(Box::pin(attempt.run(sender, request)));
     }
 
-    /// How long a try may take: where none can follow, the rest of the time.
-    fn until(&self, more: bool) -> Instant {
-        let more = more && self.plan.idempotent;
-        let limit = self.plan.limits.try_timeout.or(more.then_some(DEFAULT_TRY_TIMEOUT));
-        limit.map_or(self.deadline, |limit| self.deadline.min(Instant::now() + limit.min(LONGEST)))
-    }
-
-    fn may_repeat<S: Sender>(&self, outcome: &Result<S::Answer, Failure>) -> bool {
-        let (worth, free) = match outcome {
-            Ok(answer) => (self.plan.idempotent && TROUBLED.contains(&S::status(answer)), false),
-            Err(failure) => {
-                let safe = self.plan.idempotent || !failure.maybe_sent;
-                (safe && failure.kind == Kind::Instance, failure.is_refused())
+    /// Asks another instance while the others go on, if there is one and the budget allows it.
+    fn hedge<'c, S: Sender>(&'c self, flight: &mut Flight<'c, S::Answer>, sender: &'c S, won: &'c AtomicU32) {
+        match self.other(&flight.past) {
+            Some(target) if self.callee.withdraw() => {
+                tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
+                self.begin(flight, target, sender, won);
             }
-        };
-        worth && Instant::now() < self.deadline && (free || self.callee.withdraw())
+            _ => flight.hedge = Some(Instant::now() + LOOK_AGAIN),
+        }
     }
 
-    /// Where the next try goes, after a pause if it goes where one went before.
-    async fn target(&self, past: &mut Past) -> Option<Target> {
-        let target = self.choose(past)?;
-        if !past.asked(self.plan).contains(&target.instance.id) {
-            return Some(target);
-        }
-        drop(target);
-        let pause = past.backoff.next();
-        if Instant::now() + pause >= self.deadline {
+    /// Where another try goes after one that came to nothing. While others are under way, nobody is asked twice.
+    async fn follow_up<S: Sender>(
+        &self,
+        flight: &mut Flight<'_, S::Answer>,
+        tried: &Tried<S::Answer>,
+    ) -> Option<Target> {
+        if flight.spare.is_none() || !self.may_repeat::<S>(tried) {
             return None;
         }
-        sleep(pause).await;
-        self.choose(past)
+        if flight.under_way.is_empty() {
+            return self.target(&mut flight.past).await;
+        }
+        self.other(&flight.past)
     }
 
-    fn choose(&self, past: &Past) -> Option<Target> {
+    /// When an answer may be expected: by what is usual for the instance, and never too soon.
+    fn expected(&self, target: &Target, now: Instant) -> Instant {
+        let usual = target.pick.as_ref().and_then(|pick| pick.p99(1)).unwrap_or_default();
+        now + usual.max(self.plan.limits.hedge_after).min(LONGEST)
+    }
+
+    /// When a try ends: where its caller set no limit, with the call. To end it sooner would only lose its answer.
+    fn until(&self, now: Instant) -> Instant {
+        self.plan.limits.try_timeout.map_or(self.deadline, |limit| self.deadline.min(now + limit.min(LONGEST)))
+    }
+
+    /// Whether no other try could make a difference.
+    fn is_final<S: Sender>(&self, outcome: &Result<S::Answer, Failure>) -> bool {
+        match outcome {
+            Ok(answer) => !(self.plan.idempotent && is_troubled(S::status(answer))),
+            Err(failure) => failure.kind != Kind::Instance,
+        }
+    }
+
+    fn may_repeat<S: Sender>(&self, tried: &Tried<S::Answer>) -> bool {
+        let (safe, free) = match &tried.outcome {
+            Ok(_) => (self.plan.idempotent, false),
+            Err(failure) => (self.plan.idempotent || !failure.maybe_sent, failure.is_refused()),
+        };
+        safe && Instant::now() < self.deadline && (free || self.callee.withdraw())
+    }
+
+    /// Somebody who was not asked and is not passed over.
+    fn other(&self, past: &Past) -> Option<Target> {
+        let snapshot = self.callee.feed().current();
+        let named = self.plan.to.is_some();
+        let pick = (!named).then(|| self.balancer.pick_other(&snapshot, past.passed_over()))?;
+        pick.map(Target::picked)
+    }
+
+    /// Somebody, if possible one who was not asked.
+    pub(super) fn choose(&self, past: &Past) -> Option<Target> {
         let snapshot = self.callee.feed().current();
         if let Some(instance) = &self.plan.to {
             let pick = self.balancer.pick_this(&snapshot, &instance.id);
             return Some(Target { instance: Arc::clone(instance), pick });
         }
         let wanted = |pick: &Pick| !self.plan.avoiding.contains(&pick.id);
-        let key = self.plan.key.as_deref().filter(|_| past.tries.is_empty());
+        let key = self.plan.key.as_deref().filter(|_| past.begun == 0);
         let pick = key
             .and_then(|key| self.balancer.pick_for(&snapshot, key).filter(wanted))
-            .or_else(|| self.balancer.pick_except(&snapshot, &past.passed_over).filter(wanted))
+            .or_else(|| self.balancer.pick_except(&snapshot, past.passed_over()).filter(wanted))
             .or_else(|| self.balancer.pick_except(&snapshot, &self.plan.avoiding).filter(wanted))?;
-        Some(Target { instance: Arc::clone(pick.instance()), pick: Some(pick) })
+        Some(Target::picked(pick))
     }
 
-    fn error(&self, past: Past, instance: Arc<Instance>, failure: Failure) -> Error {
+    /// The end of the call. Where there was an answer, it is better than none.
+    fn settled<A>(&self, flight: Flight<'_, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
+        let Tried { instance, nth, outcome, verdict } = tried;
+        let (past, held) = (flight.past, flight.held);
+        let failure = match outcome {
+            Ok(answer) => return Ok(Answered { answer, instance, tries: nth, verdict }),
+            Err(failure) => failure,
+        };
         match failure.kind {
-            Kind::TooLarge => Error::TooLarge { instance, limit: self.plan.limits.body },
-            Kind::Request => Error::Invalid(failure.detail),
-            Kind::Instance => {
-                let (service, tries) = (self.callee.service.clone(), past.tries);
-                if Instant::now() >= self.deadline {
-                    return Error::Deadline { service, after: self.plan.limits.timeout, tries };
-                }
-                Error::Failed { service, tries }
-            }
+            Kind::TooLarge => Err(Error::TooLarge { instance, limit: self.plan.limits.body }),
+            Kind::Request => Err(Error::Invalid(failure.detail)),
+            Kind::Instance => held.ok_or_else(|| self.unanswered(past.tries)),
         }
     }
 
-    fn nobody(&self, past: Past) -> Error {
+    fn unanswered(&self, tries: Vec<Try>) -> Error {
         let service = self.callee.service.clone();
-        if past.tries.is_empty() {
-            return Error::NobodyThere { service, avoided: self.plan.avoiding.len() };
+        if Instant::now() >= self.deadline {
+            return Error::Deadline { service, after: self.plan.limits.timeout, tries };
         }
-        Error::Failed { service, tries: past.tries }
+        Error::Failed { service, tries }
+    }
+
+    fn nobody(&self) -> Error {
+        Error::NobodyThere { service: self.callee.service.clone(), avoided: self.plan.avoiding.len() }
     }
 }
 
-/// Points a URL at an instance.
-fn address(url: &mut reqwest::Url, instance: &Instance) -> Result<(), Failure> {
-    let host = match instance.address.host() {
-        Host::Ip(ip) => url.set_ip_host(*ip),
-        Host::Name(name) => url.set_host(Some(name)).map_err(drop),
-    };
-    let set = host.and_then(|()| url.set_port(Some(instance.address.port())));
-    set.map_err(|()| Failure::unusable(&instance.address))
-}
+// === impl Flight ===
 
-// === impl Past ===
-
-impl Past {
-    fn new(plan: &Plan) -> Self {
-        let backoff = Backoff::new(PAUSES.0, PAUSES.1);
-        Self { tries: Vec::new(), passed_over: plan.avoiding.clone(), backoff }
+impl<A> Flight<'_, A> {
+    /// Notes a try that came to nothing, or to an answer that is to be bettered.
+    fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
+        match &tried.outcome {
+            Ok(answer) => {
+                self.past.hold(retry_after::<S>(answer));
+                self.past.note(&tried.instance, &Failure::status(S::status(answer)));
+            }
+            Err(failure) => self.past.note(&tried.instance, failure),
+        }
     }
 
-    fn note(&mut self, instance: &Arc<Instance>, failure: &Failure) {
-        tracing::debug!(instance = %instance.id, address = %instance.address, detail = failure.detail, "a try failed");
-        self.passed_over.push(instance.id.clone());
-        self.tries.push(Try {
-            instance: Arc::clone(instance),
-            trouble: failure.trouble.clone(),
-            detail: failure.detail.clone(),
-            maybe_sent: failure.maybe_sent,
-        });
-    }
-
-    /// Those that were asked in this call.
-    fn asked(&self, plan: &Plan) -> &[InstanceId] {
-        self.passed_over.get(plan.avoiding.len()..).unwrap_or_default()
+    /// Keeps an answer that is to be bettered.
+    fn keep(&mut self, tried: Tried<A>) {
+        let Tried { instance, nth, outcome, verdict } = tried;
+        if let Ok(answer) = outcome {
+            self.held = Some(Answered { answer, instance, tries: nth, verdict });
+        }
     }
 }
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

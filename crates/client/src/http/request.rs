@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::{
     Error, Response, SUFFIX, Service,
+    attempt::Sender,
     call::{Call, Plan},
-    engine::{Answered, Sender},
+    engine::Answered,
     failure::Failure,
 };
 use crate::trace::{self, TraceContext};
@@ -59,7 +60,8 @@ struct Head {
 
 impl Request {
     pub(super) fn new(service: Service, method: Method, path: &str) -> Self {
-        let plan = Plan::new(service.limits.clone(), &method);
+        let mut plan = Plan::new(service.limits.clone(), &method);
+        plan.limits.on_route(path);
         let request = begin(&service, method, path);
         Self { service, request, plan, trace: None }
     }
@@ -92,9 +94,18 @@ impl Request {
         self.with(|request| request.query(query))
     }
 
-    /// Sets the body.
-    pub fn body(self, body: impl Into<Bytes>) -> Self {
-        self.with(|request| request.body(body.into()))
+    /// Sets the body: bytes, a text, or a stream, which is a [`reqwest::Body`] made of any `http_body::Body`. A stream cannot be
+    /// sent twice: such a request is tried once, and neither repeated nor hedged.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery, file: reqwest::Body) -> Result<(), roundsman::http::Error> {
+    /// let request = discovery.http("product").put("/pictures/aaa").body(file);
+    /// let answer = request.timeout(std::time::Duration::from_secs(600)).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        self.with(|request| request.body(body))
     }
 
     /// Sets the body and its content type: this value as JSON.
@@ -109,10 +120,37 @@ impl Request {
         self
     }
 
-    /// How long one try may take, its body included. By default [`DEFAULT_TRY_TIMEOUT`](super::DEFAULT_TRY_TIMEOUT) where
-    /// another try may follow, and what is left of the whole time where none may.
+    /// How long one try may take, its body included; then it is given up, whether or not another one may follow. By default
+    /// as long as the call: an instance that is slow is not dead, and [another one is asked beside it](Request::hedge_after).
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.plan.limits.try_timeout = Some(timeout);
+        self
+    }
+
+    /// How long an answer is waited for before another instance is asked as well, while the first goes on: so long, and no
+    /// less than 99 of 100 answers of that instance took of late. The first answer wins, and the other try is dropped.
+    /// By default [`DEFAULT_HEDGE_AFTER`](super::DEFAULT_HEDGE_AFTER). Only for what is [idempotent](Request::idempotent), and
+    /// as far as the budget for second tries goes; the time of the whole call turns it off.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::http::Error> {
+    /// // Whoever has not answered after 50 ms, and usually has by then, is not waited for alone.
+    /// let answer = discovery.http("product").get("/products").hedge_after(Duration::from_millis(50)).send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.plan.limits.hedge_after = time;
+        self
+    }
+
+    /// How long the call waits, counted from its beginning and within its [time](Request::timeout), when the service has no instance
+    /// that can be called, or its only one refuses the connection. By default
+    /// [`DEFAULT_WAIT_FOR_INSTANCE`](super::DEFAULT_WAIT_FOR_INSTANCE); zero does not wait. A service that nobody registered is not
+    /// waited for: that is most likely a mistyped name.
+    pub fn wait_for_instance(mut self, time: Duration) -> Self {
+        self.plan.limits.wait_for_instance = time;
         self
     }
 
@@ -202,8 +240,8 @@ impl Request {
     pub async fn send(self) -> Result<Response, Error> {
         let limit = self.plan.limits.body;
         let answered = self.go(|client, _| Whole { client, limit }).await?;
-        let (status, headers, body) = answered.answer;
-        Ok(Response { status, headers, body, instance: answered.instance, tries: answered.tries })
+        let Answered { answer: (status, headers, body), instance, tries, verdict } = answered;
+        Ok(Response { status, headers, body, instance, tries, verdict: verdict.map(Arc::new) })
     }
 
     /// Sends it, and returns the answer as soon as its head is there: for bodies that are long or without an end.
@@ -244,8 +282,8 @@ impl Request {
         trace::forward(self.trace, request.headers_mut());
         let (service, choice) = (name?, &choice);
         let call = Call { discovery: &discovery, service: &service, choice, plan: &self.plan, began };
-        let mut sender = sender(client, call.deadline());
-        call.make(request, &mut sender).await
+        let sender = sender(client, call.deadline());
+        call.make(request, &sender).await
     }
 
     fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {
@@ -274,7 +312,7 @@ fn begin(service: &Service, method: Method, path: &str) -> Result<reqwest::Reque
 impl Sender for Whole {
     type Answer = (StatusCode, HeaderMap, Bytes);
 
-    async fn send(&mut self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
+    async fn send(&self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
         let failed = |error: reqwest::Error| Failure::from(&error);
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let fits = |length: usize| if length > self.limit { Err(Failure::too_large(self.limit)) } else { Ok(()) };
@@ -290,6 +328,10 @@ impl Sender for Whole {
     fn status(answer: &Self::Answer) -> StatusCode {
         answer.0
     }
+
+    fn headers(answer: &Self::Answer) -> &HeaderMap {
+        &answer.1
+    }
 }
 
 // === impl Head ===
@@ -297,7 +339,7 @@ impl Sender for Whole {
 impl Sender for Head {
     type Answer = reqwest::Response;
 
-    async fn send(&mut self, mut request: reqwest::Request) -> Result<Self::Answer, Failure> {
+    async fn send(&self, mut request: reqwest::Request) -> Result<Self::Answer, Failure> {
         // For the body, which is read when this call has returned.
         *request.timeout_mut() = Some(self.deadline.saturating_duration_since(Instant::now()));
         self.client.execute(request).await.map_err(|error| Failure::from(&error))
@@ -305,5 +347,9 @@ impl Sender for Head {
 
     fn status(answer: &Self::Answer) -> StatusCode {
         answer.status()
+    }
+
+    fn headers(answer: &Self::Answer) -> &HeaderMap {
+        answer.headers()
     }
 }

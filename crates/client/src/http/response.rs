@@ -1,6 +1,6 @@
 //! An answer, read to its end.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -8,6 +8,7 @@ use roundsman_protocol::Instance;
 use serde::de::DeserializeOwned;
 
 use super::Error;
+use crate::balance::Verdict;
 
 /// The answer to a call, read to its end; made by [`Request::send`](super::Request::send).
 ///
@@ -26,6 +27,7 @@ pub struct Response {
     pub(super) body: Bytes,
     pub(super) instance: Arc<Instance>,
     pub(super) tries: u32,
+    pub(super) verdict: Option<Arc<Verdict>>,
 }
 
 // === impl Response ===
@@ -67,15 +69,44 @@ impl Response {
         })
     }
 
-    /// The answer itself, unless its status is one of an error: 400 to 599.
+    /// The answer itself, unless its status is one of an error: 400 to 599. One from 500 on is [rejected](Response::reject).
     ///
     /// # Errors
     /// [`Error::Status`].
-    pub fn error_for_status(self) -> Result<Self, Error> {
+    pub fn error_for_status(mut self) -> Result<Self, Error> {
+        if self.status.is_server_error() {
+            self.refuse();
+        }
         if self.status.is_client_error() || self.status.is_server_error() {
             return Err(Error::Status { instance: self.instance, status: self.status });
         }
         Ok(self)
+    }
+
+    /// Says that the answer is of no use, whatever its status: the call counts as failed, and after some such calls the
+    /// instance is passed over, as after any failures (see [`CircuitBreaker`](crate::CircuitBreaker)). Returns
+    /// [`Error::Unreadable`] with the reason.
+    ///
+    /// ```no_run
+    /// # #[derive(serde::Deserialize)] struct Product { name: String }
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<Product, roundsman::http::Error> {
+    /// let answer = discovery.http("product").get("/product/aaa").send().await?.error_for_status()?;
+    /// match answer.json() {
+    ///     Ok(product) => Ok(product),
+    ///     Err(error) => Err(answer.reject(error.to_string())),
+    /// }
+    /// # }
+    /// ```
+    pub fn reject(mut self, reason: impl fmt::Display) -> Error {
+        self.refuse();
+        Error::Unreadable { instance: self.instance, status: self.status, detail: reason.to_string() }
+    }
+
+    /// Tells the instance's circuit, once.
+    fn refuse(&mut self) {
+        if let Some(verdict) = self.verdict.take() {
+            verdict.rejected();
+        }
     }
 
     /// Who answered.

@@ -77,6 +77,38 @@ impl Resolve {
         self
     }
 
+    /// Takes only instances that a query matches, of those that are resolved: by version, tag, zone, metadata or
+    /// [subset](Query::subset). It names no service. Lists, picks and [endpoints](Resolver::endpoints) are of these alone.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::Query;
+    ///
+    /// let new = discovery.resolver("product").select(Query::default().version("2").meta("shelf", "3")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn select(mut self, select: Query) -> Self {
+        self.query = self.query.and_then(|query| {
+            select.validate()?;
+            if !select.services.is_empty() && select.services != query.services {
+                let rule = "the service is named by the resolver; a selection names none, or the same";
+                return Err(Invalid::new("services", rule).into());
+            }
+            let both = query.meta.iter().fold(select, |both, (key, value)| both.meta(key, value));
+            Ok(Query {
+                services: query.services,
+                scope: query.scope,
+                tags: [query.tags, both.tags].concat(),
+                zone: both.zone.or(query.zone),
+                version: both.version.or(query.version),
+                subset: both.subset.or(query.subset),
+                ..both
+            })
+        });
+        self
+    }
+
     /// Picks only instances in this zone, for as long as it has any; then those of all zones.
     ///
     /// ```no_run

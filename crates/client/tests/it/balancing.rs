@@ -37,13 +37,12 @@ async fn each_resolver_has_its_policy() {
     // A pick that is held for long counts as a slow call: here, none is.
     let clock = StoppedClock::new();
     let resolver = async |policy| discovery.resolver("product").policy(policy).await.unwrap();
-    let turns = counts(&resolver(Policy::RoundRobin).await, 300);
-    assert!(turns.len() == 3 && turns.values().all(|count| *count == 100), "{turns:?}");
-    let weighted: Vec<_> = counts(&resolver(Policy::Weighted).await, 600).into_values().collect();
-    assert!(weighted.iter().zip([100, 200, 300]).all(|(count, share)| count.abs_diff(share) <= 5), "{weighted:?}");
-    for policy in [Policy::Random, Policy::PeakEwma] {
-        let counts = counts(&resolver(policy).await, 3_000);
-        assert!(counts.len() == 3 && counts.values().all(|count| count.abs_diff(1_000) <= 200), "{counts:?}");
+    // Of weights 1, 2 and 3.
+    for policy in [Policy::Weighted, Policy::RoundRobin, Policy::Random, Policy::PeakEwma] {
+        let most = if policy == Policy::Random { 70 } else { 5 };
+        let counts: Vec<_> = counts(&resolver(policy).await, 600).into_values().collect();
+        let close = counts.iter().zip([100, 200, 300]).all(|(count, share)| count.abs_diff(share) <= most);
+        assert!(counts.len() == 3 && close, "{policy:?}: {counts:?}");
     }
     drop(clock);
     server.stop().await;

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use roundsman::{
-    Check, NewInstance, Policy,
+    Check, Discovery, NewInstance, Policy,
     http::{Error, Method, StatusCode},
 };
 
 use crate::{
     backend::{Backend, Manner, Service, patient},
-    support::{Network, State, client, connect, eventually, instance, nowhere, server, soon},
+    support::{HANG, Network, State, StoppedClock, client, connect, eventually, instance, nowhere, server, soon},
 };
 
 #[tokio::test]
@@ -50,6 +50,45 @@ async fn says_what_it_was_told_to_say() {
 }
 
 #[tokio::test]
+async fn calls_go_through_a_client_of_ones_own_and_bodies_may_be_streams() {
+    let server = server().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let plain = reqwest::Client::builder().no_proxy().tls_certs_only([]).user_agent("order/1.2").build().unwrap();
+    let discovery =
+        Discovery::builder().servers(server.rpc_addr()).timeout(HANG).http_client(plain).connect().await.unwrap();
+    let service = Service::start(&discovery, &[Manner::Well, Manner::Status(503)]).await;
+    // As one piece whose length is known to nobody before it ends.
+    let stream = || reqwest::Body::wrap(http_body_util::BodyExt::boxed("an apple".to_owned()));
+    for _ in 0..2 {
+        let answer = soon(patient(&discovery, "product").put("/picture").body(stream()).send()).await.unwrap();
+        assert_eq!(answer.tries(), 1, "a stream cannot be sent again");
+    }
+    let seen: Vec<_> = service.backends.iter().flat_map(Backend::seen).collect();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|seen| seen.header("user-agent") == Some("order/1.2") && seen.body == b"an apple"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn paths_may_have_times_of_their_own() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Hang]).await;
+    let clock = StoppedClock::new();
+    let millis = Duration::from_millis;
+    let product = patient(&discovery, "product").timeout_for("/a/", millis(300)).timeout_for("/a/b", millis(700));
+    for (path, limit) in [("/a/", 300), ("/a/c", 300), ("/a/b/c", 700)] {
+        let error = service.hanging(&clock, millis(limit), product.get(path).send()).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("did not answer within {limit}ms")), "{path}: {error}");
+    }
+    let request = product.get("/a/b").timeout(millis(100));
+    let error = service.hanging(&clock, millis(100), request.send()).await.unwrap_err();
+    assert!(error.to_string().contains("did not answer within 100ms"), "{error}");
+    drop(clock);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_status_is_an_answer() {
     let server = server().await;
     let discovery = client(&server).await;
@@ -85,12 +124,10 @@ async fn nobody_is_an_error_at_once() {
     let new = instance("nobody", nowhere().await.port());
     let registration = discovery.register(new).await.unwrap();
     assert!(matches!(soon(patient(&discovery, "nobody").get("/").send()).await, Err(Error::Failed { .. })));
-    registration.drain(true).await.unwrap();
-    eventually("nobody is there", async || {
-        matches!(patient(&discovery, "nobody").get("/").send().await, Err(Error::NobodyThere { .. }))
-    })
-    .await;
-    let error = soon(patient(&discovery, "nobody").get("/").send()).await.unwrap_err();
+    registration.close().await.unwrap();
+    let request = || patient(&discovery, "nobody").wait_for_instance(Duration::ZERO).get("/").send();
+    eventually("nobody is there", async || matches!(request().await, Err(Error::NobodyThere { .. }))).await;
+    let error = soon(request()).await.unwrap_err();
     assert!(error.is_not_found() && !error.maybe_sent());
     assert_eq!(error.to_string(), "no instance of `nobody` can be called at the moment");
     server.stop().await;

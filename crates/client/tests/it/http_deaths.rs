@@ -81,7 +81,7 @@ async fn serves() {
 /// Calls until it is told to stop.
 async fn load(discovery: &Discovery, stop: &CancellationToken, ended: &AtomicUsize) -> Tally {
     let callers = (0..CALLERS).map(|_| {
-        let product = discovery.http("product").timeout(HANG);
+        let product = discovery.http("product").timeout(HANG).wait_for_instance(HANG);
         async move {
             let mut tally = Tally::default();
             while !stop.is_cancelled() {
@@ -106,12 +106,21 @@ async fn load(discovery: &Discovery, stop: &CancellationToken, ended: &AtomicUsi
 
 /// Three instances under load, while this happens to the first of them.
 async fn no_call_fails_while(happens: impl AsyncFnOnce(Instance, &Discovery) -> Option<Instance>) {
+    no_call_to_fails_while(3, async |first, discovery: &Discovery, _: &str| happens(first, discovery).await).await;
+}
+
+/// So many instances under load, while this happens to the first of them.
+async fn no_call_to_fails_while(
+    count: usize,
+    happens: impl AsyncFnOnce(Instance, &Discovery, &str) -> Option<Instance>,
+) {
     let server = server().await;
     let discovery = client(&server).await;
     let addr = server.rpc_addr().to_string();
-    let (first, _second, _third) = tokio::join!(Instance::start(&addr), Instance::start(&addr), Instance::start(&addr));
+    let mut all = join_all((0..count).map(|_| Instance::start(&addr))).await;
+    let first = all.remove(0);
     let resolver = discovery.resolver("product").await.unwrap();
-    eventually("all are handed out", async || resolver.instances().len() == 3).await;
+    eventually("all are handed out", async || resolver.instances().len() == count).await;
     let (stop, ended) = (CancellationToken::new(), AtomicUsize::new(0));
     let calls = async |more: usize| {
         let enough = ended.load(Ordering::Relaxed) + more;
@@ -119,7 +128,7 @@ async fn no_call_fails_while(happens: impl AsyncFnOnce(Instance, &Discovery) -> 
     };
     let story = async {
         calls(200).await;
-        let kept = happens(first, &discovery).await;
+        let kept = happens(first, &discovery, &addr).await;
         calls(100).await;
         stop.cancel();
         kept
@@ -163,6 +172,15 @@ async fn no_call_fails_while_an_instance_is_frozen() {
         })
         .await;
         Some(instance)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_the_only_instance_is_killed_and_started_again() {
+    no_call_to_fails_while(1, async |instance: Instance, _: &Discovery, addr: &str| {
+        instance.signal("-KILL").await;
+        Some(Instance::start(addr).await)
     })
     .await;
 }

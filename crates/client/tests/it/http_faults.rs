@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, future::join_all};
 use roundsman::{
     Policy, Trouble,
     http::{Error, StatusCode},
@@ -10,8 +10,8 @@ use roundsman::{
 use tokio::time::advance;
 
 use crate::{
-    backend::{Manner, Service, patient},
-    support::{StoppedClock, client, eventually, instance, nowhere, server, soon},
+    backend::{Backend, Manner, Service, patient},
+    support::{HANG, StoppedClock, client, eventually, instance, nowhere, server, soon},
 };
 
 const TROUBLES: [Manner; 6] =
@@ -228,6 +228,67 @@ async fn who_hangs_is_passed_over_soon() {
     }
     let asked = service.backends[0].seen().len();
     assert!(asked <= 5, "asked {asked} times");
+    drop(clock);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_whose_only_instances_drain_is_still_called() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Well, Manner::Well]).await;
+    let (product, resolver) = (patient(&discovery, "product"), discovery.resolver("product").await.unwrap());
+    service.registrations[0].drain(true).await.unwrap();
+    eventually("one is left", async || resolver.instances().len() == 1).await;
+    for _ in 0..10 {
+        assert_eq!(soon(product.post("/").send()).await.unwrap().instance().id.as_str(), "i1");
+    }
+    service.registrations[1].drain(true).await.unwrap();
+    eventually("none is left", async || resolver.instances().is_empty()).await;
+    let calls = (0..20).map(|_| product.post("/").send());
+    assert!(soon(join_all(calls)).await.iter().all(Result::is_ok));
+    assert!(product.same_host("127.9.9.9").wait_for_instance(Duration::ZERO).get("/").send().await.is_err());
+    // Whoever comes is called before them.
+    let new = Backend::start(Manner::Well).await;
+    let _new = discovery.register(instance("product", new.addr.port()).id("new").unwrap()).await.unwrap();
+    eventually("it is there", async || resolver.instances().len() == 1).await;
+    let product = patient(&discovery, "product");
+    assert_eq!(soon(product.get("/").send()).await.unwrap().instance().id.as_str(), "new");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_first_instance_and_for_the_next() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Well]).await;
+    let product = patient(&discovery, "product").wait_for_instance(HANG);
+    soon(product.get("/").send()).await.unwrap();
+    service.registrations[0].clone().close().await.unwrap();
+    let resolver = discovery.resolver("product").even_if_unknown().await.unwrap();
+    eventually("it is gone", async || resolver.instances().is_empty()).await;
+    let (answered, registration) = tokio::join!(soon(product.post("/").send()), async {
+        let new = instance("product", service.backends[0].addr.port()).id("again").unwrap();
+        discovery.register(new).await.unwrap()
+    });
+    assert_eq!(answered.unwrap().instance().id, *registration.id());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn while_one_is_waited_for_another_is_asked() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Hang, Manner::Well]).await;
+    let (clock, patience) = (StoppedClock::new(), Duration::from_millis(100));
+    let product = discovery.http("product").timeout(HANG).hedge_after(patience).policy(Policy::RoundRobin);
+    for n in 0..4 {
+        let answer = service.hanging(&clock, patience, product.get("/").send()).await.unwrap();
+        assert_eq!(answer.instance().id.as_str(), "i1", "{n}");
+    }
+    let hung = service.backends[0].seen().len();
+    assert!((1..=4).contains(&hung) && service.count() == 4 + hung, "{hung} of {}", service.count());
+    eventually("what was overtaken is given up", async || service.backends[0].open() == 0).await;
     drop(clock);
     server.stop().await;
 }

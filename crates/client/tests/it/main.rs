@@ -29,6 +29,8 @@ mod model;
 mod paging;
 mod registering;
 mod resolving;
+#[cfg(feature = "http")]
+mod selecting;
 #[cfg(feature = "service")]
 mod service;
 mod serving;

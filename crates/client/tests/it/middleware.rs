@@ -19,12 +19,12 @@ use roundsman::{
 
 use crate::{
     backend::{Backend, Manner, Service},
-    support::{StoppedClock, client, nowhere, server, soon},
+    support::{HANG, StoppedClock, client, nowhere, server, soon},
 };
 
 const PRODUCT: &str = "http://product.roundsman/product/aaa";
 
-fn with(middleware: Middleware) -> ClientWithMiddleware {
+pub(crate) fn with(middleware: Middleware) -> ClientWithMiddleware {
     // A certificate store is not needed, and may be missing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let plain = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
@@ -117,6 +117,23 @@ async fn errors_are_those_of_calls() {
     discovery.close().await;
     let closed = ours(soon(http.get(PRODUCT).send()).await.unwrap_err());
     assert!(matches!(closed, Error::Discovery(roundsman::Error::Closed)), "{closed}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn two_tries_of_one_request_may_be_under_way() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let service = Service::start(&discovery, &[Manner::Hang, Manner::Well]).await;
+    let (clock, patience) = (StoppedClock::new(), Duration::from_millis(100));
+    let middleware = discovery.middleware().timeout(HANG).hedge_after(patience);
+    let http = with(middleware.policy(roundsman::Policy::RoundRobin));
+    for _ in 0..2 {
+        let answer = service.hanging(&clock, patience, http.get(PRODUCT).send()).await.unwrap();
+        assert_eq!(answer.extensions().get::<Arc<Instance>>().unwrap().id.as_str(), "i1");
+    }
+    assert!(!service.backends[0].seen().is_empty());
+    drop(clock);
     server.stop().await;
 }
 

@@ -16,6 +16,8 @@ use tokio::{
 pub(crate) enum Manners {
     /// Breaks the connection in which it is asked to sell, the first time.
     BreaksOnce,
+    /// Answers a request to sell with something that is no product.
+    SellsNonsense,
     /// Takes the request to sell and never answers it.
     NeverSells,
     /// None.
@@ -82,6 +84,7 @@ async fn serve(stream: TcpStream, manners: Manners, seen: Arc<Mutex<Seen>>) {
                 match manners {
                     Manners::BreaksOnce if sales == 1 => return,
                     Manners::BreaksOnce | Manners::Behaves => r#"{"id":"aaa","name":"apple","quantity":9}"#,
+                    Manners::SellsNonsense => r#"{"id":7,"name":["apple"]}"#,
                     Manners::NeverSells => std::future::pending().await,
                 }
             }

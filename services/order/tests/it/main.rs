@@ -224,6 +224,27 @@ async fn an_instance_that_goes_silent_is_passed_over_and_told_to_undo() {
 }
 
 #[tokio::test]
+async fn an_instance_that_answers_nonsense_is_passed_over() {
+    let mut world = World::new(0).await;
+    let fake = Fake::start(Manners::SellsNonsense).await;
+    let instance = NewInstance::new("product", fake.address).unwrap();
+    let _registration = world.discovery.register(instance).await.unwrap();
+    available(&world.discovery, "product", 1).await;
+    world.products.push(Process::start_with(&product(), world.server.rpc_addr(), &["--stock", "1000"]).await);
+    available(&world.discovery, "product", 2).await;
+    let honest = world.products[0].address;
+    for _ in 0..60 {
+        let (status, receipt) = world.buy("aaa").await;
+        assert_eq!((status, seller(&receipt)), (StatusCode::OK, honest), "{receipt}");
+    }
+    // Five in a row, and one each time to see whether it is back; not every other purchase.
+    let Seen { sales, .. } = fake.seen();
+    assert!((1..=12).contains(&sales.len()), "asked {} times", sales.len());
+    eventually("every sale that made no sense is undone", async || fake.seen().undos.len() >= sales.len()).await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn the_trace_of_a_purchase_goes_on_to_the_product() {
     let world = World::new(0).await;
     let fake = Fake::start(Manners::Behaves).await;

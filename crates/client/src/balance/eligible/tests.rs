@@ -69,6 +69,16 @@ impl World {
         }
     }
 
+    /// Calls are answered, one at a time, until this one is back.
+    fn recover(&self, id: &str) {
+        for _ in 0..3 {
+            let trial = self.pick();
+            assert_eq!(trial.id.as_str(), id);
+            trial.succeeded();
+        }
+        assert!(!self.ejected().iter().any(|ejected| ejected == id));
+    }
+
     fn ejected(&self) -> Vec<String> {
         self.balancer.ejected(&self.snapshot).iter().map(|instance| instance.id.to_string()).collect()
     }
@@ -134,7 +144,12 @@ async fn a_half_open_instance_gets_one_call_at_a_time() {
     advance(Duration::from_millis(1_300)).await;
     let trial = world.pick();
     assert_eq!(trial.id.as_str(), "i1");
+    assert_eq!(world.called(100), ["i0", "i2"]);
     trial.succeeded();
+    world.pick().failed();
+    assert_eq!(world.called(100), ["i0", "i2"], "one answer of three is not enough");
+    advance(Duration::from_secs(10)).await;
+    world.recover("i1");
     assert_eq!(world.called(100), ["i0", "i1", "i2"], "it is back");
 }
 
@@ -153,20 +168,156 @@ async fn what_began_before_an_ejection_says_nothing_afterwards() {
 #[tokio::test(start_paused = true)]
 async fn another_zone_serves_when_all_of_ours_are_ejected() {
     let instances = vec![at("a1", "a", "h1"), at("b1", "b", "h2"), at("b2", "b", "h3"), at("b3", "b", "h4")];
-    let zone = |zone: &str| Nearness { zone: Some(zone.into()), host: None };
+    let zone = |zone: &str| Nearness { zone: Some(zone.into()), ..Nearness::default() };
     let world = World::new(instances, Policy::RoundRobin, zone("a"));
     assert_eq!(world.called(10), ["a1"]);
     world.fail("a1");
     assert_eq!(world.called(10), ["b1", "b2", "b3"]);
     advance(Duration::from_millis(1_300)).await;
-    world.pick().succeeded();
-    assert_eq!(world.called(10), ["a1"], "back at home");
+    world.recover("a1");
+    assert!(world.called(40).contains(&"a1".to_owned()));
+    advance(Duration::from_secs(8)).await;
+    assert_eq!(world.called(40), ["a1"], "back at home");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_back_or_new_begins_with_a_few_calls() {
+    for policy in POLICIES {
+        fastrand::seed(7);
+        let world = World::of(4, policy);
+        assert_eq!(world.called(40).len(), 4, "when all are new, nobody is");
+        advance(Duration::from_secs(20)).await;
+        world.fail("i2");
+        advance(Duration::from_millis(1_300)).await;
+        world.recover("i2");
+        let share = |snapshot: &Arc<Snapshot>, id: &str| {
+            let picks = (0..1_000).map(|_| world.balancer.pick(snapshot).unwrap());
+            picks.filter(|pick| pick.id.as_str() == id).count()
+        };
+        // A tenth of three and a tenth, five of thirty-five, and all of it.
+        for (after, expected) in [(0, 32), (5, 143), (6, 250)] {
+            advance(Duration::from_secs(after)).await;
+            let count = share(&world.snapshot, "i2");
+            assert!(count.abs_diff(expected) <= 60, "{policy:?}: {count} of 1,000, not {expected}");
+        }
+        let mut more: Vec<_> = world.snapshot.instances().to_vec();
+        more.push(Arc::new(instance("product", "i9")));
+        let more = Arc::new(Snapshot::known(more, None));
+        assert!(share(&more, "i9") <= 70, "{policy:?}");
+        advance(Duration::from_secs(11)).await;
+        assert!(share(&more, "i9") >= 130, "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_had_to_come_from_this_one_brings_it_not_back() {
+    let world = World::of(3, Policy::RoundRobin);
+    let named = |answered: bool| {
+        let pick = world.balancer.pick_this(&world.snapshot, &"i1".parse().unwrap()).unwrap();
+        if answered { pick.succeeded() } else { pick.failed() }
+    };
+    // Nor does it keep the circuit from opening: each of these fails once, and then answers what undoes it.
+    let mut failures = 0;
+    while world.ejected().is_empty() {
+        let pick = world.pick();
+        if pick.id.as_str() == "i1" {
+            failures += 1;
+            pick.failed();
+            named(true);
+        } else {
+            pick.succeeded();
+        }
+    }
+    assert_eq!(failures, 5);
+    advance(Duration::from_millis(1_300)).await;
+    for _ in 0..10 {
+        named(true);
+    }
+    assert_eq!(world.ejected(), ["i1"], "half-open as before");
+    named(false);
+    assert_eq!(world.called(50), ["i0", "i2"], "a failure tells as much as any other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_no_use_are_failures() {
+    let world = World::of(3, Policy::RoundRobin);
+    let mut rejected = 0;
+    while world.ejected().is_empty() {
+        let pick = world.pick();
+        if pick.id.as_str() == "i1" {
+            rejected += 1;
+            let verdict = pick.answered();
+            verdict.rejected();
+            verdict.rejected();
+        } else {
+            pick.succeeded();
+        }
+    }
+    assert_eq!((rejected, world.ejected()), (5, vec!["i1".to_owned()]), "each counts once");
+    advance(Duration::from_millis(1_300)).await;
+    let trial = world.pick();
+    assert_eq!(trial.id.as_str(), "i1");
+    trial.answered().rejected();
+    assert_eq!(world.called(50), ["i0", "i2"]);
+    // Several at a time, so that each is answered before the one before it is rejected.
+    let world = World::of(3, Policy::RoundRobin);
+    for _ in 0..10 {
+        let verdicts: Vec<_> =
+            (0..12).map(|_| world.pick()).map(|pick| (pick.id.to_string(), pick.answered())).collect();
+        verdicts.iter().filter(|(id, _)| id == "i1").for_each(|(_, verdict)| verdict.rejected());
+    }
+    assert_eq!(world.ejected(), ["i1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_or_ejected_hides_nobody() {
+    let instances = vec![at("a1", "a", "h1"), at("a2", "a", "h2"), at("b1", "b", "h3"), at("b2", "b", "h4")];
+    let world = World::new(instances, Policy::RoundRobin, Nearness { zone: Some("a".into()), ..Nearness::default() });
+    let tried: Vec<InstanceId> = ["a1", "a2"].map(|id| id.parse().unwrap()).into();
+    for _ in 0..10 {
+        let pick = world.balancer.pick_except(&world.snapshot, &tried).unwrap();
+        assert_eq!(pick.zone.as_deref(), Some("b"), "the other zone, and not the same again");
+    }
+    world.fail("b2");
+    let tried: Vec<InstanceId> = ["a1", "a2", "b1"].map(|id| id.parse().unwrap()).into();
+    assert!(world.balancer.pick_other(&world.snapshot, &tried).is_none());
+    assert_eq!(world.balancer.pick_except(&world.snapshot, &tried).unwrap().id.as_str(), "b2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_spills_over_as_far_as_it_is_not_well() {
+    let instances = (0..4).map(|n| at(&format!("a{n}"), "a", "h1"));
+    let instances = instances.chain((0..4).map(|n| at(&format!("b{n}"), "b", "h2"))).collect();
+    let world = World::new(instances, Policy::RoundRobin, Nearness { zone: Some("a".into()), ..Nearness::default() });
+    let near = |world: &World| (0..1_000).filter(|_| world.pick().zone.as_deref() == Some("a")).count();
+    // 1.4 times three of four is all of it, two of four 0.7, one of four 0.35.
+    for (ejected, expected) in [("a0", 1_000), ("a1", 700), ("a2", 350), ("a3", 0)] {
+        world.fail(ejected);
+        let near = near(&world);
+        assert!(near.abs_diff(expected) <= 20, "{ejected}: {near} of 1,000");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn equals_have_equal_shares() {
+    for policy in [Policy::PeakEwma, Policy::Weighted] {
+        let world = World::of(3, policy);
+        let mut counts = BTreeMap::<_, usize>::new();
+        for n in 0..600_u64 {
+            let pick = world.pick();
+            *counts.entry(pick.id.to_string()).or_default() += 1;
+            // The first one connects, and now and then the machine is busy.
+            advance(Duration::from_millis(if n < 3 || n % 97 == 0 { 40 } else { 1 + n % 3 })).await;
+            pick.succeeded();
+        }
+        assert!(counts.values().all(|count| (180..=220).contains(count)), "{policy:?}: {counts:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_nobody_else_on_the_host_an_ejected_one_is_better_than_none() {
     let instances = vec![at("a", "a", "h1"), at("b", "a", "h2"), at("c", "a", "h3")];
-    let host = Nearness { zone: None, host: Some("h1".parse().unwrap()) };
+    let host = Nearness { host: Some("h1".parse().unwrap()), ..Nearness::default() };
     let world = World::new(instances, Policy::RoundRobin, host);
     world.fail("a");
     assert_eq!(world.called(10), ["a"]);
