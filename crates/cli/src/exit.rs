@@ -23,6 +23,15 @@ pub(crate) enum Failure {
     /// The answer could not be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The answer could not be written as YAML.
+    #[error("cannot write the answer as YAML: {0}")]
+    Yaml(String),
+    /// The command was used in a way that it is not made for.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
     /// The operating system gave us no event loop.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -49,10 +58,11 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Client(error) if error.is_not_found() => 3,
-            Self::Client(Error::Invalid(_)) => 2,
+            Self::NotFound(_) => 3,
+            Self::Client(Error::Invalid(_)) | Self::Usage(_) => 2,
             Self::Client(Error::Unreachable { .. } | Error::Refused { .. } | Error::Deadline { .. }) => 4,
             Self::Serve(error) => error.exit_code(),
-            Self::Client(_) | Self::Output(_) | Self::Json(_) | Self::Runtime(_) => 1,
+            Self::Client(_) | Self::Output(_) | Self::Json(_) | Self::Yaml(_) | Self::Runtime(_) => 1,
         }
     }
 }

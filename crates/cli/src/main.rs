@@ -3,12 +3,14 @@
 mod args;
 mod commands;
 mod exit;
+mod instances;
 mod output;
 mod table;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::{
     args::{Cli, Command},
@@ -20,9 +22,29 @@ use crate::{
 const ASK_SOCKETS_EVERY: u32 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.into_command().and_then(run),
+        Err(error) => misused(&error),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version are printed as they are, mistakes on one line.
+fn misused(error: &clap::Error) -> Result<(), Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.print()?),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.print()?;
+            Err(Failure::Usage("name a command, such as `roundsman list`".to_owned()))
+        }
+        _ => {
+            let cli = Cli::command();
+            let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+            Err(Failure::Usage(usage::sentence(error, std::env::args_os(), &commands)))
+        }
     }
 }
 
@@ -43,8 +65,8 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Drain(args) => commands::drain::run(args).await,
             Command::Status(args) => commands::status::run(args).await,
             Command::Graph(args) => commands::graph::run(args).await,
-            Command::History(args) => commands::history::run(args).await,
-            Command::Completions { shell } => commands::completions::run(shell),
+            Command::Events(args) => commands::events::run(args).await,
+            Command::Completions(args) => commands::completions::run(&args),
         }
     })
 }

@@ -1,13 +1,14 @@
 //! `roundsman status`: the whole server at this moment.
 
+use clap::Args;
 use roundsman::{
     Status,
     protocol::{status::RecentFlip, time},
 };
 
 use crate::{
-    args::{Output, StatusArgs},
-    commands::{connect, services_table},
+    args::{ClientArgs, Shape},
+    commands::{connect, list::summary::services_table},
     exit::Failure,
     output::{Screen, Style, age, ago, printable},
     table::{Cell, Table},
@@ -16,11 +17,17 @@ use crate::{
 /// How many of the latest flips people are shown; JSON has them all.
 const RECENT: usize = 10;
 
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     let status = connect(&args.client).await?.status().await?;
     let mut screen = Screen::stdout();
-    if args.client.output == Output::Json {
-        return screen.json(&status);
+    if let Some(data) = args.client.output().data() {
+        return screen.data(data, &status);
     }
     for (title, text) in summary(&screen, &status) {
         let title = screen.paint(Style::Bold, &format!("{title:8}"));
@@ -29,7 +36,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     for namespace in &status.namespaces {
         screen.line("")?;
         if namespace.services.is_empty() {
-            screen.line(&format!("no services are registered in namespace {}", namespace.namespace))?;
+            screen.line(&format!("no services are registered in namespace `{}`", namespace.namespace))?;
         } else {
             services_table(&namespace.services).print(&mut screen)?;
         }

@@ -9,11 +9,14 @@
 
 mod commands;
 mod durability;
+mod events;
 mod failures;
+mod filters;
+mod formats;
 mod graph;
-mod history;
 mod lag;
 mod outlasting;
 mod promises;
 mod support;
+mod usage;
 mod watch;
