@@ -13,8 +13,9 @@ pub(crate) use self::{
 };
 use crate::{
     commands::{
-        completions::CompletionsArgs, deregister::DeregisterArgs, drain::DrainArgs, events::EventsArgs, get::GetArgs,
-        graph::GraphArgs, list::ListArgs, register::RegisterArgs, status::StatusArgs, watch::WatchArgs,
+        completions::CompletionsArgs, deregister::DeregisterArgs, drain::DrainArgs, events::EventsArgs, exec::ExecArgs,
+        get::GetArgs, graph::GraphArgs, list::ListArgs, namespaces::NamespacesArgs, register::RegisterArgs,
+        renew::RenewArgs, status::StatusArgs, update::UpdateArgs, wait::WaitArgs, watch::WatchArgs, why::WhyArgs,
     },
     exit::Failure,
 };
@@ -52,22 +53,34 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Print a line for each change, until interrupted
     Watch(WatchArgs),
+    /// Wait until enough instances of a service are there
+    Wait(WaitArgs),
     /// Register an instance of a program that is already running
     ///
     /// Prints the instance's id and ends: it stays registered for as long as it passes its visits. (A program that uses the
     /// client library registers itself, and registers again when it has to.)
     Register(Box<RegisterArgs>),
+    /// Change what an instance is registered with, and leave the rest as it is
+    Update(Box<UpdateArgs>),
+    /// Say that an instance with a ttl check is alive
+    Renew(RenewArgs),
     /// Take an instance out for good
     Deregister(DeregisterArgs),
     /// Stop handing an instance out, while it stays registered
     Drain(DrainArgs),
-    /// Show the whole server at this moment: store, rounds, brake, services, latest events
+    /// Run a command that finds the address of an instance in its environment
+    Exec(ExecArgs),
+    /// Show the whole server at this moment: store, rounds, brake, services, latest events and removals
     Status(StatusArgs),
+    /// Show all namespaces (tenants) of the server
+    Namespaces(NamespacesArgs),
     /// Show which service calls which, as far as callers say who they are
     Graph(GraphArgs),
     /// Show what happened, newest first: who came, was evicted, drained, left, why, and who asked for it
     #[command(alias = "history")]
     Events(EventsArgs),
+    /// Tell why an instance is in its state: everything that led to it, in order
+    Why(WhyArgs),
     /// Print a completion script for a shell, such as `source <(roundsman completions bash)`
     Completions(CompletionsArgs),
 }
@@ -89,6 +102,12 @@ impl Cli {
             Command::Status(args) => args.client.fill(&globals)?,
             Command::Graph(args) => args.client.fill(&globals)?,
             Command::Events(args) => args.client.fill(&globals)?,
+            Command::Wait(args) => args.client.fill(&globals)?,
+            Command::Update(args) => args.client.fill(&globals)?,
+            Command::Renew(args) => args.client.fill(&globals)?,
+            Command::Exec(args) => args.client.fill(&globals)?,
+            Command::Namespaces(args) => args.client.fill(&globals)?,
+            Command::Why(args) => args.client.fill(&globals)?,
         }
         Ok(command)
     }

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod exit;
 mod instances;
 mod output;
@@ -11,6 +12,7 @@ mod usage;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap_complete::CompleteEnv;
 
 use crate::{
     args::{Cli, Command},
@@ -22,6 +24,8 @@ use crate::{
 const ASK_SOCKETS_EVERY: u32 = 2;
 
 fn main() -> ExitCode {
+    // A shell that asks what could be typed next gets its answer here, and the process ends.
+    CompleteEnv::with_factory(Cli::command).var(complete::VARIABLE).complete();
     let done = match Cli::try_parse() {
         Ok(cli) => cli.into_command().and_then(run),
         Err(error) => misused(&error),
@@ -66,6 +70,12 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Status(args) => commands::status::run(args).await,
             Command::Graph(args) => commands::graph::run(args).await,
             Command::Events(args) => commands::events::run(args).await,
+            Command::Wait(args) => commands::wait::run(args).await,
+            Command::Update(args) => commands::update::run(*args).await,
+            Command::Renew(args) => commands::renew::run(args).await,
+            Command::Exec(args) => commands::exec::run(args).await,
+            Command::Namespaces(args) => commands::namespaces::run(args).await,
+            Command::Why(args) => commands::why::run(args).await,
             Command::Completions(args) => commands::completions::run(&args),
         }
     })

@@ -105,9 +105,7 @@ impl Style {
     }
 }
 
-/// By way of JSON, so that both say the same: durations, times and what is left out.
 fn yaml<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
-    let value = serde_json::to_value(value)?;
     let mut text = serde_saphyr::to_string(&value).map_err(|error| Failure::Yaml(error.to_string()))?;
     if !text.ends_with('\n') {
         text.push('\n');

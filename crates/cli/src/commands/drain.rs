@@ -1,12 +1,14 @@
 //! `roundsman drain ID [--undo]`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use roundsman::InstanceId;
 use serde::Serialize;
 
 use crate::{
     args::{ClientArgs, Shape},
     commands::connect,
+    complete,
     exit::Failure,
     output::Screen,
 };
@@ -14,7 +16,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct DrainArgs {
     /// The instance's id, the first column of `roundsman list NAME`
-    #[arg(value_parser = InstanceId::try_new)]
+    #[arg(value_parser = InstanceId::try_new, add = ArgValueCompleter::new(complete::ids))]
     id: InstanceId,
     /// Hand it out again
     #[arg(long)]

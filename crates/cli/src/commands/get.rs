@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use roundsman::{Discovery, Instance, Scope, ServiceName};
 
 use crate::{
     args::{ClientArgs, Filter, Output, Shape},
     commands::{connect, list::nothing_matches},
+    complete,
     exit::Failure,
     instances::View,
     output::Screen,
@@ -16,7 +18,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
     /// The service
-    #[arg(value_parser = ServiceName::try_new)]
+    #[arg(value_parser = ServiceName::try_new, add = ArgValueCompleter::new(complete::services))]
     name: ServiceName,
     /// Print these columns instead of the address, such as host,port or id,meta.team
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]

@@ -4,12 +4,14 @@ mod live;
 pub(crate) mod summary;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use roundsman::{Discovery, Query, Scope, ServiceName};
 
 use self::summary::{Services, summaries};
 use crate::{
     args::{ClientArgs, Filter, Output},
     commands::connect,
+    complete,
     exit::Failure,
     instances::View,
     output::Screen,
@@ -18,7 +20,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct ListArgs {
     /// Show this service's instances, also those on probation
-    #[arg(value_parser = ServiceName::try_new)]
+    #[arg(value_parser = ServiceName::try_new, add = ArgValueCompleter::new(complete::services))]
     name: Option<ServiceName>,
     /// Show these columns, such as id,address,zone or id,meta.team; of services, such as name,passing
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]

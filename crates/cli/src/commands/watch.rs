@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use roundsman::{Discovery, Error, Event, Instance, InstanceId, Removed, Scope, ServiceName};
 use serde::Serialize;
 
 use crate::{
     args::{ClientArgs, Filter, Output, Shape},
     commands::{connect, note},
+    complete,
     exit::Failure,
     output::{Screen, Style, now, printable},
 };
@@ -16,7 +18,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct WatchArgs {
     /// Follow this service only
-    #[arg(value_parser = ServiceName::try_new)]
+    #[arg(value_parser = ServiceName::try_new, add = ArgValueCompleter::new(complete::services))]
     name: Option<ServiceName>,
     #[command(flatten)]
     filter: Filter,

@@ -7,7 +7,9 @@
     reason = "clippy knows tests by their attribute, and helpers have none"
 )]
 
+mod changing;
 mod commands;
+mod completing;
 mod durability;
 mod events;
 mod failures;
@@ -19,4 +21,6 @@ mod outlasting;
 mod promises;
 mod support;
 mod usage;
+mod waiting;
 mod watch;
+mod why;
