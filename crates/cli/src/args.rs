@@ -15,7 +15,8 @@ use crate::{
     commands::{
         completions::CompletionsArgs, deregister::DeregisterArgs, drain::DrainArgs, events::EventsArgs, exec::ExecArgs,
         get::GetArgs, graph::GraphArgs, list::ListArgs, namespaces::NamespacesArgs, register::RegisterArgs,
-        renew::RenewArgs, status::StatusArgs, update::UpdateArgs, wait::WaitArgs, watch::WatchArgs, why::WhyArgs,
+        render::RenderArgs, renew::RenewArgs, status::StatusArgs, update::UpdateArgs, wait::WaitArgs, watch::WatchArgs,
+        why::WhyArgs,
     },
     exit::Failure,
 };
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Run a command that finds the address of an instance in its environment
     Exec(ExecArgs),
+    /// Keep a file made from live lists, such as a proxy's configuration, up to date
+    Render(Box<RenderArgs>),
     /// Show the whole server at this moment: store, rounds, brake, services, latest events and removals
     Status(StatusArgs),
     /// Show all namespaces (tenants) of the server
@@ -105,6 +108,7 @@ impl Cli {
             Command::Wait(args) => args.client.fill(&globals)?,
             Command::Update(args) => args.client.fill(&globals)?,
             Command::Renew(args) => args.client.fill(&globals)?,
+            Command::Render(args) => args.client.fill(&globals)?,
             Command::Exec(args) => args.client.fill(&globals)?,
             Command::Namespaces(args) => args.client.fill(&globals)?,
             Command::Why(args) => args.client.fill(&globals)?,

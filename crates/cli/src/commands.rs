@@ -11,6 +11,7 @@ pub(crate) mod graph;
 pub(crate) mod list;
 pub(crate) mod namespaces;
 pub(crate) mod register;
+pub(crate) mod render;
 pub(crate) mod renew;
 pub(crate) mod status;
 pub(crate) mod update;

@@ -73,6 +73,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Wait(args) => commands::wait::run(args).await,
             Command::Update(args) => commands::update::run(*args).await,
             Command::Renew(args) => commands::renew::run(args).await,
+            Command::Render(args) => commands::render::run(*args).await,
             Command::Exec(args) => commands::exec::run(args).await,
             Command::Namespaces(args) => commands::namespaces::run(args).await,
             Command::Why(args) => commands::why::run(args).await,

@@ -19,6 +19,8 @@ mod graph;
 mod lag;
 mod outlasting;
 mod promises;
+mod proxies;
+mod render;
 mod support;
 mod usage;
 mod waiting;
