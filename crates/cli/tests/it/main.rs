@@ -20,6 +20,7 @@ mod lag;
 mod outlasting;
 mod promises;
 mod proxies;
+mod recipe;
 mod render;
 mod support;
 mod usage;

@@ -141,18 +141,22 @@ fn debian(program: &str) -> Command {
     command
 }
 
-/// Runs an example: `start` and `exec` get the file, and the folder for what the proxy keeps at run time.
+fn example(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples").join(name)
+}
+
+/// Runs an example: `start` gets the file, and as `exec` the folder for what the proxy keeps at run time.
 fn no_request_fails(
     host: Ipv4Addr,
-    example: &str,
+    name: &str,
     check: &str,
     start: impl Fn(&Path, &Path) -> Command,
-    exec: impl Fn(&Proxy) -> String,
+    exec: impl Fn(&Path) -> String,
 ) {
     let check = format!("PATH=$PATH:/usr/sbin:/sbin {check}");
     let server = Served::start();
     let folder = tempfile::tempdir().unwrap();
-    let template = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples").join(example);
+    let template = example(name);
     let out = folder.path().join("proxy.conf");
     // A loopback address of our own: nobody else takes a port there between this look and the proxy's start.
     let listen = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap();
@@ -166,9 +170,9 @@ fn no_request_fails(
     let mut products: Vec<Product> = (0..2).map(|_| Product::start(&server)).collect();
     server.run(&["wait", "product", "--passing", "2"]).ok();
     server.run(&[&args[..], &["--once"]].concat()).ok();
-    let proxy = Proxy::start(start(&out, folder.path()));
+    let _proxy = Proxy::start(start(&out, folder.path()));
     eventually("the proxy answers", || ask(listen).ok());
-    let exec = exec(&proxy);
+    let exec = exec(folder.path());
     let _live = Watching::start(&server, &[&args[..], &["--exec", &exec]].concat());
     let knows = |address: SocketAddr| fs::read_to_string(&out).unwrap().contains(&address.to_string());
 
@@ -176,6 +180,7 @@ fn no_request_fails(
     for round in 0..4 {
         let newcomer = Product::start(&server);
         let port = newcomer.address.port().to_string();
+        eventually("the newcomer is known", || knows(newcomer.address).then_some(()));
         eventually("the newcomer is asked", || (ask(listen).ok()? == port).then_some(()));
         products.push(newcomer);
         let mut leaver = products.remove(0);
@@ -219,7 +224,8 @@ fn haproxy_follows_without_a_failed_request() {
         command.args(["-W", "-f"]).arg(out).arg("-p").arg(run.join("haproxy.pid"));
         command
     };
-    no_request_fails(Ipv4Addr::new(127, 77, 0, 2), "haproxy.cfg.j2", "haproxy -c -q -f {}", start, |proxy| {
-        format!("kill -USR2 {}", proxy.0.id())
+    let reload = example("haproxy-reload.sh");
+    no_request_fails(Ipv4Addr::new(127, 77, 0, 2), "haproxy.cfg.j2", "haproxy -c -q -f {}", start, |run| {
+        format!("sh '{}' '{}'", reload.display(), run.join("haproxy.pid").display())
     });
 }
