@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Args;
-use roundsman::protocol::time;
+use roundsman::{Discovery, Error, protocol::time};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep, timeout_at},
@@ -106,14 +106,24 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(Failure::Runtime)
 }
 
+/// Returns when there is a server.
+async fn back(discovery: &Discovery) {
+    if discovery.connected().await.is_err() {
+        // Closed it is at the end only.
+        std::future::pending::<()>().await;
+    }
+}
+
 // === impl Render ===
 
 impl Render {
     /// Until the process is told to stop. What fails is told once, and tried again.
     async fn go_on(&mut self, debounce: Duration, out: &Path) -> Result<(), Failure> {
+        let discovery = self.lists.discovery();
         let mut hangup = listen(SignalKind::hangup())?;
         let (mut told, mut pause) = (None, PAUSES.0);
         loop {
+            let mut away = false;
             let failed = match self.round().await {
                 Ok(written) => {
                     if written || told.is_some() {
@@ -126,6 +136,7 @@ impl Render {
                 // Nothing that time could mend.
                 Err(usage @ Failure::Usage(_)) => return Err(usage),
                 Err(failure) => {
+                    away = matches!(&failure, Failure::Client(Error::Unreachable { .. } | Error::Refused { .. }));
                     let text = failure.to_string();
                     if told.as_ref() != Some(&text) {
                         note(&text);
@@ -136,6 +147,7 @@ impl Render {
             };
             tokio::select! {
                 () = self.lists.changed() => self.gather(debounce).await,
+                () = back(&discovery), if away => {}
                 _ = hangup.recv() => {}
                 () = sleep(pause), if failed => pause = (pause * 2).min(PAUSES.1),
             }

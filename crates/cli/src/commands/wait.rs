@@ -58,8 +58,10 @@ pub(crate) async fn for_instances(
     let mut changes = discovery.watch(filter.query(Some(name), Scope::Available)?)?;
     let mut known: BTreeMap<InstanceId, Arc<Instance>> = BTreeMap::new();
     let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let mut heard = false;
     let enough = async {
         while let Some(event) = changes.next().await {
+            heard = true;
             let keyed = |instance: Arc<Instance>| (instance.id.clone(), instance);
             match event {
                 Event::Snapshot(instances) => known = instances.into_iter().map(keyed).collect(),
@@ -76,12 +78,19 @@ pub(crate) async fn for_instances(
     known.retain(|_, instance| filter.passes(instance));
     match waited {
         Ok(done) => done?,
+        // A server that is there and says nothing may be frozen.
+        Err(_) if !heard => return Err(unheard(discovery, timeout)),
         Err(_) => return Err(late(discovery, name, known.len(), wanted, timeout)),
     }
     Ok(known.into_values().collect())
 }
 
 /// Without a server nobody knows who is there.
+fn unheard(discovery: &Discovery, after: Duration) -> Failure {
+    let away = discovery.disconnected().now_or_never();
+    away.unwrap_or_else(|| Error::Deadline { server: "the discovery server".into(), after }).into()
+}
+
 fn late(discovery: &Discovery, name: &ServiceName, there: usize, wanted: usize, timeout: Duration) -> Failure {
     if let Some(away) = discovery.disconnected().now_or_never() {
         return away.into();

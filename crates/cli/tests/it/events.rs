@@ -62,6 +62,7 @@ async fn it_tells_who_came_who_died_and_who_asked_through_a_restart() {
         |args: &[&str]| server.run(&[&["events", "-o", "json"], args].concat()).json().as_array().unwrap().len();
     assert_eq!((times(&["--limit", "2"]), times(&["--since", "1h", "--limit", "5"])), (2, 5));
     assert_eq!(times(&["--until", "1h"]), 0, "nothing is that old");
+    assert_eq!(server.run(&["history", "database"]).ok(), table, "its earlier name");
     let nobody = server.run(&["events", "nobody"]).ok();
     assert_eq!(nobody, "nothing is remembered that matches\n");
 }

@@ -40,6 +40,8 @@ fn names_alone_are_for_scripts_and_yaml_says_what_json_says() {
     }
     // A version must not become a number, which would lose its zero.
     assert!(yaml.contains("version: \"1.10\"") || yaml.contains("version: '1.10'"), "{yaml}");
+    let mut watching = Watching::start(&server, &["watch", "-o", "yaml"]);
+    assert_eq!([watching.line(), watching.line()], ["---", "event: present"], "a document a change");
     for command in [&["status"][..], &["list"], &["list", "product"], &["events"], &["graph"]] {
         let yaml = server.run(&[command, &["-o", "yaml"]].concat()).ok();
         assert!(!yaml.is_empty() && !yaml.starts_with('{'), "{command:?}: {yaml}");

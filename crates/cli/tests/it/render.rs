@@ -114,6 +114,29 @@ fn the_file_follows_the_lists_and_outlives_the_server() {
 }
 
 #[test]
+fn it_begins_before_its_server_and_one_that_comes_back_empty_empties_nothing() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    drop(held);
+    let folder = Folder::with(ADDRESSES);
+    let (template, out) = (folder.text("t.j2"), folder.text("out"));
+    let mut live = Watching::begin(roundsman().args(["render", &template, &out, "--server", &address]));
+    assert!(live.note().contains("no discovery server could be reached"));
+    let server = Served::start_on(&address);
+    assert!(live.note().ends_with("out is written"), "an empty list is one, too");
+    server.register("product", "10.0.0.7:1");
+    folder.becomes("10.0.0.7:1\n");
+    assert!(live.note().ends_with("out is written"));
+    drop(server);
+    let server = Served::start_on(&address);
+    server.register("other", "10.0.0.8:1");
+    // Something that comes after it has heard from the new server: another instance, and nothing before that.
+    server.register("product", "10.0.0.7:2");
+    assert!(live.note().ends_with("out is written"));
+    assert!(folder.out().contains("10.0.0.7:2\n"), "{}", folder.out());
+}
+
+#[test]
 fn what_the_reload_missed_is_made_up_for() {
     let server = Served::start();
     server.register("product", "10.0.0.7:1");

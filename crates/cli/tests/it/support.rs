@@ -90,7 +90,11 @@ pub(crate) struct Watching {
 
 impl Watching {
     pub(crate) fn start(server: &Served, args: &[&str]) -> Self {
-        let mut child = server.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::begin(&mut server.command(args))
+    }
+
+    pub(crate) fn begin(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let notes = BufReader::new(child.stderr.take().unwrap()).lines();
         Self { child, lines, notes }

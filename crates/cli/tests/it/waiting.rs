@@ -36,6 +36,9 @@ fn a_wait_that_was_in_vain_says_whom_it_missed() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let gone = roundsman().args(["wait", "product", "--timeout", "300ms", "--server", &nowhere]).output().unwrap();
     assert!(Ended::from(gone).complaint(4).contains("no discovery server could be reached"));
+    server.signal("STOP");
+    assert_eq!(server.run(&["wait", "product", "--timeout", "300ms"]).code, 4, "a frozen server says nothing");
+    server.signal("CONT");
     server.run(&["wait", "product", "--passing", "0"]).complaint(2);
     server.run(&["wait", "product", "--timeout", "soon"]).complaint(2);
 }

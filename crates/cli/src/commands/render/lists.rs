@@ -35,6 +35,10 @@ impl Lists {
         Self { discovery, followed: BTreeMap::new(), changes: SelectAll::new() }
     }
 
+    pub(super) fn discovery(&self) -> Discovery {
+        self.discovery.clone()
+    }
+
     pub(super) fn known(&self) -> Known {
         self.followed.iter().map(|(asked, resolver)| (asked.clone(), resolver.instances().to_vec())).collect()
     }
