@@ -29,6 +29,9 @@ install_missing() {
     apt_install iptables iptables
     apt_install ip iproute2
     apt_install git git
+    # Fronts of the examples in docs/examples.
+    apt_install nginx nginx
+    apt_install haproxy haproxy
     if ! has cargo-deny; then
         note "installing cargo-deny $CARGO_DENY_VERSION (some minutes)"
         "$CARGO" install --quiet --locked "cargo-deny@$CARGO_DENY_VERSION" ||

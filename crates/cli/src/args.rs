@@ -1,20 +1,37 @@
-//! Commands, flags and their twins in the environment.
+//! The commands. What each takes stands beside what it does, in `commands/`; what they share, below.
 
-use std::time::Duration;
+pub(crate) mod client;
+pub(crate) mod filter;
+pub(crate) mod values;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use roundsman::{Address, CheckKind, DEFAULT_SERVER, InstanceId, Namespace, ServiceName, Timestamp, protocol::time};
+use clap::{Parser, Subcommand};
 use roundsman_discovery::ServeArgs;
+
+pub(crate) use self::{
+    client::{ClientArgs, Data, Globals, Output, Shape},
+    filter::Filter,
+};
+use crate::{
+    commands::{
+        completions::CompletionsArgs, deregister::DeregisterArgs, drain::DrainArgs, events::EventsArgs, exec::ExecArgs,
+        get::GetArgs, graph::GraphArgs, list::ListArgs, namespaces::NamespacesArgs, register::RegisterArgs,
+        render::RenderArgs, renew::RenewArgs, status::StatusArgs, update::UpdateArgs, wait::WaitArgs, watch::WatchArgs,
+        why::WhyArgs,
+    },
+    exit::Failure,
+};
 
 /// Service discovery that makes its rounds.
 ///
 /// Services register a name, an address and a health path. Roundsman visits each /health every five seconds, stops
 /// handing out whoever no longer answers, and tells everyone who is watching.
 #[derive(Debug, Parser)]
-#[command(name = "roundsman", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "roundsman", version = env!("ROUNDSMAN_VERSION"), after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Command,
 }
 
 const EXAMPLES: &str = "\
@@ -37,240 +54,67 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Print a line for each change, until interrupted
     Watch(WatchArgs),
+    /// Wait until enough instances of a service are there
+    Wait(WaitArgs),
     /// Register an instance of a program that is already running
     ///
     /// Prints the instance's id and ends: it stays registered for as long as it passes its visits. (A program that uses the
     /// client library registers itself, and registers again when it has to.)
     Register(Box<RegisterArgs>),
+    /// Change what an instance is registered with, and leave the rest as it is
+    Update(Box<UpdateArgs>),
+    /// Say that an instance with a ttl check is alive
+    Renew(RenewArgs),
     /// Take an instance out for good
     Deregister(DeregisterArgs),
     /// Stop handing an instance out, while it stays registered
     Drain(DrainArgs),
-    /// Show the whole server at this moment: store, rounds, brake, services, latest events
+    /// Run a command that finds the address of an instance in its environment
+    Exec(ExecArgs),
+    /// Keep a file made from live lists, such as a proxy's configuration, up to date
+    Render(Box<RenderArgs>),
+    /// Show the whole server at this moment: store, rounds, brake, services, latest events and removals
     Status(StatusArgs),
+    /// Show all namespaces (tenants) of the server
+    Namespaces(NamespacesArgs),
     /// Show which service calls which, as far as callers say who they are
     Graph(GraphArgs),
     /// Show what happened, newest first: who came, was evicted, drained, left, why, and who asked for it
-    History(HistoryArgs),
+    #[command(alias = "history")]
+    Events(EventsArgs),
+    /// Tell why an instance is in its state: everything that led to it, in order
+    Why(WhyArgs),
     /// Print a completion script for a shell, such as `source <(roundsman completions bash)`
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
+    Completions(CompletionsArgs),
 }
 
-/// What every command that asks a server takes.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Connection and output")]
-pub(crate) struct ClientArgs<O: Shape = Output> {
-    /// The server, or several with commas between them
-    #[arg(long, env = "ROUNDSMAN_SERVER", value_name = "HOST:PORT", default_value = DEFAULT_SERVER)]
-    pub(crate) server: String,
-    /// The namespace (tenant) that the command is about
-    #[arg(long, env = "ROUNDSMAN_NAMESPACE", value_name = "NAMESPACE", default_value = "default", value_parser = Namespace::try_new)]
-    pub(crate) namespace: Namespace,
-    /// How to print the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: O,
-}
+// === impl Cli ===
 
-/// How a command can print its answer.
-pub(crate) trait Shape: ValueEnum + Default + Send + Sync + 'static {}
-
-impl<T: ValueEnum + Default + Send + Sync + 'static> Shape for T {}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// For programs
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GraphOutput {
-    /// For people
-    #[default]
-    #[value(alias = "table")]
-    Tree,
-    /// For Graphviz
-    Dot,
-    /// For programs
-    Json,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct GetArgs {
-    /// The service
-    #[arg(value_parser = ServiceName::try_new)]
-    pub(crate) name: ServiceName,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ListArgs {
-    /// Show this service's instances, also those on probation
-    #[arg(value_parser = ServiceName::try_new)]
-    pub(crate) name: Option<ServiceName>,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct WatchArgs {
-    /// Follow this service only
-    #[arg(value_parser = ServiceName::try_new)]
-    pub(crate) name: Option<ServiceName>,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct RegisterArgs {
-    /// The service's name
-    #[arg(long, value_name = "NAME", value_parser = ServiceName::try_new)]
-    pub(crate) name: ServiceName,
-    /// Where callers, and the rounds, reach the instance
-    #[arg(long, value_name = "HOST:PORT", value_parser = |text: &str| text.parse::<Address>())]
-    pub(crate) address: Address,
-    /// The path to visit (http and https) [default: /health]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) health: Option<String>,
-    /// How to visit: http, https, tcp, ttl (the program itself renews over RPC), none (always passing)
-    #[arg(long, value_name = "KIND", default_value = "http", value_parser = check_kind, hide_possible_values = true)]
-    pub(crate) check: CheckKind,
-    /// Longest silence of an instance with a ttl check, such as 30s
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    pub(crate) ttl: Option<Duration>,
-    /// Time between two visits [default: the server's, 5s]
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    pub(crate) interval: Option<Duration>,
-    /// Time that a visit may take [default: the server's, 1s]
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    pub(crate) timeout: Option<Duration>,
-    /// What the answer must carry, written `name: value`, so that another program at its address does not pass for it
-    #[arg(long, value_name = "FIELD", conflicts_with = "expect_body")]
-    pub(crate) expect_header: Option<String>,
-    /// A text that the body of the answer must have
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) expect_body: Option<String>,
-    /// The instance's id [default: the name and ten random characters]
-    #[arg(long, value_parser = InstanceId::try_new)]
-    pub(crate) id: Option<InstanceId>,
-    /// A word to filter by; may be repeated
-    #[arg(long = "tag", value_name = "TAG")]
-    pub(crate) tags: Vec<String>,
-    /// A metadata entry; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(crate) meta: Vec<(String, String)>,
-    /// Where it runs
-    #[arg(long)]
-    pub(crate) zone: Option<String>,
-    /// Its share of lookups, relative to the service's other instances
-    #[arg(long, value_name = "N", default_value_t = roundsman::protocol::limits::DEFAULT_WEIGHT)]
-    pub(crate) weight: u32,
-    /// Which version it is
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) version: Option<String>,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct DeregisterArgs {
-    /// The instance's id, the first column of `roundsman list NAME`
-    #[arg(value_parser = InstanceId::try_new)]
-    pub(crate) id: InstanceId,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct DrainArgs {
-    /// The instance's id, the first column of `roundsman list NAME`
-    #[arg(value_parser = InstanceId::try_new)]
-    pub(crate) id: InstanceId,
-    /// Hand it out again
-    #[arg(long)]
-    pub(crate) undo: bool,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct GraphArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs<GraphOutput>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct HistoryArgs {
-    /// Only of this service
-    #[arg(value_parser = ServiceName::try_new)]
-    pub(crate) name: Option<ServiceName>,
-    /// Only of this instance
-    #[arg(long, value_name = "ID", value_parser = InstanceId::try_new)]
-    pub(crate) instance: Option<InstanceId>,
-    /// Not before: so long ago, such as 1h, or a time such as 2026-11-21T19:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
-    pub(crate) since: Option<Moment>,
-    /// Not after, written as --since
-    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
-    pub(crate) until: Option<Moment>,
-    /// At most so many events
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-}
-
-/// A moment, as somebody who looks back says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// So long ago.
-    Ago(Duration),
-    /// At this time.
-    At(Timestamp),
-}
-
-impl Moment {
-    fn read(text: &str) -> Result<Self, String> {
-        if let Ok(at) = text.parse() {
-            return Ok(Self::At(at));
+impl Cli {
+    /// The command, with what was said before its name taken in.
+    pub(crate) fn into_command(self) -> Result<Command, Failure> {
+        let Self { globals, mut command } = self;
+        match &mut command {
+            Command::Serve(_) | Command::Completions(_) => {}
+            Command::Get(args) => args.client.fill(&globals)?,
+            Command::List(args) => args.client.fill(&globals)?,
+            Command::Watch(args) => args.client.fill(&globals)?,
+            Command::Register(args) => args.client.fill(&globals)?,
+            Command::Deregister(args) => args.client.fill(&globals)?,
+            Command::Drain(args) => args.client.fill(&globals)?,
+            Command::Status(args) => args.client.fill(&globals)?,
+            Command::Graph(args) => args.client.fill(&globals)?,
+            Command::Events(args) => args.client.fill(&globals)?,
+            Command::Wait(args) => args.client.fill(&globals)?,
+            Command::Update(args) => args.client.fill(&globals)?,
+            Command::Renew(args) => args.client.fill(&globals)?,
+            Command::Render(args) => args.client.fill(&globals)?,
+            Command::Exec(args) => args.client.fill(&globals)?,
+            Command::Namespaces(args) => args.client.fill(&globals)?,
+            Command::Why(args) => args.client.fill(&globals)?,
         }
-        let mistake =
-            || "write how long ago, such as 30m or 1h, or a time in UTC such as 2026-11-21T19:00:00Z".to_owned();
-        time::parse(text).map(Self::Ago).map_err(|_| mistake())
+        Ok(command)
     }
-
-    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::Ago(ago) => {
-                let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-                Timestamp::from_millis(now.as_millis().saturating_sub(millis))
-            }
-            Self::At(at) => at,
-        }
-    }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-fn check_kind(text: &str) -> Result<CheckKind, String> {
-    let kinds = [CheckKind::Http, CheckKind::Https, CheckKind::Tcp, CheckKind::Ttl, CheckKind::None];
-    let found = kinds.into_iter().find(|kind| kind.to_string() == text);
-    found.ok_or_else(|| "must be http, https, tcp, ttl or none".to_owned())
 }
 
 #[cfg(test)]
@@ -292,15 +136,5 @@ mod tests {
         assert!(error.contains("must be 1 to 63 characters"), "{error}");
         let error = Cli::try_parse_from(["roundsman", "register", "--name", "a", "--address", "a"]).unwrap_err();
         assert!(error.to_string().contains("HOST:PORT such as 10.0.0.7:7070"), "{error}");
-    }
-
-    #[test]
-    fn moments_are_ages_or_times() {
-        let now: Timestamp = "2026-11-21T19:30:00Z".parse().unwrap();
-        let before = |text| Moment::read(text).unwrap().before(now).to_string();
-        assert_eq!(before("1h"), "2026-11-21T18:30:00.000Z");
-        assert_eq!(before("2026-11-20T00:00:00Z"), "2026-11-20T00:00:00.000Z");
-        assert_eq!(before("9999y"), "1970-01-01T00:00:00.000Z");
-        assert!(Moment::read("yesterday").unwrap_err().contains("such as 30m"));
     }
 }

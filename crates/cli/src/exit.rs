@@ -23,6 +23,26 @@ pub(crate) enum Failure {
     /// The answer could not be written as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The answer could not be written as YAML.
+    #[error("cannot write the answer as YAML: {0}")]
+    Yaml(String),
+    /// The command was used in a way that it is not made for.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was done in part, or not at all.
+    #[error("{0}")]
+    Failed(String),
+    /// The command that was to be run could not be.
+    #[error("cannot run `{program}`: {error}")]
+    NotRun {
+        /// What was to be run.
+        program: String,
+        /// Why it was not.
+        error: io::Error,
+    },
     /// The operating system gave us no event loop.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
@@ -49,10 +69,14 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Client(error) if error.is_not_found() => 3,
-            Self::Client(Error::Invalid(_)) => 2,
+            Self::NotFound(_) => 3,
+            // As shells and env have it.
+            Self::NotRun { error, .. } if error.kind() == io::ErrorKind::NotFound => 127,
+            Self::NotRun { .. } => 126,
+            Self::Client(Error::Invalid(_)) | Self::Usage(_) => 2,
             Self::Client(Error::Unreachable { .. } | Error::Refused { .. } | Error::Deadline { .. }) => 4,
             Self::Serve(error) => error.exit_code(),
-            Self::Client(_) | Self::Output(_) | Self::Json(_) | Self::Runtime(_) => 1,
+            Self::Client(_) | Self::Output(_) | Self::Json(_) | Self::Yaml(_) | Self::Failed(_) | Self::Runtime(_) => 1,
         }
     }
 }

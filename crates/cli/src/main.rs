@@ -2,13 +2,17 @@
 
 mod args;
 mod commands;
+mod complete;
 mod exit;
+mod instances;
 mod output;
 mod table;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap_complete::CompleteEnv;
 
 use crate::{
     args::{Cli, Command},
@@ -20,9 +24,31 @@ use crate::{
 const ASK_SOCKETS_EVERY: u32 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    // A shell that asks what could be typed next gets its answer here, and the process ends.
+    CompleteEnv::with_factory(Cli::command).var(complete::VARIABLE).complete();
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.into_command().and_then(run),
+        Err(error) => misused(&error),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version are printed as they are, mistakes on one line.
+fn misused(error: &clap::Error) -> Result<(), Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.print()?),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.print()?;
+            Err(Failure::Usage("name a command, such as `roundsman list`".to_owned()))
+        }
+        _ => {
+            let cli = Cli::command();
+            let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+            Err(Failure::Usage(usage::sentence(error, std::env::args_os(), &commands)))
+        }
     }
 }
 
@@ -43,8 +69,15 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Drain(args) => commands::drain::run(args).await,
             Command::Status(args) => commands::status::run(args).await,
             Command::Graph(args) => commands::graph::run(args).await,
-            Command::History(args) => commands::history::run(args).await,
-            Command::Completions { shell } => commands::completions::run(shell),
+            Command::Events(args) => commands::events::run(args).await,
+            Command::Wait(args) => commands::wait::run(args).await,
+            Command::Update(args) => commands::update::run(*args).await,
+            Command::Renew(args) => commands::renew::run(args).await,
+            Command::Render(args) => commands::render::run(*args).await,
+            Command::Exec(args) => commands::exec::run(args).await,
+            Command::Namespaces(args) => commands::namespaces::run(args).await,
+            Command::Why(args) => commands::why::run(args).await,
+            Command::Completions(args) => commands::completions::run(&args),
         }
     })
 }

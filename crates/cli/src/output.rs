@@ -8,7 +8,7 @@ use std::{
 use roundsman::{InstanceStatus, Timestamp, protocol::Clock};
 use serde::Serialize;
 
-use crate::exit::Failure;
+use crate::{args::Data, exit::Failure};
 
 /// Standard output, and what it can show.
 #[derive(Debug)]
@@ -56,16 +56,20 @@ impl Screen {
         Ok(self.out.flush()?)
     }
 
-    /// Writes a value as indented JSON.
-    pub(crate) fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        let json = serde_json::to_string_pretty(value)?;
-        self.line(&json)
+    /// Writes a value for programs.
+    pub(crate) fn data<T: Serialize + ?Sized>(&mut self, data: Data, value: &T) -> Result<(), Failure> {
+        match data {
+            Data::Json => self.line(&serde_json::to_string_pretty(value)?),
+            Data::Yaml => self.raw(yaml(value)?.as_bytes()),
+        }
     }
 
-    /// Writes a value as JSON on one line.
-    pub(crate) fn json_line<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failure> {
-        let json = serde_json::to_string(value)?;
-        self.line(&json)
+    /// Writes one of many values: JSON on a line of its own, YAML as a document of its own.
+    pub(crate) fn one_of_many<T: Serialize + ?Sized>(&mut self, data: Data, value: &T) -> Result<(), Failure> {
+        match data {
+            Data::Json => self.line(&serde_json::to_string(value)?),
+            Data::Yaml => self.raw(format!("---\n{}", yaml(value)?).as_bytes()),
+        }
     }
 
     /// The text in a colour, where there are colours.
@@ -99,6 +103,14 @@ impl Style {
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
+}
+
+fn yaml<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
+    let mut text = serde_saphyr::to_string(&value).map_err(|error| Failure::Yaml(error.to_string()))?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// The time on this machine.
@@ -135,6 +147,17 @@ mod tests {
     fn ages_are_short() {
         let ages = [0, 59, 60, 3_599, 3_600, 172_799, 172_800].map(|s| age(Duration::from_secs(s)));
         assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "47h", "2d"]);
+    }
+
+    #[test]
+    fn texts_that_yaml_could_take_for_something_else_stay_texts() {
+        let value = serde_json::json!({"version": "1.10", "zone": "no", "reason": "GET /health: 200", "tags": [], "none": null});
+        let text = yaml(&value).unwrap();
+        assert!(text.ends_with('\n'), "{text}");
+        for line in ["version: \"1.10\"", "zone: \"no\"", "tags: []", "none: null"] {
+            assert!(text.replace('\'', "\"").lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(text.contains("reason: \"GET /health: 200\"") || text.contains("reason: 'GET /health: 200'"), "{text}");
     }
 
     #[test]

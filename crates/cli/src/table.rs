@@ -8,7 +8,9 @@ use crate::{
 /// A table under construction.
 #[derive(Debug)]
 pub(crate) struct Table {
-    header: Vec<&'static str>,
+    titles: Vec<String>,
+    /// Whether the titles are printed.
+    headers: bool,
     rows: Vec<Vec<Cell>>,
 }
 
@@ -27,11 +29,16 @@ const NARROWEST: usize = 16;
 // === impl Table ===
 
 impl Table {
-    pub(crate) fn new(header: impl IntoIterator<Item = &'static str>) -> Self {
-        Self { header: header.into_iter().collect(), rows: Vec::new() }
+    pub(crate) fn new(titles: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { titles: titles.into_iter().map(Into::into).collect(), headers: true, rows: Vec::new() }
     }
 
-    /// Adds a row with as many cells as the header has.
+    /// Whether the titles are printed, as they are unless somebody says otherwise.
+    pub(crate) fn headers(&mut self, shown: bool) {
+        self.headers = shown;
+    }
+
+    /// Adds a row with as many cells as there are titles.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
     }
@@ -47,20 +54,22 @@ impl Table {
         let before_last: usize = widths.iter().rev().skip(1).map(|width| width + GAP).sum();
         // What is left for the last column, where there is an edge.
         let room = width.map(|width| width.saturating_sub(before_last)).filter(|room| *room >= NARROWEST);
-        let header = self.header.iter().map(|text| Cell { text: (*text).to_owned(), style: Style::Bold }).collect();
+        let titles = self.titles.iter().map(|text| Cell { text: text.clone(), style: Style::Bold }).collect();
+        let titles = self.headers.then_some(&titles);
         let mut out = String::new();
-        for row in std::iter::once(&header).chain(&self.rows) {
+        for row in titles.into_iter().chain(&self.rows) {
             render_row(&mut out, row, &widths, room, colour);
         }
         out
     }
 
     fn widths(&self) -> Vec<usize> {
-        let width = |nth: usize, title: &&str| {
+        let width = |nth: usize, title: &String| {
             let cells = self.rows.iter().filter_map(|row| row.get(nth));
-            cells.map(|cell| cell.text.chars().count()).chain([title.len()]).max().unwrap_or_default()
+            let title = if self.headers { title.chars().count() } else { 0 };
+            cells.map(|cell| cell.text.chars().count()).chain([title]).max().unwrap_or_default()
         };
-        self.header.iter().enumerate().map(|(nth, title)| width(nth, title)).collect()
+        self.titles.iter().enumerate().map(|(nth, title)| width(nth, title)).collect()
     }
 }
 

@@ -51,6 +51,14 @@ pub enum Body<'a> {
     Json(&'a RawValue),
 }
 
+/// A method without arguments, said by its name alone or with `null` for them, as people who write JSON by hand do.
+#[derive(Deserialize)]
+enum Bare {
+    Services,
+    Status,
+    Graph,
+}
+
 #[derive(Deserialize)]
 enum Envelope<'a> {
     Request {
@@ -127,12 +135,14 @@ impl<'a> Head<'a> {
 /// # Errors
 /// When a field breaks its rule; the message is for the caller.
 pub fn read_request(version: Version, body: &Body<'_>) -> Result<DiscoveryRequest, CodecError> {
-    match (version, body) {
+    let read = match (version, body) {
         (Version::V3, body) => body.read(),
         // In JSON, requests of version 2 are those of version 1 with fields that may be absent.
         (Version::V2, body) | (Version::V1, body @ Body::Json(_)) => body.read::<v2::Request>().map(Into::into),
         (Version::V1, body) => body.read::<v1::Request>().map(Into::into),
-    }
+    };
+    // Looked at last: what is written in full must not pay for it.
+    read.or_else(|error| body.bare().map(Into::into).ok_or(error))
 }
 
 /// Writes a client's message as a server of that version reads it.
@@ -223,6 +233,23 @@ impl Body<'_> {
             Self::Json(raw) => serde_json::from_str(raw.get()).map_err(CodecError::Json),
         }
     }
+
+    fn bare(&self) -> Option<Bare> {
+        match self {
+            Self::Postcard(_) => None,
+            Self::Json(raw) => serde_json::from_str(raw.get()).ok(),
+        }
+    }
+}
+
+impl From<Bare> for DiscoveryRequest {
+    fn from(bare: Bare) -> Self {
+        match bare {
+            Bare::Services => Self::Services {},
+            Bare::Status => Self::Status {},
+            Bare::Graph => Self::Graph {},
+        }
+    }
 }
 
 #[cfg(test)]
@@ -265,6 +292,26 @@ mod tests {
         let Head::Request { id: 1, deadline, body } = Head::read(Codec::Json, frame).unwrap() else { panic!() };
         assert_eq!(deadline, DEFAULT_DEADLINE);
         read_request(Version::CURRENT, &body).unwrap();
+    }
+
+    #[test]
+    fn methods_without_arguments_are_their_names_in_every_version() {
+        for name in ["Services", "Status", "Graph"] {
+            for message in [format!("\"{name}\""), format!("{{\"{name}\":null}}"), format!("{{\"{name}\":{{}}}}")] {
+                let frame = format!("{{\"Request\":{{\"id\":1,\"message\":{message}}}}}");
+                let Head::Request { body, .. } = Head::read(Codec::Json, frame.as_bytes()).unwrap() else { panic!() };
+                for version in [Version::V1, Version::V2, Version::V3] {
+                    let read = format!("{:?}", read_request(version, &body).unwrap());
+                    assert!(read.starts_with(name), "{message}: {read}");
+                }
+            }
+        }
+        for message in ["\"Get\"", "{\"Get\":null}", "\"Nonsense\""] {
+            let frame = format!("{{\"Request\":{{\"id\":1,\"message\":{message}}}}}");
+            let Head::Request { body, .. } = Head::read(Codec::Json, frame.as_bytes()).unwrap() else { panic!() };
+            let refused = read_request(Version::CURRENT, &body).unwrap_err().to_string();
+            assert!(!refused.contains("Bare") && !refused.is_empty(), "{refused}");
+        }
     }
 
     #[test]

@@ -1,13 +1,26 @@
 //! `roundsman deregister ID`
 
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+use roundsman::InstanceId;
 use serde::Serialize;
 
 use crate::{
-    args::{DeregisterArgs, Output},
+    args::{ClientArgs, Shape},
     commands::connect,
+    complete,
     exit::Failure,
     output::Screen,
 };
+
+#[derive(Args, Debug)]
+pub(crate) struct DeregisterArgs {
+    /// The instance's id, the first column of `roundsman list NAME`
+    #[arg(value_parser = InstanceId::try_new, add = ArgValueCompleter::new(complete::ids))]
+    id: InstanceId,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -18,8 +31,8 @@ struct Answer<'a> {
 pub(crate) async fn run(args: DeregisterArgs) -> Result<(), Failure> {
     connect(&args.client).await?.deregister(&args.id).await?;
     let mut screen = Screen::stdout();
-    match args.client.output {
-        Output::Table => screen.line(&format!("{} is deregistered", args.id)),
-        Output::Json => screen.json(&Answer { id: args.id.as_str(), deregistered: true }),
+    match args.client.output().data() {
+        Some(data) => screen.data(data, &Answer { id: args.id.as_str(), deregistered: true }),
+        None => screen.line(&format!("{} is deregistered", args.id)),
     }
 }

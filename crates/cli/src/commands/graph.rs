@@ -1,13 +1,34 @@
 //! `roundsman graph`: which service calls which.
 
+use clap::{Args, ValueEnum};
 use roundsman::{Callee, Edge, Graph};
 
 use crate::{
-    args::{GraphArgs, GraphOutput},
+    args::{ClientArgs, Data, Shape},
     commands::connect,
     exit::Failure,
     output::{Screen, Style, ago},
 };
+
+#[derive(Args, Debug)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs<GraphOutput>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphOutput {
+    /// For people
+    #[default]
+    #[value(alias = "table")]
+    Tree,
+    /// For Graphviz
+    Dot,
+    /// For programs
+    Json,
+    /// For programs, and people
+    Yaml,
+}
 
 /// What makes edges appear, for those who see none.
 const NOTHING: &str = "nobody has asked for a service yet, or nobody said who they are: callers appear here once they give \
@@ -16,13 +37,24 @@ const NOTHING: &str = "nobody has asked for a service yet, or nobody said who th
 pub(crate) async fn run(args: GraphArgs) -> Result<(), Failure> {
     let graph = connect(&args.client).await?.graph().await?;
     let mut screen = Screen::stdout();
-    match args.client.output {
-        GraphOutput::Json => screen.json(&graph),
+    match args.client.output() {
+        GraphOutput::Json => screen.data(Data::Json, &graph),
+        GraphOutput::Yaml => screen.data(Data::Yaml, &graph),
         GraphOutput::Dot => screen.raw(dot(&graph).as_bytes()),
         GraphOutput::Tree if graph.edges.is_empty() => screen.line(NOTHING),
         GraphOutput::Tree => {
             let tree = tree(&graph, |style, text| screen.paint(style, text));
             screen.raw(tree.as_bytes())
+        }
+    }
+}
+
+impl Shape for GraphOutput {
+    fn data(self) -> Option<Data> {
+        match self {
+            Self::Json => Some(Data::Json),
+            Self::Yaml => Some(Data::Yaml),
+            Self::Tree | Self::Dot => None,
         }
     }
 }

@@ -1,59 +1,94 @@
 //! `roundsman list [NAME]`
 
-use std::sync::Arc;
+mod live;
+pub(crate) mod summary;
 
-use roundsman::{Discovery, Instance, Query, Scope, ServiceName};
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+use roundsman::{Discovery, Query, Scope, ServiceName};
 
+use self::summary::{Services, summaries};
 use crate::{
-    args::{ListArgs, Output},
-    commands::{connect, services_table},
+    args::{ClientArgs, Filter, Output},
+    commands::connect,
+    complete,
     exit::Failure,
-    output::{Screen, Style, ago, now},
-    table::{Cell, Table},
+    instances::View,
+    output::Screen,
 };
 
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Show this service's instances, also those on probation
+    #[arg(value_parser = ServiceName::try_new, add = ArgValueCompleter::new(complete::services))]
+    name: Option<ServiceName>,
+    /// Show these columns, such as id,address,zone or id,meta.team; of services, such as name,passing
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Leave the titles of the columns out
+    #[arg(long)]
+    no_headers: bool,
+    /// Show it again whenever it changes, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs<Output>,
+}
+
+/// What is shown, and how.
+enum Shown {
+    Services(Services),
+    Instances(ServiceName, View),
+}
+
 pub(crate) async fn run(args: ListArgs) -> Result<(), Failure> {
+    let (output, headers, namespace) = (args.client.output(), !args.no_headers, args.client.namespace());
+    let shown = match args.name {
+        Some(name) => Shown::Instances(name, View::new(output, &args.columns, headers)?),
+        None => Shown::Services(Services::new(output, &args.columns, headers, namespace, !args.filter.is_empty())?),
+    };
     let discovery = connect(&args.client).await?;
-    match args.name {
-        Some(name) => instances(&discovery, name, args.client.output).await,
-        None => services(&discovery, args.client.output).await,
+    if args.watch {
+        return live::follow(&discovery, &shown, &args.filter).await;
+    }
+    match shown {
+        Shown::Services(services) => {
+            let found = match args.filter.is_empty() {
+                true => discovery.services().await?,
+                false => {
+                    let mut instances = discovery.list(args.filter.query(None, Scope::All)?).await?;
+                    instances.retain(|instance| args.filter.passes(instance));
+                    summaries(&instances)
+                }
+            };
+            services.print(&mut Screen::stdout(), &found)
+        }
+        Shown::Instances(name, view) => instances(&discovery, &name, &args.filter, &view).await,
     }
 }
 
-async fn services(discovery: &Discovery, output: Output) -> Result<(), Failure> {
-    let services = discovery.services().await?;
-    let mut screen = Screen::stdout();
-    match output {
-        Output::Json => screen.json(&services),
-        Output::Table if services.is_empty() => screen.line("no services are registered"),
-        Output::Table => services_table(&services).print(&mut screen),
-    }
-}
-
-async fn instances(discovery: &Discovery, name: ServiceName, output: Output) -> Result<(), Failure> {
-    let query = Query { history: true, ..Query::service(name.clone()).scope(Scope::All) };
-    let instances = discovery.list(query).await?;
+async fn instances(discovery: &Discovery, name: &ServiceName, filter: &Filter, view: &View) -> Result<(), Failure> {
+    let query = Query { history: true, ..filter.query(Some(name), Scope::All)? };
+    let mut instances = discovery.list(query).await?;
+    instances.retain(|instance| filter.passes(instance));
     if instances.is_empty() {
-        return Err(Failure::no_such_service(name));
+        return Err(nothing_matches(discovery, name).await?);
     }
-    let mut screen = Screen::stdout();
-    match output {
-        Output::Json => screen.json(&instances),
-        Output::Table => table(&instances).print(&mut screen),
-    }
+    view.print(&mut Screen::stdout(), &instances)
 }
 
-fn table(instances: &[Arc<Instance>]) -> Table {
-    let now = now();
-    let mut table = Table::new(["ID", "ADDRESS", "STATUS", "SINCE", "REASON"]);
-    for instance in instances {
-        table.row([
-            Cell::new(&instance.id),
-            Cell::new(instance.address.to_string()),
-            Cell::styled(instance.status.to_string(), Style::of(instance.status)),
-            Cell::new(ago(instance.since, now)),
-            Cell::new(&instance.reason),
-        ]);
-    }
-    table
+/// Why nothing of this name was found.
+pub(crate) async fn nothing_matches(discovery: &Discovery, name: &ServiceName) -> Result<Failure, Failure> {
+    let services = discovery.services().await?;
+    Ok(match services.iter().find(|service| service.name == *name) {
+        None => Failure::no_such_service(name.clone()),
+        Some(service) => {
+            let all = service.instances + service.evicted;
+            Failure::NotFound(format!(
+                "no instance of `{name}` is what you ask for ({all} known); see `roundsman list {name} -o wide` for what they are"
+            ))
+        }
+    })
 }

@@ -1,13 +1,14 @@
 //! `roundsman status`: the whole server at this moment.
 
+use clap::Args;
 use roundsman::{
-    Status,
-    protocol::{status::RecentFlip, time},
+    HistoryQuery, Status,
+    protocol::{Event, EventKind, history::MAX_EVENTS, status::RecentFlip, time},
 };
 
 use crate::{
-    args::{Output, StatusArgs},
-    commands::{connect, services_table},
+    args::{ClientArgs, Shape},
+    commands::{connect, list::summary::services_table},
     exit::Failure,
     output::{Screen, Style, age, ago, printable},
     table::{Cell, Table},
@@ -16,11 +17,18 @@ use crate::{
 /// How many of the latest flips people are shown; JSON has them all.
 const RECENT: usize = 10;
 
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
-    let status = connect(&args.client).await?.status().await?;
+    let discovery = connect(&args.client).await?;
+    let status = discovery.status().await?;
     let mut screen = Screen::stdout();
-    if args.client.output == Output::Json {
-        return screen.json(&status);
+    if let Some(data) = args.client.output().data() {
+        return screen.data(data, &status);
     }
     for (title, text) in summary(&screen, &status) {
         let title = screen.paint(Style::Bold, &format!("{title:8}"));
@@ -29,7 +37,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     for namespace in &status.namespaces {
         screen.line("")?;
         if namespace.services.is_empty() {
-            screen.line(&format!("no services are registered in namespace {}", namespace.namespace))?;
+            screen.line(&format!("no services are registered in namespace `{}`", namespace.namespace))?;
         } else {
             services_table(&namespace.services).print(&mut screen)?;
         }
@@ -37,6 +45,13 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     if !status.recent.is_empty() {
         screen.line("")?;
         recent(&status).print(&mut screen)?;
+    }
+    // A server of an earlier release has no history, and a store may be away: the rest is worth showing all the same.
+    let lately = HistoryQuery { limit: MAX_EVENTS, ..HistoryQuery::default() };
+    let removals = removals(discovery.history(lately).await.map(|page| page.events).unwrap_or_default());
+    if !removals.is_empty() {
+        screen.line("")?;
+        removed(&removals, &status).print(&mut screen)?;
     }
     Ok(())
 }
@@ -51,7 +66,7 @@ fn summary(screen: &Screen, status: &Status) -> Vec<(&'static str, String)> {
         ("server", format!("{ready}, {} (version {}), up {up}", status.server, status.version)),
         ("doors", format!("rpc {}, http {}", door(&doors.rpc), door(&doors.http))),
         (
-            "",
+            "clients",
             [plural(doors.connections, "connection"), plural(doors.calls, "call"), plural(doors.watches, "watch")]
                 .join(", "),
         ),
@@ -188,6 +203,26 @@ fn recent(status: &Status) -> Table {
             Cell::new(address),
             Cell::styled(flip.status.to_string(), Style::of(flip.status)),
             Cell::new(&flip.reason),
+        ]);
+    }
+    table
+}
+
+/// The latest of those that took somebody out of the lists.
+fn removals(events: Vec<Event>) -> Vec<Event> {
+    let kinds = [EventKind::Evicted, EventKind::Deregistered, EventKind::Replaced, EventKind::Forgotten];
+    events.into_iter().filter(|event| kinds.contains(&event.kind)).take(RECENT).collect()
+}
+
+fn removed(removals: &[Event], status: &Status) -> Table {
+    let mut table = Table::new(["REMOVED", "INSTANCE", "SERVICE", "HOW", "REASON"]);
+    for event in removals {
+        table.row([
+            Cell::new(ago(event.at, status.now)),
+            Cell::new(event.instance.as_ref().map_or("-", |instance| instance.as_str())),
+            Cell::new(event.service.as_ref().map_or("-", |service| service.as_str())),
+            Cell::new(event.kind.as_str()),
+            Cell::new(&event.reason),
         ]);
     }
     table

@@ -1,20 +1,30 @@
 //! `roundsman watch [NAME]`: a line per change, until interrupted.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use roundsman::{Discovery, Error, Event, Instance, InstanceId, Query, Removed, Scope};
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+use roundsman::{Discovery, Error, Event, Instance, InstanceId, Removed, Scope, ServiceName};
 use serde::Serialize;
 
 use crate::{
-    args::{Output, WatchArgs},
-    commands::connect,
+    args::{ClientArgs, Filter, Output, Shape},
+    commands::{connect, note},
+    complete,
     exit::Failure,
     output::{Screen, Style, now, printable},
 };
+
+#[derive(Args, Debug)]
+pub(crate) struct WatchArgs {
+    /// Follow this service only
+    #[arg(value_parser = ServiceName::try_new, add = ArgValueCompleter::new(complete::services))]
+    name: Option<ServiceName>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs<Output>,
+}
 
 /// One line. `present` is what was there when watching began.
 #[derive(Serialize)]
@@ -27,9 +37,15 @@ enum Line {
 
 pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let discovery = connect(&args.client).await?;
-    let query = Query { services: args.name.into_iter().collect(), scope: Scope::All, ..Query::default() };
-    let mut changes = discovery.watch(query)?;
-    let mut follower = Follower { screen: Screen::stdout(), output: args.client.output, known: None, widths: (0, 0) };
+    let mut changes = discovery.watch(args.filter.query(args.name.as_ref(), Scope::All)?)?;
+    let mut follower = Follower {
+        screen: Screen::stdout(),
+        output: args.client.output(),
+        name: args.name,
+        filter: args.filter,
+        known: None,
+        widths: (0, 0),
+    };
     loop {
         tokio::select! {
             event = changes.next() => match event {
@@ -42,7 +58,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
 }
 
 /// Says when the server is lost and when it is back; returns after both.
-async fn interruption(discovery: &Discovery) {
+pub(crate) async fn interruption(discovery: &Discovery) {
     let tried = match discovery.disconnected().await {
         Error::Unreachable { tried } | Error::Refused { tried } => tried.to_string(),
         error => error.to_string(),
@@ -53,14 +69,17 @@ async fn interruption(discovery: &Discovery) {
     }
 }
 
-fn note(text: &str) {
-    // With stderr closed there is nobody left to tell.
-    drop(writeln!(io::stderr(), "roundsman: {text}"));
+/// For those who wait for a name that nobody has, perhaps because nobody ever will.
+pub(crate) fn nobody_yet(name: &ServiceName, filter: &Filter) -> String {
+    let such = if filter.is_empty() { "" } else { " that is what you ask for" };
+    format!("nobody has the name `{name}` yet{such}; waiting (see `roundsman list` for the names that there are)")
 }
 
 struct Follower {
     screen: Screen,
     output: Output,
+    name: Option<ServiceName>,
+    filter: Filter,
     /// What was told so far; a snapshot is told as its difference to this.
     known: Option<BTreeMap<InstanceId, Arc<Instance>>>,
     /// The longest id and address so far: columns line up as far as that is known.
@@ -78,6 +97,9 @@ impl Follower {
 
     fn snapshot(&mut self, instances: Vec<Arc<Instance>>) -> Result<(), Failure> {
         let Some(known) = &self.known else {
+            if let Some(name) = self.name.as_ref().filter(|_| instances.is_empty()) {
+                note(&nobody_yet(name, &self.filter));
+            }
             self.known = Some(instances.iter().map(|instance| (instance.id.clone(), Arc::clone(instance))).collect());
             return instances.into_iter().try_for_each(|instance| self.print(&Line::Present { instance }, None));
         };
@@ -109,13 +131,24 @@ impl Follower {
     }
 
     fn print(&mut self, line: &Line, old: Option<&Instance>) -> Result<(), Failure> {
-        if self.output == Output::Json {
-            return self.screen.json_line(line);
+        let now = match line {
+            Line::Present { instance } | Line::Changed { instance } => Some(instance.status),
+            Line::Removed { removed } => removed.status,
+        };
+        // Who gets into such a status is told of, and who leaves it.
+        if !self.filter.admits_any([now, old.map(|old| old.status)]) {
+            return Ok(());
+        }
+        if let Some(data) = self.output.data() {
+            return self.screen.one_of_many(data, line);
         }
         let (id, address) = match line {
             Line::Present { instance } | Line::Changed { instance } => (&instance.id, instance.address.to_string()),
             Line::Removed { removed } => (&removed.id, old.map_or_else(String::new, |old| old.address.to_string())),
         };
+        if self.output == Output::Name {
+            return self.screen.line(id.as_str());
+        }
         self.widths = (self.widths.0.max(id.as_str().len()), self.widths.1.max(address.len()));
         let who = format!("{id:0$}  {address:1$}", self.widths.0, self.widths.1);
         let text = match line {
@@ -133,13 +166,25 @@ impl Follower {
             _ => String::new(),
         };
         let reason = printable(&instance.reason);
-        format!("{}  {status}  {who}  {reason}{from}", clock())
+        let more = if self.output == Output::Wide { more(instance) } else { String::new() };
+        format!("{}  {status}  {who}  {reason}{from}{more}", clock())
     }
 
     fn removed_line(&self, who: &str, removed: &Removed) -> String {
         let status = self.screen.paint(Style::Red, "removed ");
         format!("{}  {status}  {who}  {}", clock(), printable(&removed.reason))
     }
+}
+
+/// What `-o wide` tells besides.
+fn more(instance: &Instance) -> String {
+    let mut parts = vec![format!("service={}", instance.name)];
+    parts.extend(instance.version.as_ref().map(|version| format!("version={version}")));
+    parts.extend(instance.zone.as_ref().map(|zone| format!("zone={zone}")));
+    parts.push(format!("weight={}", instance.weight));
+    parts.extend(instance.tags.iter().map(|tag| format!("tag={tag}")));
+    parts.extend(instance.meta.iter().map(|(key, value)| format!("{key}={value}")));
+    printable(&format!("  [{}]", parts.join(" ")))
 }
 
 /// The time of day, in UTC as all times here are.

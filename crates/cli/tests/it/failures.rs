@@ -58,15 +58,15 @@ fn an_unreachable_server_is_code_4() {
 fn wrong_usage_is_code_2() {
     let usage = |args: &[&str], says: &str| {
         let ended = alone(args);
-        assert_eq!(ended.code, 2, "{args:?}");
-        assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
+        let line = ended.complaint(2);
+        assert!(line.contains(says), "{args:?}: {line}");
     };
     usage(&["lst"], "'list'");
     usage(&["get"], "NAME");
     usage(&["get", "a b"], "must be 1 to 63 characters");
     usage(&["deregister", ""], "id: must be");
-    usage(&["graph", "-o", "xml"], "possible values: tree, dot, json");
-    usage(&["list", "-o", "xml"], "possible values: table, json");
+    usage(&["graph", "-o", "xml"], "possible values: tree, dot, json, yaml");
+    usage(&["list", "-o", "xml"], "possible values: table, wide, json, yaml, name");
     usage(&["list", "--server", "nowhere"], "server: must be HOST:PORT");
     usage(&["list", "--namespace", "a b"], "namespace: must be");
     let register = |more: &[&'static str]| [&["register", "--name", "a", "--address", "10.0.0.1:80"], more].concat();

@@ -7,13 +7,23 @@
     reason = "clippy knows tests by their attribute, and helpers have none"
 )]
 
+mod changing;
 mod commands;
+mod completing;
 mod durability;
+mod events;
 mod failures;
+mod filters;
+mod formats;
 mod graph;
-mod history;
 mod lag;
 mod outlasting;
 mod promises;
+mod proxies;
+mod recipe;
+mod render;
 mod support;
+mod usage;
+mod waiting;
 mod watch;
+mod why;

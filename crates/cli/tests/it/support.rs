@@ -1,7 +1,8 @@
 //! A server in a process of its own, and commands against it.
 
 use std::{
-    process::{Child, Command, Output, Stdio},
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -74,6 +75,47 @@ impl Served {
 }
 
 impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A command that goes on until it is dropped, line by line.
+pub(crate) struct Watching {
+    pub(crate) child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    notes: Lines<BufReader<ChildStderr>>,
+}
+
+impl Watching {
+    pub(crate) fn start(server: &Served, args: &[&str]) -> Self {
+        Self::begin(&mut server.command(args))
+    }
+
+    pub(crate) fn begin(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let notes = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines, notes }
+    }
+
+    /// The next line of the answer.
+    pub(crate) fn line(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+
+    pub(crate) fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    /// The next line on stderr.
+    pub(crate) fn note(&mut self) -> String {
+        self.notes.next().unwrap().unwrap()
+    }
+}
+
+impl Drop for Watching {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());

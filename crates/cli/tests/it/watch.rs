@@ -1,48 +1,12 @@
 //! `roundsman watch`, as its lines come in.
 
-use std::{
-    io::{BufRead, BufReader, Lines},
-    process::{Child, ChildStdout, Stdio},
-};
-
-use serde_json::Value;
-
-use crate::support::Served;
-
-struct Watching {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Watching {
-    fn start(server: &Served, args: &[&str]) -> Self {
-        let args = [&["watch"], args].concat();
-        let mut child = server.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    fn line(&mut self) -> String {
-        self.lines.next().unwrap().unwrap()
-    }
-
-    fn json(&mut self) -> Value {
-        serde_json::from_str(&self.line()).unwrap()
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
+use crate::support::{Served, Watching};
 
 #[test]
 fn programs_get_an_object_a_line() {
     let server = Served::start();
     let first = server.register("product", "10.0.0.7:7070");
-    let mut watching = Watching::start(&server, &["product", "-o", "json"]);
+    let mut watching = Watching::start(&server, &["watch", "product", "-o", "json"]);
     let present = watching.json();
     assert_eq!((present["event"].as_str(), present["instance"]["id"].as_str()), (Some("present"), Some(&*first)));
     server.register("order", "10.0.0.8:6060");
@@ -59,7 +23,7 @@ fn programs_get_an_object_a_line() {
 fn people_get_a_line_a_change() {
     let server = Served::start();
     let id = server.register("product", "10.0.0.7:7070");
-    let mut watching = Watching::start(&server, &[]);
+    let mut watching = Watching::start(&server, &["watch"]);
     let line = watching.line();
     assert!(line.contains(&format!("passing   {id}  10.0.0.7:7070  not checked")), "{line}");
     server.run(&["drain", &id]).ok();
@@ -75,13 +39,12 @@ fn a_restarted_server_is_told_as_what_it_changed() {
     let server = Served::start();
     let rpc = server.rpc.clone();
     let id = server.register("product", "10.0.0.7:7070");
-    let mut watching = Watching::start(&server, &["-o", "json"]);
+    let mut watching = Watching::start(&server, &["watch", "-o", "json"]);
     assert_eq!(watching.json()["event"], "present");
-    let mut notes = BufReader::new(watching.child.stderr.take().unwrap()).lines();
     drop(server);
-    assert!(notes.next().unwrap().unwrap().starts_with("roundsman: lost the server ("));
+    assert!(watching.note().starts_with("roundsman: lost the server ("));
     let _server = Served::start_on(&rpc);
-    assert_eq!(notes.next().unwrap().unwrap(), "roundsman: connected again");
+    assert_eq!(watching.note(), "roundsman: connected again");
     // It kept nothing, so what was there is gone.
     let removed = watching.json();
     assert_eq!((removed["event"].as_str(), removed["removed"]["id"].as_str()), (Some("removed"), Some(&*id)));

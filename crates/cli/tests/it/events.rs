@@ -1,4 +1,4 @@
-//! `roundsman history`: what happened, through a restart of the server.
+//! `roundsman events`: what happened, through a restart of the server.
 
 use roundsman::{Check, Discovery, NewInstance};
 
@@ -29,13 +29,13 @@ async fn it_tells_who_came_who_died_and_who_asked_through_a_restart() {
     server.run(&["drain", "database-1", "--undo"]).ok();
     server.run(&["deregister", "database-1"]).ok();
     drop(target);
-    let evicted = || server.run(&["history", "web"]).ok().contains(" evicted ").then_some(());
+    let evicted = || server.run(&["events", "web"]).ok().contains(" evicted ").then_some(());
     eventually("the death is written down", evicted);
     order.close().await;
     drop(server);
 
     let server = Served::start_with("127.0.0.1:0", &store);
-    let table = server.run(&["history", "database"]).ok();
+    let table = server.run(&["events", "database"]).ok();
     let lines: Vec<_> = table.lines().map(words).collect();
     assert_eq!(lines[0], ["TIME", "KIND", "SERVICE", "INSTANCE", "STATUS", "WHO", "SERVER", "REASON"]);
     let kinds: Vec<_> = lines[1..].iter().map(|line| line[1]).collect();
@@ -45,7 +45,7 @@ async fn it_tells_who_came_who_died_and_who_asked_through_a_restart() {
     assert!(lines[1][5].starts_with("127.0.0.1:"), "the command line has no name: {table}");
     assert_eq!(lines[3][4], "passing→draining", "{table}");
 
-    let web = server.run(&["history", "--instance", "web-1", "-o", "json"]).json();
+    let web = server.run(&["events", "--instance", "web-1", "-o", "json"]).json();
     let events = web.as_array().unwrap();
     let about =
         |kind: &str| events.iter().find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {web}"));
@@ -59,10 +59,11 @@ async fn it_tells_who_came_who_died_and_who_asked_through_a_restart() {
     assert!(about("registered")["who"]["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{web}");
 
     let times =
-        |args: &[&str]| server.run(&[&["history", "-o", "json"], args].concat()).json().as_array().unwrap().len();
+        |args: &[&str]| server.run(&[&["events", "-o", "json"], args].concat()).json().as_array().unwrap().len();
     assert_eq!((times(&["--limit", "2"]), times(&["--since", "1h", "--limit", "5"])), (2, 5));
     assert_eq!(times(&["--until", "1h"]), 0, "nothing is that old");
-    let nobody = server.run(&["history", "nobody"]).ok();
+    assert_eq!(server.run(&["history", "database"]).ok(), table, "its earlier name");
+    let nobody = server.run(&["events", "nobody"]).ok();
     assert_eq!(nobody, "nothing is remembered that matches\n");
 }
 
@@ -78,7 +79,7 @@ fn more_than_a_page_is_read_on() {
         }
         discovery.close().await;
     });
-    let all = server.run(&["history", "--limit", "2000", "-o", "json"]).json();
+    let all = server.run(&["events", "--limit", "2000", "-o", "json"]).json();
     let all = all.as_array().unwrap();
     assert_eq!(all.len(), 1_021);
     assert_eq!((&all[0]["kind"], &all[1_020]["kind"]), (&"undrained".into(), &"registered".into()));
@@ -87,10 +88,10 @@ fn more_than_a_page_is_read_on() {
 #[test]
 fn what_cannot_be_asked_is_said() {
     let server = Served::start();
-    let backwards = server.run(&["history", "--since", "1m", "--until", "1h"]).complaint(2);
+    let backwards = server.run(&["events", "--since", "1m", "--until", "1h"]).complaint(2);
     assert!(backwards.contains("since: ") && backwards.contains("later than `until`"), "{backwards}");
-    let when = server.run(&["history", "--since", "yesterday"]);
+    let when = server.run(&["events", "--since", "yesterday"]);
     assert!(when.code == 2 && when.stderr.contains("such as 30m or 1h"), "{}", when.stderr);
-    let away = crate::support::roundsman().args(["history", "--server", "127.0.0.1:1"]).output().unwrap();
+    let away = crate::support::roundsman().args(["events", "--server", "127.0.0.1:1"]).output().unwrap();
     assert_eq!(away.status.code(), Some(4));
 }

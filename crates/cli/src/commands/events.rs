@@ -1,21 +1,49 @@
-//! `roundsman history [NAME]`: what happened, newest first.
+//! `roundsman events [NAME]`: what happened, newest first.
 
+use clap::Args;
+use clap_complete::ArgValueCompleter;
 use roundsman::{
-    HistoryQuery,
+    Discovery, HistoryQuery, InstanceId, ServiceName,
     protocol::{Event, EventKind, Who, history::MAX_EVENTS},
 };
 
 use crate::{
-    args::{HistoryArgs, Output},
+    args::{ClientArgs, Shape, values::Moment},
     commands::connect,
+    complete,
     exit::Failure,
     output::{Screen, Style, now},
     table::{Cell, Table},
 };
 
-pub(crate) async fn run(args: HistoryArgs) -> Result<(), Failure> {
+#[derive(Args, Debug)]
+pub(crate) struct EventsArgs {
+    /// Only of this service
+    #[arg(value_parser = ServiceName::try_new, add = ArgValueCompleter::new(complete::services))]
+    name: Option<ServiceName>,
+    /// Only of this instance
+    #[arg(long, value_name = "ID", value_parser = InstanceId::try_new, add = ArgValueCompleter::new(complete::ids))]
+    instance: Option<InstanceId>,
+    /// Not before: so long ago, such as 1h, or a time such as 2026-11-21T19:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
+    since: Option<Moment>,
+    /// Not after, written as --since
+    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
+    until: Option<Moment>,
+    /// Only of this kind, or one of several with commas between them: registered, updated, flip, evicted, reinstated, drained,
+    /// undrained, deregistered, replaced, forgotten
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = |text: &str| text.parse::<EventKind>())]
+    kinds: Vec<EventKind>,
+    /// At most so many events
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+pub(crate) async fn run(args: EventsArgs) -> Result<(), Failure> {
     let now = now();
-    let moment = |moment: Option<crate::args::Moment>| moment.map(|moment| moment.before(now));
+    let moment = |moment: Option<Moment>| moment.map(|moment| moment.before(now));
     let query = HistoryQuery {
         service: args.name,
         instance: args.instance,
@@ -23,24 +51,34 @@ pub(crate) async fn run(args: HistoryArgs) -> Result<(), Failure> {
         until: moment(args.until),
         ..HistoryQuery::default()
     };
-    let events = read(&connect(&args.client).await?, query, args.limit).await?;
+    let events = read(&connect(&args.client).await?, query, args.limit, |event| {
+        // A cut may hide one of any kind.
+        args.kinds.is_empty() || args.kinds.contains(&event.kind) || event.kind == EventKind::Cut
+    })
+    .await?;
     let mut screen = Screen::stdout();
-    match args.client.output {
-        Output::Json => screen.json(&events),
-        Output::Table if events.is_empty() => screen.line("nothing is remembered that matches"),
-        Output::Table => table(&events).print(&mut screen),
+    match args.client.output().data() {
+        Some(data) => screen.data(data, &events),
+        None if events.is_empty() => screen.line("nothing is remembered that matches"),
+        None => table(&events).print(&mut screen),
     }
 }
 
-/// So many events, page by page.
-async fn read(discovery: &roundsman::Discovery, query: HistoryQuery, limit: u32) -> Result<Vec<Event>, Failure> {
-    let (mut events, mut left, mut after) = (Vec::new(), limit, None);
+/// So many of the events that are wanted, newest first, page by page.
+pub(crate) async fn read(
+    discovery: &Discovery,
+    query: HistoryQuery,
+    limit: u32,
+    wanted: impl Fn(&Event) -> bool,
+) -> Result<Vec<Event>, Failure> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut events, mut after) = (Vec::new(), None);
     loop {
+        let left = u32::try_from(limit.saturating_sub(events.len())).unwrap_or(u32::MAX);
         let page = discovery.history(HistoryQuery { limit: left.min(MAX_EVENTS), after, ..query.clone() }).await?;
-        left = left.saturating_sub(u32::try_from(page.events.len()).unwrap_or(u32::MAX));
-        events.extend(page.events);
+        events.extend(page.events.into_iter().filter(&wanted));
         after = page.next;
-        if left == 0 || after.is_none() {
+        if events.len() >= limit || after.is_none() {
             return Ok(events);
         }
     }

@@ -1,0 +1,80 @@
+//! `roundsman exec --service product -- COMMAND`: a program that finds addresses in its environment.
+
+use std::{ffi::OsString, os::unix::process::CommandExt, process::Command, sync::Arc, time::Duration};
+
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+use roundsman::{Discovery, Instance, ServiceName, protocol::time};
+
+use crate::{
+    args::{ClientArgs, Filter},
+    commands::{connect, connect_lazy, get::one_of, wait::for_instances},
+    complete,
+    exit::Failure,
+};
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecArgs {
+    /// Whose address the command needs: PRODUCT_ADDRESS, PRODUCT_HOST, PRODUCT_PORT and PRODUCT_ID; may be repeated
+    #[arg(long = "service", value_name = "NAME", required = true, value_parser = ServiceName::try_new,
+          add = ArgValueCompleter::new(complete::services))]
+    services: Vec<ServiceName>,
+    /// Wait so long at most until each of them has an instance, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+    /// The command, and what it takes
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) async fn run(args: ExecArgs) -> Result<(), Failure> {
+    let discovery = match args.wait {
+        Some(_) => connect_lazy(&args.client)?,
+        None => connect(&args.client).await?,
+    };
+    let Some((program, rest)) = args.command.split_first() else {
+        return Err(Failure::Usage("name a command after `--`".to_owned()));
+    };
+    let mut command = Command::new(program);
+    command.args(rest);
+    command.env("ROUNDSMAN_SERVER", args.client.server());
+    command.env("ROUNDSMAN_NAMESPACE", args.client.namespace().as_str());
+    for service in &args.services {
+        let instance = one(&discovery, service, &args.filter, args.wait).await?;
+        command.envs(variables(&instance));
+    }
+    discovery.close().await;
+    // It takes this process's place: signals, terminal and exit code are its own.
+    let error = command.exec();
+    Err(Failure::NotRun { program: program.to_string_lossy().into_owned(), error })
+}
+
+async fn one(
+    discovery: &Discovery,
+    service: &ServiceName,
+    filter: &Filter,
+    wait: Option<Duration>,
+) -> Result<Arc<Instance>, Failure> {
+    if let Some(wait) = wait {
+        for_instances(discovery, service, filter, 1, wait).await?;
+    }
+    if filter.is_empty() { Ok(discovery.get(service.clone()).await?) } else { one_of(discovery, service, filter).await }
+}
+
+fn variables(instance: &Instance) -> [(String, String); 4] {
+    let mut prefix = instance.name.as_str().replace('-', "_").to_uppercase();
+    if prefix.starts_with(|c: char| c.is_ascii_digit()) {
+        // No shell knows names that begin with a digit.
+        prefix.insert(0, '_');
+    }
+    [
+        (format!("{prefix}_ADDRESS"), instance.address.to_string()),
+        (format!("{prefix}_HOST"), instance.address.host().to_string()),
+        (format!("{prefix}_PORT"), instance.address.port().to_string()),
+        (format!("{prefix}_ID"), instance.id.to_string()),
+    ]
+}

@@ -1,0 +1,72 @@
+//! The lists that a template asks for, followed from the first time on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures::{StreamExt, stream::SelectAll};
+use roundsman::{Changes, Discovery, Instance, Query, Resolver, ServiceName};
+
+use crate::exit::Failure;
+
+/// What a template can ask for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    Service(ServiceName),
+    Everything,
+}
+
+/// What is known of it.
+pub(super) type Known = BTreeMap<Asked, Vec<Arc<Instance>>>;
+
+#[derive(Debug)]
+pub(super) struct Lists {
+    discovery: Discovery,
+    /// Resolvers, and not watches: they keep the last list while no server is there, or one that has lost its memory.
+    followed: BTreeMap<Asked, Resolver>,
+    changes: SelectAll<Changes>,
+}
+
+// === impl Lists ===
+
+impl Lists {
+    pub(super) fn new(discovery: Discovery) -> Self {
+        Self { discovery, followed: BTreeMap::new(), changes: SelectAll::new() }
+    }
+
+    pub(super) fn discovery(&self) -> Discovery {
+        self.discovery.clone()
+    }
+
+    pub(super) fn known(&self) -> Known {
+        self.followed.iter().map(|(asked, resolver)| (asked.clone(), resolver.instances().to_vec())).collect()
+    }
+
+    /// Follows these as well, once their first lists are there; tells whether that was news.
+    pub(super) async fn follow(&mut self, asked: BTreeSet<Asked>) -> Result<bool, Failure> {
+        let mut news = false;
+        for asked in asked {
+            if self.followed.contains_key(&asked) {
+                continue;
+            }
+            let query = match &asked {
+                Asked::Service(name) => Query::service(name.clone()),
+                Asked::Everything => Query::default(),
+            };
+            let resolver = self.discovery.resolver_for(query).even_if_unknown().await?;
+            self.changes.push(resolver.changes());
+            self.followed.insert(asked, resolver);
+            news = true;
+        }
+        Ok(news)
+    }
+
+    /// Returns when one of them has changed. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        if self.changes.next().await.is_none() {
+            // Nothing is followed: a template may ask for nobody.
+            std::future::pending::<()>().await;
+        }
+    }
+}

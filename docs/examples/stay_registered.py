@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Keeps a program registered for as long as this runs, with nothing but a socket and JSON.
+
+    stay_registered.py SERVER[,SERVER...] NAME HOST:PORT [CHECK]
+
+CHECK is the check as JSON; by default GET /health. SIGTERM and Ctrl-C drain, wait a second, and deregister.
+docs/rpc.md explains each step.
+"""
+import json
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+import uuid
+
+RENEW = 5.0  # seconds; with a ttl check, a third of the ttl at most
+NOTICE = 1.0  # how long callers are given to notice that it drains
+
+
+class Connection:
+    """One connection to a server. Whatever goes wrong with it is an OSError."""
+
+    def __init__(self, server):
+        host, port = server.rsplit(":", 1)
+        # No answer within ten seconds: the server is frozen, and another one may not be.
+        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
+        self.calls = 0
+        self.send({"roundsman": 3, "codec": "json"})
+        welcome = self.receive()
+        if not welcome["ok"]:
+            raise OSError(welcome["error"])
+
+    def send(self, message):
+        body = json.dumps(message).encode()
+        self.socket.sendall(struct.pack(">I", len(body)) + body)
+
+    def receive(self):
+        return json.loads(self.exactly(struct.unpack(">I", self.exactly(4))[0]))
+
+    def exactly(self, count):
+        data = b""
+        while len(data) < count:
+            part = self.socket.recv(count - len(data))
+            if not part:
+                raise OSError("the server hung up")
+            data += part
+        return data
+
+    def call(self, method, **arguments):
+        """What the method answers: {"Ok": ...} or {"Err": ...}."""
+        self.calls += 1
+        self.send({"Request": {"id": self.calls, "message": {method: arguments}}})
+        answer = self.receive()["message"]
+        if "Err" in answer:  # It could not even be read: a mistake in this program.
+            sys.exit(f"{method}: {answer['Err']['detail']}")
+        return answer["Ok"][method]
+
+
+def stay(server, registration, registered):
+    """Registers, and asks again and again whether the server still knows us. Returns when it does not."""
+    discovery = Connection(server)
+    answer = discovery.call("Register", registration=registration)
+    if "Err" in answer:
+        if "Invalid" in answer["Err"]:
+            sys.exit(f"refused for good: {answer['Err']}")
+        raise OSError(f"refused for now: {answer['Err']}")
+    registered(discovery)
+    while "Ok" in discovery.call("Renew", id=registration["id"]):
+        time.sleep(RENEW * random.uniform(0.8, 1.0))
+
+
+def main():
+    servers, name, address = sys.argv[1].split(","), sys.argv[2], sys.argv[3]
+    check = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {"kind": "http", "path": "/health"}
+    # The id is chosen once, here: registering again never makes a second instance.
+    registration = {"name": name, "address": address, "id": f"{name}-{uuid.uuid4().hex[:10]}", "check": check}
+    state = {"discovery": None, "pause": 0.1}
+
+    def registered(discovery):
+        state.update(discovery=discovery, pause=0.1)
+        print("registered as", registration["id"], flush=True)
+
+    def leave(*_):
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    attempt = 0
+    try:
+        while True:
+            try:
+                stay(servers[attempt % len(servers)], registration, registered)
+                print("forgotten; registering again", flush=True)
+            except (OSError, ValueError, KeyError) as error:
+                print("lost the server:", error, flush=True)
+                state["discovery"] = None
+                attempt += 1
+            # Growing and random, so that thousands who lost the same server do not come back at the same moment.
+            time.sleep(state["pause"] * random.uniform(0.5, 1.0))
+            state["pause"] = min(state["pause"] * 2, 30)
+    finally:
+        if state["discovery"]:
+            try:
+                state["discovery"].call("Drain", id=registration["id"], on=True)
+                time.sleep(NOTICE)
+                state["discovery"].call("Deregister", id=registration["id"])
+            except OSError:
+                pass  # Whoever does not answer its visits any more is evicted.
+
+
+main()
