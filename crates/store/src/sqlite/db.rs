@@ -1,8 +1,9 @@
 //! An open file: what is known of it, and the room that it keeps.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::time::Instant;
 
 use super::{
     error::reserved,
