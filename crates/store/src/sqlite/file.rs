@@ -233,6 +233,8 @@ fn prepare(connection: &mut Connection, path: &Path, settled: bool, now: Timesta
     // A log that was found beside the file stays there until the file is known to be good.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // More than there are: preparing one anew costs more than carrying it out.
+    connection.set_prepared_statement_cache_capacity(64);
     if connection.is_readonly("main")? {
         return Err(Refusal::Store(StoreError::Unavailable { reason: "the file is read-only".into(), source: None }));
     }

@@ -1,6 +1,6 @@
 //! The statements that carry out a batch, change by change, by the rules of [`Change::ruling`].
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use roundsman_protocol::Timestamp;
 use roundsman_registry::{Asked, Change, Key, Known, Part, Record, Ruling, Tombstone};
@@ -22,25 +22,41 @@ pub(super) struct Statements<'c> {
     bury: CachedStatement<'c>,
 }
 
+/// The texts of the longer ones, put together once.
+struct Texts {
+    put: String,
+    asked: String,
+    updated: String,
+    row: String,
+    observed: String,
+}
+
+static TEXTS: LazyLock<Texts> = LazyLock::new(|| {
+    let (columns, marks) = (table::columns(), vec!["?"; COUNT + 2].join(", "));
+    Texts {
+        put: format!("INSERT OR REPLACE INTO instances ({columns}, \"evicted_until\", \"place\") VALUES ({marks})"),
+        asked: update(Part::Asked, false, ""),
+        updated: update(Part::Asked, true, ""),
+        row: format!("SELECT {columns} FROM instances WHERE \"place\" = ?1"),
+        observed: update(Part::Observed, false, ", \"evicted_until\" = ?"),
+    }
+});
+
 // === impl Statements ===
 
 impl<'c> Statements<'c> {
     pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
-        let marks = vec!["?"; COUNT + 2].join(", ");
-        let columns = table::columns();
-        let put =
-            format!("INSERT OR REPLACE INTO instances ({columns}, \"evicted_until\", \"place\") VALUES ({marks})");
         let look = "SELECT \"asked\", \"incarnation\", \"registered_at\", \"draining\", \"observed\" FROM instances WHERE \"place\" = ?1";
-        let known = "WHERE \"namespace\" = ?1 AND \"id\" = ?2";
+        let gone = "SELECT \"version\" FROM removed WHERE \"namespace\" = ?1 AND \"id\" = ?2";
         Ok(Self {
-            put: connection.prepare_cached(&put)?,
-            asked: connection.prepare_cached(&update(Part::Asked, false, ""))?,
-            updated: connection.prepare_cached(&update(Part::Asked, true, ""))?,
-            row: connection.prepare_cached(&format!("SELECT {columns} FROM instances WHERE \"place\" = ?1"))?,
-            observed: connection.prepare_cached(&update(Part::Observed, false, ", \"evicted_until\" = ?"))?,
+            put: connection.prepare_cached(&TEXTS.put)?,
+            asked: connection.prepare_cached(&TEXTS.asked)?,
+            updated: connection.prepare_cached(&TEXTS.updated)?,
+            row: connection.prepare_cached(&TEXTS.row)?,
+            observed: connection.prepare_cached(&TEXTS.observed)?,
             look: connection.prepare_cached(look)?,
             remove: connection.prepare_cached("DELETE FROM instances WHERE \"place\" = ?1")?,
-            gone: connection.prepare_cached(&format!("SELECT \"version\" FROM removed {known}"))?,
+            gone: connection.prepare_cached(gone)?,
             bury: connection.prepare_cached("INSERT OR REPLACE INTO removed VALUES (?1, ?2, ?3)")?,
         })
     }
