@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_registry::{Record, Registry, Tombstone};
+use roundsman_registry::{Loaded as Taken, Record, Registry, Tombstone};
 use roundsman_store::{Aside, Damage, Durable, Position, Snapshot, StoreError};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -47,7 +47,11 @@ pub(crate) async fn load(
                     let aside = store.set_aside().await.unwrap_or_else(|error| not_moved(&error));
                     state.damaged(&snapshot.damaged, &aside);
                 }
-                let Taken { records, ghosts } = taken;
+                let Taken { mut records, ghosts } = taken;
+                if !ghosts.is_empty() {
+                    // Taken in first, and driven out by a later one: nobody is to visit them.
+                    records.retain(|record| registry.find(&record.key()).is_some());
+                }
                 return Ok(Loaded { records, ghosts, removed: snapshot.removed, position: snapshot.position });
             }
             Err(error @ StoreError::Unusable(_)) => {
@@ -57,20 +61,6 @@ pub(crate) async fn load(
         }
         sleep(pause + pause.mul_f64(fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// What the registry took in so far.
-#[derive(Default)]
-struct Taken {
-    records: Vec<Arc<Record>>,
-    ghosts: Vec<Arc<Record>>,
-}
-
-impl Taken {
-    fn add(&mut self, loaded: roundsman_registry::Loaded) {
-        self.records.extend(loaded.records);
-        self.ghosts.extend(loaded.ghosts);
     }
 }
 

@@ -69,6 +69,7 @@ impl Owner {
         match part {
             Part::All => true,
             Part::Asked => self != Self::Observed,
+            Part::Updated => self == Self::Asked,
             Part::Observed => self != Self::Asked,
         }
     }

@@ -134,7 +134,6 @@ pub(crate) fn task(
         },
         unwritten,
         writing: HashSet::new(),
-        again: Vec::new(),
         conflicts: 0,
         refuse_until: None,
         full: false,

@@ -20,7 +20,6 @@ const MAX_CONFLICTS: u32 = 16;
 impl Task {
     /// Plans what was asked for, together with what was observed, and begins to write it.
     pub(super) fn begin(&mut self, requests: &mut Vec<Request>) -> Option<Operation> {
-        requests.splice(0..0, self.again.drain(..));
         let now = Instant::now();
         if self.refuse_until.is_some_and(|until| now < until) {
             return self.begin_with_the_rest(requests);
@@ -185,20 +184,19 @@ impl Task {
         requests
     }
 
-    fn ask_again(&mut self, requests: Vec<Request>) -> Option<Operation> {
-        self.conflicts = if requests.is_empty() { 0 } else { self.conflicts + 1 };
-        if self.conflicts > MAX_CONFLICTS {
-            let error = unavailable("another server changes the same instances all the time".to_owned());
-            requests.into_iter().for_each(|request| request.refuse(error.clone()));
-            self.conflicts = 0;
+    fn ask_again(&mut self, mut requests: Vec<Request>) -> Option<Operation> {
+        let conflicts = std::mem::take(&mut self.conflicts) + 1;
+        if requests.is_empty() {
             return None;
         }
-        self.again = requests;
-        let next = if self.again.is_empty() { None } else { self.begin(&mut Vec::new()) };
-        if next.is_none() {
-            self.conflicts = 0;
+        if conflicts > MAX_CONFLICTS {
+            let error = unavailable("another server changes the same instances all the time".to_owned());
+            requests.into_iter().for_each(|request| request.refuse(error.clone()));
+            return None;
         }
-        next
+        let next = self.begin(&mut requests)?;
+        self.conflicts = conflicts;
+        Some(next)
     }
 
     /// The store took others, but not this namespace.

@@ -45,8 +45,7 @@ pub(crate) struct Task {
     pub(crate) unwritten: Unwritten,
     /// Whom the batch on its way to the store tells something observed of.
     pub(crate) writing: HashSet<Key>,
-    /// Requests that another server was faster than, to be planned anew, and how often in a row that happened.
-    pub(crate) again: Vec<Request>,
+    /// How often in a row another server was faster than requests.
     pub(crate) conflicts: u32,
     /// Until when requests are refused without asking the store, which just failed.
     pub(crate) refuse_until: Option<Instant>,

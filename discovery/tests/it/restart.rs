@@ -1,8 +1,11 @@
 //! What a restart keeps, and what it does not do in haste.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use roundsman_discovery::{Config, Server};
+use roundsman_protocol::{Namespace, Registration, Timestamp};
+use roundsman_registry::{Change, Key, Record};
+use roundsman_store::StoreUrl;
 use serde_json::json;
 
 use crate::support::{Healthy, Raw, config};
@@ -64,4 +67,40 @@ async fn one_that_is_refused_does_not_wait_for_one_that_hangs() {
     assert!(place(dead, "evicted") > place(hanging, "suspect"), "{status}");
     drop(silent);
     server.stop().await;
+}
+
+/// Two servers were asked at the same moment, and the store has both. The later one stays, in whatever order they are read, and
+/// nobody goes on visiting the other.
+#[tokio::test]
+async fn of_two_stored_at_one_address_the_later_one_stays_and_the_other_is_not_visited() {
+    for (earlier, later) in [("a", "b"), ("b", "a")] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("roundsman.db");
+        let product = Healthy::start().await;
+        let stored = |id: &str, version| {
+            let registration = Registration::new("product".parse().unwrap(), product.addr.to_string().parse().unwrap());
+            let key = Key { namespace: Namespace::default(), id: id.parse().unwrap() };
+            let record = Record::registered(&key, &registration, version, Timestamp::from_millis(version));
+            Change::Asked { record: Arc::new(record), expected: 0 }
+        };
+        // As rows lie in the file: first that of `a`.
+        let mut changes = vec![stored(earlier, 1_000), stored(later, 2_000)];
+        changes.sort_by_key(Change::key);
+        let store = StoreUrl::sqlite(&file).open(Duration::from_secs(60), "an earlier one");
+        store.load().await.unwrap();
+        store.commit(&changes, &[]).await.unwrap();
+        drop(store);
+
+        let url = format!("sqlite:{}", file.display());
+        let server = Server::start(config(&url)).await.unwrap();
+        let mut raw = Raw::connect(&server).await;
+        let listed = raw.until(Raw::list("product"), |answer| answer["Ok"][0]["status"] == "passing").await;
+        assert_eq!((listed["Ok"].as_array().unwrap().len(), &listed["Ok"][0]["id"]), (1, &json!(later)));
+        assert_eq!(raw.call(json!({"Status": {}})).await["Ok"]["rounds"]["targets"], 1);
+        server.stop().await;
+        let store = StoreUrl::sqlite(&file).open(Duration::from_secs(60), "a later one");
+        let left: Vec<_> =
+            store.load().await.unwrap().records.iter().map(|record| record.key().id.to_string()).collect();
+        assert_eq!(left, [later], "the other one left the store as well");
+    }
 }

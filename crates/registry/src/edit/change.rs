@@ -77,9 +77,11 @@ pub enum Ruling {
 pub enum Part {
     /// All of it: it is new, or in a new life.
     All,
-    /// What was asked for.
+    /// What was asked for, and what everybody sees of it: it was drained, or is no longer.
     Asked,
-    /// What was observed.
+    /// What was asked for alone: nothing of it flips what everybody sees.
+    Updated,
+    /// What was observed, and what everybody sees of it.
     Observed,
 }
 
@@ -110,8 +112,12 @@ impl Change {
             (Self::Asked { record, expected }, Some(Known { asked, .. })) => {
                 // Writing the same once more does no harm. Two servers may be asked in the same millisecond.
                 let later = asked.version > *expected && (asked.version != record.asked.version || !same());
-                let part = if same_life { Part::Asked } else { Part::All };
-                if later { Ruling::Conflict } else { Ruling::Put(part) }
+                match same_life {
+                    _ if later => Ruling::Conflict,
+                    false => Ruling::Put(Part::All),
+                    true if asked.draining == record.asked.draining => Ruling::Put(Part::Updated),
+                    true => Ruling::Put(Part::Asked),
+                }
             }
             (Self::Asked { record, expected }, None) => {
                 let later = gone >= record.asked.version || (*expected > 0 && gone > *expected);
@@ -166,7 +172,7 @@ impl Part {
     #[must_use]
     pub fn merged(self, record: &Arc<Record>, known: Option<&Arc<Record>>) -> Arc<Record> {
         match (self, known) {
-            (Self::Asked, Some(known)) => Arc::new(record.observed_as(known)),
+            (Self::Asked | Self::Updated, Some(known)) => Arc::new(record.observed_as(known)),
             (Self::Observed, Some(known)) => Arc::new(known.observed_as(record)),
             (Self::All, _) | (_, None) => Arc::clone(record),
         }

@@ -123,6 +123,14 @@ pub struct Loaded {
     pub ghosts: Vec<Arc<Record>>,
 }
 
+impl Loaded {
+    /// Takes in what became of more of them.
+    pub fn add(&mut self, more: Self) {
+        self.records.extend(more.records);
+        self.ghosts.extend(more.ghosts);
+    }
+}
+
 /// What is kept of all records.
 #[derive(Debug, Default)]
 struct Sums {

@@ -78,13 +78,11 @@ impl Db {
     /// Once in a while the log's own room is tried: on a small disk it may be what is missing. In vain, somebody else may take
     /// it, so that is not done each time.
     fn make_reserve_of_the_log(&mut self) -> bool {
-        if self.tried.is_some_and(|tried| tried.elapsed() < PATIENCE) {
+        let now = Instant::now();
+        if now - *self.tried.get_or_insert(now) < PATIENCE {
             return false;
         }
-        let first = self.tried.replace(Instant::now()).is_none();
-        if first {
-            return false;
-        }
+        self.tried = Some(now);
         self.settle("TRUNCATE");
         self.reserve.make()
     }

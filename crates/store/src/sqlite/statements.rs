@@ -1,13 +1,19 @@
 //! The statements that carry out a batch, change by change, by the rules of [`Change::ruling`].
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use roundsman_protocol::Timestamp;
 use roundsman_registry::{Asked, Change, Key, Known, Part, Record, Ruling, Tombstone};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 
 use super::{places::Plan, table};
-use crate::stored::{COUNT, FIELDS, OWNERS, Owner, Reader, evicted_until, values};
+use crate::{
+    Standing,
+    stored::{COUNT, FIELDS, OWNERS, Reader, evicted_until, values},
+};
 
 /// The statements that carry a batch out.
 pub(super) struct Statements<'c> {
@@ -35,10 +41,10 @@ static TEXTS: LazyLock<Texts> = LazyLock::new(|| {
     let (columns, marks) = (table::columns(), vec!["?"; COUNT + 2].join(", "));
     Texts {
         put: format!("INSERT OR REPLACE INTO instances ({columns}, \"evicted_until\", \"place\") VALUES ({marks})"),
-        asked: update(Part::Asked, false, ""),
-        updated: update(Part::Asked, true, ""),
+        asked: update(Part::Asked, ""),
+        updated: update(Part::Updated, ""),
         row: format!("SELECT {columns} FROM instances WHERE \"place\" = ?1"),
-        observed: update(Part::Observed, false, ", \"evicted_until\" = ?"),
+        observed: update(Part::Observed, ", \"evicted_until\" = ?"),
     }
 });
 
@@ -73,20 +79,28 @@ impl<'c> Statements<'c> {
         let gone = if known.is_some() { 0 } else { self.gone(&key)? };
         let same = match (change, known) {
             (Change::Asked { record, .. }, Some(known)) if known.asked.version == record.asked.version => {
-                plan.find(&key).map_or(Ok(false), |place| self.says_the_same(place, record))?
+                let found = plan.find(&key).map_or(Ok(None), |place| self.read(place))?;
+                found.is_some_and(|found| found.asks_the_same(record))
             }
             _ => false,
         };
         let ruling = change.ruling(known, gone, || same);
         match ruling {
-            Ruling::Put(part) => {
-                let flips = known.is_none_or(|known| known.asked.draining != change.record().asked.draining);
-                self.write(change.record(), part, flips, plan.put(key), retention)?;
-            }
+            Ruling::Put(part) => self.write(change.record(), part, plan.put(key), retention)?,
             Ruling::Bury(version) => self.bury(&Tombstone { key, version }, plan)?,
             Ruling::Leave | Ruling::Conflict => {}
         }
         Ok(ruling)
+    }
+
+    /// How a record stands that a request was not planned on.
+    pub(super) fn standing(&mut self, key: Key, place: Option<i64>) -> rusqlite::Result<Standing> {
+        let record = match place {
+            Some(place) => self.read(place)?,
+            None => None,
+        };
+        let gone = self.gone(&key)?;
+        Ok(Standing::of(key, record.map(Arc::new), gone))
     }
 
     /// Takes out a record, unless its owner asked for something later.
@@ -107,10 +121,10 @@ impl<'c> Statements<'c> {
         self.look.query_row([place], known).optional()
     }
 
-    fn says_the_same(&mut self, place: i64, record: &Record) -> rusqlite::Result<bool> {
-        let read =
-            |row: &Row<'_>| Ok(table::read(&mut Reader::default(), row).is_ok_and(|found| found.asks_the_same(record)));
-        self.row.query_row([place], read)
+    /// The record at a place, if it can be read.
+    fn read(&mut self, place: i64) -> rusqlite::Result<Option<Record>> {
+        let read = |row: &Row<'_>| Ok(table::read(&mut Reader::default(), row).ok());
+        self.row.query_row([place], read).optional().map(Option::flatten)
     }
 
     fn gone(&mut self, key: &Key) -> rusqlite::Result<u64> {
@@ -120,31 +134,20 @@ impl<'c> Statements<'c> {
         Ok(found.optional()?.and_then(believed).unwrap_or_default())
     }
 
-    /// Writes a part of a record. `flips`: whether what is asked for changes what everybody sees of it.
-    fn write(
-        &mut self,
-        record: &Record,
-        part: Part,
-        flips: bool,
-        place: i64,
-        retention: Duration,
-    ) -> rusqlite::Result<()> {
+    fn write(&mut self, record: &Record, part: Part, place: i64, retention: Duration) -> rusqlite::Result<()> {
         let until = evicted_until(record, retention).map(|until| until.to_string());
         let statement = match part {
             Part::All => &mut self.put,
-            Part::Asked if flips => &mut self.asked,
-            Part::Asked => &mut self.updated,
+            Part::Asked => &mut self.asked,
+            Part::Updated => &mut self.updated,
             Part::Observed => &mut self.observed,
         };
-        let alone = part == Part::Asked && !flips;
-        let fields = values(record).into_iter().zip(OWNERS);
-        let fields = fields.filter(|(_, owner)| owner.writes(part) && !(alone && *owner == Owner::Both));
         let mut at = 0;
-        for (text, _) in fields {
+        for (text, _) in values(record).into_iter().zip(OWNERS).filter(|(_, owner)| owner.writes(part)) {
             at += 1;
             statement.raw_bind_parameter(at, text)?;
         }
-        if part != Part::Asked {
+        if matches!(part, Part::All | Part::Observed) {
             at += 1;
             statement.raw_bind_parameter(at, until)?;
         }
@@ -153,10 +156,9 @@ impl<'c> Statements<'c> {
     }
 }
 
-/// Writes the fields of one part; `alone`: without those that follow from both.
-fn update(part: Part, alone: bool, more: &str) -> String {
-    let fields = FIELDS.iter().zip(OWNERS);
-    let fields = fields.filter(|(_, owner)| owner.writes(part) && !(alone && *owner == Owner::Both));
+/// Writes the fields of one part.
+fn update(part: Part, more: &str) -> String {
+    let fields = FIELDS.iter().zip(OWNERS).filter(|(_, owner)| owner.writes(part));
     let set: Vec<_> = fields.map(|(field, _)| format!("\"{field}\" = ?")).collect();
     format!("UPDATE instances SET {}{more} WHERE \"place\" = ?", set.join(", "))
 }

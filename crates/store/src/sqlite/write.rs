@@ -1,13 +1,13 @@
 //! Writing a batch, in one transaction.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use roundsman_protocol::{Event, Timestamp};
 use roundsman_registry::{Asked, Change, Key, Ruling, Tombstone, Tombstones};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
-use super::{db::Db, error::failed, history, places::Places, statements::Statements, table};
-use crate::{Committed, Keep, Standing, StoreError, stored::Reader};
+use super::{db::Db, error::failed, history, places::Places, statements::Statements};
+use crate::{Committed, Keep, Standing, StoreError};
 
 /// What is to be written in one go.
 #[derive(Clone, Debug)]
@@ -144,7 +144,8 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
     if !in_the_way.is_empty() {
         // What the batch would have written is no news for anybody.
         transaction.rollback()?;
-        let standing = |key| standing(&db.connection, places, key);
+        let mut statements = Statements::prepare(&db.connection)?;
+        let standing = |key: Key| statements.standing(key.clone(), places.get(&key));
         return Err(Failure::Conflict(in_the_way.into_iter().map(standing).collect::<rusqlite::Result<_>>()?));
     }
     let extent = match extent {
@@ -159,17 +160,6 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
         (db.history, db.untold) = (extent, false);
     }
     Ok(())
-}
-
-/// How a record stands that a request was not planned on.
-fn standing(connection: &Connection, places: &Places, key: Key) -> rusqlite::Result<Standing> {
-    let sql = format!("SELECT {} FROM instances WHERE \"place\" = ?1", table::columns());
-    let read = |row: &rusqlite::Row<'_>| Ok(table::read(&mut Reader::default(), row).ok());
-    let record = connection.query_row(&sql, [places.get(&key)], read).optional()?.flatten();
-    let sql = "SELECT \"version\" FROM removed WHERE \"namespace\" = ?1 AND \"id\" = ?2";
-    let gone = connection.query_row(sql, (key.namespace.as_str(), key.id.as_str()), |row| row.get::<_, i64>(0));
-    let gone = gone.optional()?.and_then(|gone| u64::try_from(gone).ok()).unwrap_or_default();
-    Ok(Standing::of(key, record.map(Arc::new), gone))
 }
 
 // === impl Failure ===

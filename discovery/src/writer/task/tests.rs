@@ -38,7 +38,6 @@ fn task(store: &Arc<dyn Durable>, server: &str) -> Task {
         limits: Limits::default(),
         unwritten: Unwritten::default(),
         writing: HashSet::new(),
-        again: Vec::new(),
         conflicts: 0,
         refuse_until: None,
         full: false,
