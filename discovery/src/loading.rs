@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_registry::{Loaded as Taken, Record, Registry, Tombstone};
+use roundsman_registry::{Loaded as Taken, Loading, Record, Registry, Tombstone};
 use roundsman_store::{Aside, Damage, Durable, Position, Snapshot, StoreError};
 use tokio::{sync::mpsc, time::sleep};
 
@@ -12,7 +12,7 @@ use crate::{error::ServeError, store_state::StoreState};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How many parts of the records may wait while those before are taken in.
-const PARTS: usize = 2;
+const PARTS: usize = 4;
 
 /// What was loaded: the records as the registry has them, and where to listen for what comes after.
 pub(crate) struct Loaded {
@@ -35,9 +35,9 @@ pub(crate) async fn load(
     state: &StoreState,
     strict: bool,
 ) -> Result<Loaded, ServeError> {
-    let (mut pause, mut taken) = (FIRST_PAUSE, Taken::default());
+    let (mut pause, mut loading) = (FIRST_PAUSE, registry.loading());
     loop {
-        match load_once(store, registry, &mut taken).await {
+        match load_once(store, &mut loading).await {
             Ok(snapshot) => {
                 state.answered();
                 if let Some(first) = snapshot.damaged.first() {
@@ -47,11 +47,7 @@ pub(crate) async fn load(
                     let aside = store.set_aside().await.unwrap_or_else(|error| not_moved(&error));
                     state.damaged(&snapshot.damaged, &aside);
                 }
-                let Taken { mut records, ghosts } = taken;
-                if !ghosts.is_empty() {
-                    // Taken in first, and driven out by a later one: nobody is to visit them.
-                    records.retain(|record| registry.find(&record.key()).is_some());
-                }
+                let Taken { records, ghosts } = loading.finish();
                 return Ok(Loaded { records, ghosts, removed: snapshot.removed, position: snapshot.position });
             }
             Err(error @ StoreError::Unusable(_)) => {
@@ -65,17 +61,17 @@ pub(crate) async fn load(
 }
 
 /// One try. What it took in before it failed is there once more with the next one, which makes no difference.
-async fn load_once(store: &dyn Durable, registry: &Registry, taken: &mut Taken) -> Result<Snapshot, StoreError> {
+async fn load_once(store: &dyn Durable, loading: &mut Loading<'_>) -> Result<Snapshot, StoreError> {
     let (parts, mut received) = mpsc::channel(PARTS);
     let reading = store.load_in_parts(parts);
-    let taking = async {
+    let taking_in = async {
         while let Some(part) = received.recv().await {
-            taken.add(registry.load(part));
+            loading.add(part);
         }
     };
-    let (snapshot, ()) = tokio::join!(reading, taking);
+    let (snapshot, ()) = tokio::join!(reading, taking_in);
     let mut snapshot = snapshot?;
-    taken.add(registry.load(std::mem::take(&mut snapshot.records)));
+    loading.add(std::mem::take(&mut snapshot.records));
     Ok(snapshot)
 }
 

@@ -176,8 +176,7 @@ impl Registration {
 /// What an instance with these texts takes in memory, about.
 fn bytes(tags: &[Box<str>], meta: &Meta, labels: [&Option<Box<str>>; 2]) -> usize {
     let tags: usize = tags.iter().map(|tag| tag.len() + size_of::<Box<str>>()).sum();
-    let entries = meta.len() * 2 * size_of::<Box<str>>() + meta.bytes();
-    size_of::<Instance>() + tags + entries + labels.into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    size_of::<Instance>() + tags + meta.allocated() + labels.into_iter().flatten().map(|text| text.len()).sum::<usize>()
 }
 
 pub(crate) fn validate_labels(tags: &[Box<str>], zone: Option<&str>, version: Option<&str>) -> Result<(), Invalid> {

@@ -1,6 +1,6 @@
 //! Free metadata of an instance.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, fmt::Write};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
@@ -50,6 +50,30 @@ impl Meta {
     pub fn bytes(&self) -> usize {
         self.iter().map(|(k, v)| k.len() + v.len()).sum()
     }
+
+    /// The bytes that it takes in memory.
+    pub(crate) fn allocated(&self) -> usize {
+        self.0.len()
+    }
+
+    fn of<T: AsRef<str>>(mut entries: Vec<(T, T)>) -> Self {
+        entries.reverse();
+        entries.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        entries.dedup_by(|later, kept| later.0.as_ref() == kept.0.as_ref());
+        if entries.is_empty() {
+            return Self::default();
+        }
+        let texts = || entries.iter().flat_map(|(key, value)| [key.as_ref(), value.as_ref()]);
+        // Room for the signs, too.
+        let mut all = String::with_capacity(texts().map(|text| text.len() + 4).sum::<usize>() + 4);
+        // Writing to a text does not fail.
+        let _ = write!(all, "{};", entries.len());
+        for text in texts() {
+            let _ = write!(all, "{}:", text.len());
+            all.push_str(text);
+        }
+        Self(all.into_boxed_str())
+    }
 }
 
 // === impl Entries ===
@@ -81,20 +105,8 @@ impl ExactSizeIterator for Entries<'_> {}
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Meta {
     /// Of several values for one key the last one counts.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        let mut entries: Vec<(Box<str>, Box<str>)> = entries.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        entries.reverse();
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        entries.dedup_by(|later, kept| later.0 == kept.0);
-        if entries.is_empty() {
-            return Self::default();
-        }
-        let mut all = format!("{};", entries.len());
-        for text in entries.iter().flat_map(|(key, value)| [key, value]) {
-            all.push_str(&text.len().to_string());
-            all.push(':');
-            all.push_str(text);
-        }
-        Self(all.into_boxed_str())
+        let entries = entries.into_iter().map(|(k, v)| (k.into(), v.into()));
+        Self::of::<Box<str>>(entries.collect())
     }
 }
 
@@ -114,6 +126,17 @@ impl Serialize for Meta {
     }
 }
 
+/// A text that is borrowed where it stands as it is: very many records are read at a start.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl<'de> Deserialize<'de> for Meta {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Map;
@@ -123,11 +146,11 @@ impl<'de> Deserialize<'de> for Meta {
                 f.write_str("a map of strings")
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Meta, A::Error> {
-                let mut entries: Vec<(Box<str>, Box<str>)> = Vec::new();
+                let mut entries: Vec<(Text<'de>, Text<'de>)> = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(entries.into_iter().collect())
+                Ok(Meta::of(entries))
             }
         }
         deserializer.deserialize_map(Map)

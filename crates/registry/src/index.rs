@@ -29,9 +29,15 @@ pub(crate) struct ByPlace;
 
 /// Records, found by a key that each of them holds. A map would hold every key once more, and there are very many records.
 pub(crate) struct Index<K> {
-    records: HashTable<Arc<Record>>,
+    slots: HashTable<Slot>,
     hasher: RandomState,
     keyed: PhantomData<fn() -> K>,
+}
+
+/// A record beside the hash of its key: a table that grows need not look at each record.
+struct Slot {
+    hash: u64,
+    record: Arc<Record>,
 }
 
 impl Keyed for ById {
@@ -57,7 +63,7 @@ impl Keyed for ByPlace {
 impl<K: Keyed> Index<K> {
     pub(crate) fn get(&self, key: K::Key<'_>) -> Option<&Arc<Record>> {
         let hash = self.hasher.hash_one(&key);
-        self.records.find(hash, |record| K::has(record, &key))
+        self.slots.find(hash, |slot| slot.hash == hash && K::has(&slot.record, &key)).map(|slot| &slot.record)
     }
 
     /// Puts `after` in the place of `before`.
@@ -73,13 +79,12 @@ impl<K: Keyed> Index<K> {
 
     /// Puts a record in the place of the one with the same key.
     fn insert(&mut self, record: &Arc<Record>) {
-        let Self { records, hasher, .. } = self;
         let key = K::key(record);
-        let entry =
-            records.entry(hasher.hash_one(&key), |other| K::has(other, &key), |other| hasher.hash_one(K::key(other)));
-        match entry {
-            Entry::Occupied(mut known) => *known.get_mut() = Arc::clone(record),
-            Entry::Vacant(place) => drop(place.insert(Arc::clone(record))),
+        let hash = self.hasher.hash_one(&key);
+        let same = |slot: &Slot| slot.hash == hash && K::has(&slot.record, &key);
+        match self.slots.entry(hash, same, |slot| slot.hash) {
+            Entry::Occupied(mut known) => known.get_mut().record = Arc::clone(record),
+            Entry::Vacant(place) => drop(place.insert(Slot { hash, record: Arc::clone(record) })),
         }
     }
 
@@ -87,24 +92,24 @@ impl<K: Keyed> Index<K> {
     fn remove(&mut self, record: &Record) {
         let key = K::key(record);
         let hash = self.hasher.hash_one(&key);
-        if let Ok(known) = self.records.find_entry(hash, |other| K::has(other, &key)) {
+        if let Ok(known) = self.slots.find_entry(hash, |slot| slot.hash == hash && K::has(&slot.record, &key)) {
             known.remove();
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.records.len()
+        self.slots.len()
     }
 }
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
-        Self { records: HashTable::new(), hasher: RandomState::new(), keyed: PhantomData }
+        Self { slots: HashTable::new(), hasher: RandomState::new(), keyed: PhantomData }
     }
 }
 
 impl<K> fmt::Debug for Index<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Index").field("len", &self.records.len()).finish()
+        f.debug_struct("Index").field("len", &self.slots.len()).finish()
     }
 }

@@ -30,6 +30,6 @@ pub use edit::{Change, Edit, Effect, Key, Known, Part, Ruling, Tombstone};
 pub use hub::Counted;
 pub use look::{Changes, Look, Snapshot};
 pub use record::{Asked, Health, Observed, Record};
-pub use registry::{Loaded, Registry};
+pub use registry::{Loaded, Loading, Registry};
 pub use subset::{Full, Moved, Subsets};
 pub use tombstones::Tombstones;

@@ -1,8 +1,9 @@
 //! The registry: all namespaces, one writer, any number of readers.
 
+mod loading;
 mod writing;
 
-pub use self::writing::Loaded;
+pub use self::loading::{Loaded, Loading};
 
 use std::sync::{
     Arc,

@@ -123,8 +123,8 @@ impl Table {
         self.len() == 0
     }
 
-    /// Carries edits out, and shows them to readers all at once. `logged`: whether watchers may get them one by one.
-    pub(crate) fn apply<'e>(&self, edits: impl Iterator<Item = &'e Edit>, logged: bool) -> Applied {
+    /// Carries edits out, and shows them to readers all at once.
+    pub(crate) fn apply<'e>(&self, edits: impl Iterator<Item = &'e Edit>) -> Applied {
         let mut books = self.lock();
         let before = books.log.revision();
         let mut effects = Vec::new();
@@ -134,16 +134,27 @@ impl Table {
         if effects.is_empty() {
             return Applied { effects, before };
         }
-        let steps = if logged { u64::try_from(effects.len()).unwrap_or(u64::MAX) } else { 1 };
+        let steps = u64::try_from(effects.len()).unwrap_or(u64::MAX);
         self.show(&mut books, &effects, before.saturating_add(steps));
-        if logged {
-            effects.iter().cloned().for_each(|effect| books.log.push(effect));
-        } else {
-            books.log.skip();
-        }
-        self.len.store(books.by_id.len(), Ordering::Relaxed);
-        self.revision.store(books.log.revision(), Ordering::Release);
+        effects.iter().cloned().for_each(|effect| books.log.push(effect));
+        self.note(&books);
         Applied { effects, before }
+    }
+
+    /// Takes in records that a store held, without showing them: [`Table::show_loaded`] does, all at once.
+    pub(crate) fn take_in<'e>(&self, edits: impl Iterator<Item = &'e Edit>) -> Vec<Effect> {
+        let mut books = self.lock();
+        edits.flat_map(|edit| carry_out(&mut *books, edit)).collect()
+    }
+
+    /// Shows readers what was taken in. Returns the revision before.
+    pub(crate) fn show_loaded(&self, effects: &[Effect]) -> u64 {
+        let mut books = self.lock();
+        let before = books.log.revision();
+        self.show(&mut books, effects, before.saturating_add(1));
+        books.log.skip();
+        self.note(&books);
+        before
     }
 
     /// What a watcher has to learn. `after`: where it stands. Nothing is matched under the lock, and whom nothing concerns
@@ -215,6 +226,12 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// What is known without the lock.
+    fn note(&self, books: &Books) {
+        self.len.store(books.by_id.len(), Ordering::Relaxed);
+        self.revision.store(books.log.revision(), Ordering::Release);
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {

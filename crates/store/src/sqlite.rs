@@ -48,9 +48,8 @@ pub(crate) struct SqliteStore {
     looks: Semaphore,
 }
 
-/// How many records are handed over at a time while the file is read. Whoever takes them in may look at each service
-/// once per part.
-const PART: usize = 16_384;
+/// How many records are handed over at a time while the file is read.
+const PART: usize = 2_048;
 
 /// What is open, and which file it was.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use roundsman_protocol::{Host, Namespace, ServiceName, Timestamp};
@@ -40,38 +40,8 @@ impl Registry {
         }
     }
 
-    /// Takes in what a store held, before anybody reads. Those whose address belongs to another one that was asked for later
-    /// are not taken in, or taken out again.
-    pub fn load(&self, records: Vec<Record>) -> Loaded {
-        let adopt = |record| Edit::Adopt { record: Arc::new(record), seen_later: false };
-        let edits: Vec<Edit> = records.into_iter().map(adopt).collect();
-        let effects = self.carry_out(&edits, false);
-        let mut loaded = Loaded::default();
-        for effect in effects {
-            match (effect.before, effect.after) {
-                (_, Some(after)) => loaded.records.push(after),
-                (Some(before), None) => loaded.ghosts.push(before),
-                (None, None) => {}
-            }
-        }
-        if loaded.records.len() < edits.len() {
-            let without = edits.iter().filter_map(|edit| match edit {
-                Edit::Adopt { record, .. } if self.find(&record.key()).is_none() => Some(Arc::clone(record)),
-                _ => None,
-            });
-            loaded.ghosts.extend(without);
-        }
-        loaded
-    }
-
     /// Carries edits out, shows them to readers and wakes the watchers whom they concern.
     pub fn apply(&self, edits: &[Edit]) -> Vec<Effect> {
-        let effects = self.carry_out(edits, true);
-        self.recent.remember(&effects);
-        effects
-    }
-
-    fn carry_out(&self, edits: &[Edit], logged: bool) -> Vec<Effect> {
         let mut by_namespace: BTreeMap<Namespace, Vec<&Edit>> = BTreeMap::new();
         for edit in edits {
             edit.version().into_iter().for_each(|version| self.saw_version(version));
@@ -81,22 +51,28 @@ impl Registry {
         for (namespace, edits) in by_namespace {
             let table = self.namespaces.get_or_add(&namespace);
             let was_empty = table.is_empty();
-            let Applied { effects, before } = table.apply(edits.into_iter(), logged);
+            let Applied { effects, before } = table.apply(edits.into_iter());
             self.namespaces.changed(&namespace, was_empty, table.is_empty());
             if effects.is_empty() {
                 continue;
             }
             self.account(&table, &effects);
-            let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
-            let services: HashSet<&ServiceName> = records.map(|record| &record.instance.name).collect();
-            self.hub.wake(&namespace, before, services.into_iter());
+            self.wake(&namespace, before, &effects);
             all.extend(effects);
         }
+        self.recent.remember(&all);
         all
     }
 
+    /// Wakes the watchers whom effects concern.
+    pub(super) fn wake(&self, namespace: &Namespace, before: u64, effects: &[Effect]) {
+        let records = effects.iter().flat_map(|effect| effect.before.iter().chain(&effect.after));
+        let services: HashSet<&ServiceName> = records.map(|record| &record.instance.name).collect();
+        self.hub.wake(namespace, before, services.into_iter());
+    }
+
     /// Keeps the sums over all records, and over those of a namespace.
-    fn account(&self, table: &Table, effects: &[Effect]) {
+    pub(super) fn account(&self, table: &Table, effects: &[Effect]) {
         let (mut more, mut less) = (Sums::default(), Sums::default());
         for effect in effects {
             effect.after.iter().for_each(|record| more.add(record));
@@ -111,23 +87,6 @@ impl Registry {
             total.fetch_sub(less, Ordering::Relaxed);
         }
         table.weigh(more.bytes, less.bytes);
-    }
-}
-
-/// What became of records out of a store.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Those that were taken in.
-    pub records: Vec<Arc<Record>>,
-    /// Those that were not, or no longer are: another one that was asked for later has their address.
-    pub ghosts: Vec<Arc<Record>>,
-}
-
-impl Loaded {
-    /// Takes in what became of more of them.
-    pub fn add(&mut self, more: Self) {
-        self.records.extend(more.records);
-        self.ghosts.extend(more.ghosts);
     }
 }
 

@@ -16,7 +16,7 @@ use super::{COUNT, FIELDS, observed_text};
 
 /// How many different names of services a [`Reader`] remembers.
 const MAX_NAMES: usize = 65_536;
-/// How many different reasons a [`Reader`] remembers.
+/// How many different reasons a [`Reader`] remembers, and how many different lists of tags.
 const MAX_REASONS: usize = 1_024;
 /// The last version of a record that is believed. More than [`Asked::LATEST`], after which versions may come.
 const MAX_VERSION: u64 = Asked::LATEST * 2;
@@ -34,6 +34,7 @@ pub(crate) struct Reader {
     namespace: Namespace,
     names: HashMap<Box<str>, ServiceName>,
     reasons: HashSet<Arc<str>>,
+    tags: HashMap<Box<str>, Box<[Box<str>]>>,
     no_flips: Arc<[Flip]>,
 }
 
@@ -105,7 +106,7 @@ impl Reader {
             since: since_time,
             registered_at: registered_at_time,
             check: self.check(check)?,
-            tags: if tags == "[]" { Box::default() } else { from_json("tags", tags)? },
+            tags: self.tags(tags)?,
             meta: if meta == "{}" { Meta::default() } else { from_json("meta", meta)? },
             zone: Some(zone).filter(|zone| !zone.is_empty()).map(Into::into),
             version: Some(version).filter(|version| !version.is_empty()).map(Into::into),
@@ -159,6 +160,20 @@ impl Reader {
             self.names.insert(text.into(), name.clone());
         }
         Ok(name)
+    }
+
+    fn tags(&mut self, text: &str) -> Result<Box<[Box<str>]>, Damaged> {
+        if text == "[]" {
+            return Ok(Box::default());
+        }
+        if let Some(tags) = self.tags.get(text) {
+            return Ok(tags.clone());
+        }
+        let tags: Box<[Box<str>]> = from_json("tags", text)?;
+        if self.tags.len() < MAX_REASONS {
+            self.tags.insert(text.into(), tags.clone());
+        }
+        Ok(tags)
     }
 
     fn history(&mut self, text: &str) -> Result<Arc<[Flip]>, Damaged> {
