@@ -9,7 +9,7 @@ use serde::Serialize;
 
 mod reader;
 
-pub(crate) use reader::Reader;
+pub(crate) use reader::{MAX_FIELD_BYTES, Reader};
 
 /// How many fields a record has.
 pub(crate) const COUNT: usize = 23;

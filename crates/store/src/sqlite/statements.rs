@@ -12,7 +12,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use super::{places::Plan, table};
 use crate::{
     Standing,
-    stored::{COUNT, FIELDS, OWNERS, Reader, evicted_until, values},
+    stored::{COUNT, FIELDS, OWNERS, evicted_until, values},
 };
 
 /// The statements that carry a batch out.
@@ -123,7 +123,7 @@ impl<'c> Statements<'c> {
 
     /// The record at a place, if it can be read.
     fn read(&mut self, place: i64) -> rusqlite::Result<Option<Record>> {
-        let read = |row: &Row<'_>| Ok(table::read(&mut Reader::default(), row).ok());
+        let read = |row: &Row<'_>| Ok(table::read(row).ok());
         self.row.query_row([place], read).optional().map(Option::flatten)
     }
 

@@ -21,7 +21,7 @@ const MAX_REASONS: usize = 1_024;
 /// The last version of a record that is believed. More than [`Asked::LATEST`], after which versions may come.
 const MAX_VERSION: u64 = Asked::LATEST * 2;
 /// The longest field that is believed. What clients may say is far shorter.
-const MAX_FIELD_BYTES: usize = 1 << 20;
+pub(crate) const MAX_FIELD_BYTES: usize = 1 << 20;
 
 /// Restores records from their fields.
 ///
