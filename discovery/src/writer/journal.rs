@@ -120,6 +120,16 @@ impl Journal {
         self.put_back(events);
     }
 
+    /// There is room again, or no time to wait for it: the store is asked at once.
+    pub(crate) fn try_again(&mut self) {
+        self.resting.clear();
+    }
+
+    /// How many events wait for the store.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Takes back what the store did not take. It is older than what waits.
     pub(crate) fn put_back(&mut self, events: Vec<Event>) {
         for event in events.into_iter().rev() {
