@@ -7,15 +7,18 @@ use roundsman_protocol::{Instance, InstanceId, ServiceName};
 use tokio::time::Instant;
 
 use super::{
-    Error, Limits,
-    attempt::Sender,
+    Error,
     choice::Choice,
     engine::{Answered, Course},
+    outgoing::Sender,
+    settings::Limits,
 };
+#[cfg(any(feature = "grpc", feature = "middleware"))]
+use super::{Idempotent, Key};
 use crate::discovery::Discovery;
 
 /// Longest that a time limit is taken for.
-pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// How a call is to be made.
 #[derive(Clone, Debug)]
@@ -44,6 +47,17 @@ impl Plan {
     pub(crate) fn new(limits: Limits, method: &Method) -> Self {
         Self { limits, idempotent: method.is_idempotent(), key: None, to: None, avoiding: Vec::new() }
     }
+
+    /// Takes what a request says of itself.
+    #[cfg(any(feature = "grpc", feature = "middleware"))]
+    pub(crate) fn marked(&mut self, extensions: &http::Extensions) {
+        if let Some(Idempotent(idempotent)) = extensions.get() {
+            self.idempotent = *idempotent;
+        }
+        if let Some(Key(key)) = extensions.get() {
+            self.key = Some(key.clone());
+        }
+    }
 }
 
 // === impl Call ===
@@ -55,11 +69,7 @@ impl Call<'_> {
     }
 
     /// Makes it. Ends at once when the client is closed.
-    pub(crate) async fn make<S: Sender>(
-        &self,
-        request: reqwest::Request,
-        sender: &S,
-    ) -> Result<Answered<S::Answer>, Error> {
+    pub(crate) async fn make<S: Sender>(&self, request: S::Request, sender: &S) -> Result<Answered<S::Answer>, Error> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.
         let making = Box::pin(async {

@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Error, Try,
-    attempt::{Attempt, Sender, Target, Tried, is_troubled, retry_after},
+    attempt::{Attempt, Target, Tried, is_troubled, retry_after},
     call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
+    outgoing::{Outgoing, Sender},
     past::Past,
 };
 use crate::balance::{Balancer, Pick, Verdict};
@@ -47,10 +48,10 @@ pub(crate) struct Answered<T> {
 }
 
 /// The tries under way, and what the next one would send.
-struct Flight<'c, A> {
+struct Flight<'c, R, A> {
     under_way: FuturesUnordered<BoxFuture<'c, Tried<A>>>,
-    /// Missing when no further try is allowed, or its body was a stream.
-    spare: Option<reqwest::Request>,
+    /// Missing when no further try is allowed.
+    spare: Option<R>,
     /// When another instance is asked beside those that are.
     hedge: Option<Instant>,
     /// An answer that another try was to better.
@@ -62,11 +63,7 @@ struct Flight<'c, A> {
 
 impl Course<'_> {
     /// Tries until there is an answer worth having, or nothing left to try.
-    pub(crate) async fn run<S: Sender>(
-        &self,
-        request: reqwest::Request,
-        sender: &S,
-    ) -> Result<Answered<S::Answer>, Error> {
+    pub(crate) async fn run<S: Sender>(&self, request: S::Request, sender: &S) -> Result<Answered<S::Answer>, Error> {
         self.callee.deposit();
         let won = AtomicU32::new(0);
         let mut flight = Flight {
@@ -104,7 +101,7 @@ impl Course<'_> {
     /// Sends what there is to send to this instance.
     fn begin<'c, S: Sender>(
         &'c self,
-        flight: &mut Flight<'c, S::Answer>,
+        flight: &mut Flight<'c, S::Request, S::Answer>,
         target: Target,
         sender: &'c S,
         won: &'c AtomicU32,
@@ -112,18 +109,24 @@ impl Course<'_> {
         let Some(request) = flight.spare.take() else { return };
         let nth = flight.past.begin(&target.instance.id);
         if nth < self.plan.limits.tries {
-            flight.spare = request.try_clone();
+            flight.spare = request.again();
         }
         let now = Instant::now();
         let expected = self.expected(&target, now);
-        let hedged = self.plan.idempotent && self.plan.to.is_none() && flight.spare.is_some();
+        let copy = flight.spare.as_ref().is_some_and(Outgoing::is_copy);
+        let hedged = copy && self.plan.idempotent && self.plan.to.is_none();
         flight.hedge = hedged.then_some(expected);
         let attempt = Attempt { target, nth, expected, until: self.until(now), won };
         flight.under_way.push(Box::pin(attempt.run(sender, request)));
     }
 
     /// Asks another instance while the others go on, if there is one and the budget allows it.
-    fn hedge<'c, S: Sender>(&'c self, flight: &mut Flight<'c, S::Answer>, sender: &'c S, won: &'c AtomicU32) {
+    fn hedge<'c, S: Sender>(
+        &'c self,
+        flight: &mut Flight<'c, S::Request, S::Answer>,
+        sender: &'c S,
+        won: &'c AtomicU32,
+    ) {
         match self.other(&flight.past) {
             Some(target) if self.callee.withdraw() => {
                 tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
@@ -136,10 +139,10 @@ impl Course<'_> {
     /// Where another try goes after one that came to nothing. While others are under way, nobody is asked twice.
     async fn follow_up<S: Sender>(
         &self,
-        flight: &mut Flight<'_, S::Answer>,
+        flight: &mut Flight<'_, S::Request, S::Answer>,
         tried: &Tried<S::Answer>,
     ) -> Option<Target> {
-        if flight.spare.is_none() || !self.may_repeat::<S>(tried) {
+        if !flight.spare.as_ref().is_some_and(Outgoing::is_whole) || !self.may_repeat::<S>(tried) {
             return None;
         }
         if flight.under_way.is_empty() {
@@ -200,7 +203,7 @@ impl Course<'_> {
     }
 
     /// The end of the call. Where there was an answer, it is better than none.
-    fn settled<A>(&self, flight: Flight<'_, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
+    fn settled<R, A>(&self, flight: Flight<'_, R, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
         let Tried { instance, nth, outcome, verdict } = tried;
         let (past, held) = (flight.past, flight.held);
         let failure = match outcome {
@@ -229,7 +232,7 @@ impl Course<'_> {
 
 // === impl Flight ===
 
-impl<A> Flight<'_, A> {
+impl<R, A> Flight<'_, R, A> {
     /// Notes a try that came to nothing, or to an answer that is to be bettered.
     fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
         match &tried.outcome {

@@ -13,9 +13,11 @@ mod breaking;
 mod calls;
 mod crowd;
 mod digests;
-#[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
+#[cfg(all(feature = "axum", feature = "grpc", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
+#[cfg(feature = "grpc")]
+mod grpc;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
@@ -34,6 +36,8 @@ mod selecting;
 #[cfg(feature = "service")]
 mod service;
 mod serving;
+#[cfg(feature = "grpc")]
+mod shop;
 mod subsets;
 mod support;
 mod tenants;
