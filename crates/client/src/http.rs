@@ -52,6 +52,7 @@ mod outgoing;
 mod past;
 mod request;
 mod response;
+mod sending;
 mod service;
 mod settings;
 mod streamed;

@@ -85,6 +85,7 @@
 //! | `reqwest` | `Builder::http_client`: the same through a reqwest client of one's own |
 //! | `middleware` | `Discovery::middleware`: the same as a layer of such a client |
 //! | `grpc` | `Discovery::grpc`: a balanced channel for the clients that tonic generates |
+//! | `metrics` | `roundsman::metrics`: what calls tell of themselves, through the `metrics` facade |
 //! | `tower` | `Resolver::endpoints`: a service's instances as a `tower::discover::Discover` |
 //! | `axum` | [`Health`] as a route, and with `http` the trace of each request |
 //! | `service` | `roundsman::service`: everything around a service |
@@ -132,6 +133,9 @@ mod health;
 pub mod http;
 mod keeper;
 mod link;
+mod measure;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "middleware")]
 pub mod middleware;
 mod new_instance;

@@ -20,7 +20,10 @@ use super::{
     failure::{Failure, Kind},
     outgoing::{Outgoing, Sender},
 };
-use crate::balance::{Pick, Verdict};
+use crate::{
+    balance::{Pick, Verdict},
+    measure,
+};
 
 /// So many times its 99th percentile is far longer than an instance usually takes.
 const FAR_LONGER: u32 = 5;
@@ -74,6 +77,16 @@ pub(super) fn is_troubled(status: StatusCode) -> bool {
     TROUBLED.contains(&status)
 }
 
+/// What a try failed of, if it did.
+fn trouble<S: Sender>(outcome: &Result<S::Answer, Failure>) -> Option<Trouble> {
+    match outcome {
+        Ok(answer) => {
+            Some(S::status(answer)).filter(|status| is_troubled(*status)).map(|status| Trouble::Status(status.as_u16()))
+        }
+        Err(failure) => (failure.kind == Kind::Instance).then(|| failure.trouble.clone()),
+    }
+}
+
 /// For how long an instance that is overloaded or away asks to be left alone.
 pub(super) fn retry_after<S: Sender>(answer: &S::Answer) -> Option<Duration> {
     let overloaded = S::status(answer) == StatusCode::SERVICE_UNAVAILABLE;
@@ -103,6 +116,13 @@ impl Target {
     pub(super) fn picked(pick: Pick) -> Self {
         Self { instance: Arc::clone(pick.instance()), pick: Some(pick) }
     }
+
+    /// Nothing goes there after all.
+    pub(super) fn put_back(self) {
+        if let Some(pick) = self.pick {
+            pick.unused();
+        }
+    }
 }
 
 // === impl Attempt ===
@@ -112,6 +132,9 @@ impl Attempt<'_> {
     pub(super) async fn run<S: Sender>(mut self, sender: &S, request: S::Request) -> Tried<S::Answer> {
         let began = Instant::now();
         let outcome = self.exchange(sender, request, began).await;
+        if let Some(trouble) = trouble::<S>(&outcome) {
+            measure::failed(&self.target.instance.name, &trouble);
+        }
         let mut verdict = None;
         if let Some(pick) = self.target.pick.take() {
             match &outcome {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Error,
+    attempt::is_troubled,
     choice::Choice,
     engine::{Answered, Course},
     outgoing::Sender,
@@ -15,7 +16,7 @@ use super::{
 };
 #[cfg(any(feature = "grpc", feature = "middleware"))]
 use super::{Idempotent, Key};
-use crate::discovery::Discovery;
+use crate::{discovery::Discovery, measure::Measured};
 
 /// Longest that a time limit is taken for.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -72,15 +73,22 @@ impl Call<'_> {
     pub(crate) async fn make<S: Sender>(&self, request: S::Request, sender: &S) -> Result<Answered<S::Answer>, Error> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.
+        let mut measured = Measured::new(self.began);
         let making = Box::pin(async {
             let callee = inner.calls.callee(inner, self.service, self.choice)?;
             let balancer = callee.balancer(self.choice, self.plan.key.as_deref(), &inner.peers);
             if self.plan.to.is_none() {
                 callee.ready(self.discovery, self.deadline()).await?;
             }
+            measured.exists(self.service, callee.feed().current().stale());
             let course = Course { callee: &callee, balancer: &balancer, plan: self.plan, deadline: self.deadline() };
             course.run(request, sender).await
         });
-        inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()))
+        let made = inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()));
+        match &made {
+            Ok(answered) => measured.answered(is_troubled(S::status(&answered.answer))),
+            Err(error) => measured.failed(error),
+        }
+        made
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -40,7 +41,7 @@ pub(crate) type Read = (StatusCode, HeaderMap, Bytes);
 #[derive(Clone, Debug)]
 pub(crate) enum Client {
     /// Goes to the address that discovery named: no proxy, no redirects, no TLS.
-    Plain(legacy::Client<Connector, Body>),
+    Plain(Arc<legacy::Client<Connector, Body>>),
     /// The user's own.
     #[cfg(feature = "reqwest")]
     Foreign(reqwest::Client),
@@ -54,13 +55,13 @@ pub(crate) struct Connector(HttpConnector);
 
 impl Client {
     pub(crate) fn plain() -> Self {
-        Self::Plain(builder().build(Connector::new()))
+        Self::Plain(Arc::new(builder().build(Connector::new())))
     }
 
     /// One that speaks HTTP/2 from the first byte on, with one connection to each instance.
     #[cfg(feature = "grpc")]
     pub(crate) fn multiplexed() -> Self {
-        Self::Plain(builder().http2_only(true).http2_adaptive_window(true).build(Connector::new()))
+        Self::Plain(Arc::new(builder().http2_only(true).build(Connector::new())))
     }
 
     /// Sends a request and reads the answer to its end, if it has at most so many bytes.

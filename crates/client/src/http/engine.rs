@@ -23,7 +23,10 @@ use super::{
     outgoing::{Outgoing, Sender},
     past::Past,
 };
-use crate::balance::{Balancer, Pick, Verdict};
+use crate::{
+    balance::{Balancer, Pick, Verdict},
+    measure,
+};
 
 /// When there is nobody else to ask, or no budget for it, that is looked into again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -111,6 +114,7 @@ impl Course<'_> {
         if nth < self.plan.limits.tries {
             flight.spare = request.again();
         }
+        measure::tried(&self.callee.service);
         let now = Instant::now();
         let expected = self.expected(&target, now);
         let copy = flight.spare.as_ref().is_some_and(Outgoing::is_copy);
@@ -127,13 +131,13 @@ impl Course<'_> {
         sender: &'c S,
         won: &'c AtomicU32,
     ) {
-        match self.other(&flight.past) {
-            Some(target) if self.callee.withdraw() => {
-                tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
-                self.begin(flight, target, sender, won);
-            }
-            _ => flight.hedge = Some(Instant::now() + LOOK_AGAIN),
-        }
+        let Some(target) = self.other(&flight.past).and_then(|target| self.paid(target)) else {
+            flight.hedge = Some(Instant::now() + LOOK_AGAIN);
+            return;
+        };
+        tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
+        measure::hedged(&self.callee.service);
+        self.begin(flight, target, sender, won);
     }
 
     /// Where another try goes after one that came to nothing. While others are under way, nobody is asked twice.
@@ -142,13 +146,28 @@ impl Course<'_> {
         flight: &mut Flight<'_, S::Request, S::Answer>,
         tried: &Tried<S::Answer>,
     ) -> Option<Target> {
-        if !flight.spare.as_ref().is_some_and(Outgoing::is_whole) || !self.may_repeat::<S>(tried) {
+        let whole = flight.spare.as_ref().is_some_and(Outgoing::is_whole);
+        if !whole || !self.may_repeat::<S>(tried) || Instant::now() >= self.deadline {
             return None;
         }
+        let free = tried.outcome.as_ref().is_err_and(Failure::is_refused);
         if flight.under_way.is_empty() {
+            if !free && !self.callee.withdraw() {
+                return None;
+            }
             return self.target(&mut flight.past).await;
         }
-        self.other(&flight.past)
+        let target = self.other(&flight.past)?;
+        if free { Some(target) } else { self.paid(target) }
+    }
+
+    /// The target, if the budget allows another request. Otherwise it is left for others to choose.
+    fn paid(&self, target: Target) -> Option<Target> {
+        if self.callee.withdraw() {
+            return Some(target);
+        }
+        target.put_back();
+        None
     }
 
     /// When an answer may be expected: by what is usual for the instance, and never too soon.
@@ -170,12 +189,9 @@ impl Course<'_> {
         }
     }
 
+    /// Whether sending it once more does no harm.
     fn may_repeat<S: Sender>(&self, tried: &Tried<S::Answer>) -> bool {
-        let (safe, free) = match &tried.outcome {
-            Ok(_) => (self.plan.idempotent, false),
-            Err(failure) => (self.plan.idempotent || !failure.maybe_sent, failure.is_refused()),
-        };
-        safe && Instant::now() < self.deadline && (free || self.callee.withdraw())
+        self.plan.idempotent || tried.outcome.as_ref().is_err_and(|failure| !failure.maybe_sent)
     }
 
     /// Somebody who was not asked and is not passed over.
@@ -196,7 +212,7 @@ impl Course<'_> {
         let wanted = |pick: &Pick| !self.plan.avoiding.contains(&pick.id);
         let key = self.plan.key.as_deref().filter(|_| past.begun == 0);
         let pick = key
-            .and_then(|key| self.balancer.pick_for(&snapshot, key).filter(wanted))
+            .and_then(|key| self.balancer.pick_for_except(&snapshot, key, &self.plan.avoiding))
             .or_else(|| self.balancer.pick_except(&snapshot, past.passed_over()).filter(wanted))
             .or_else(|| self.balancer.pick_except(&snapshot, &self.plan.avoiding).filter(wanted))?;
         Some(Target::picked(pick))

@@ -25,6 +25,8 @@ mod http_deaths;
 #[cfg(feature = "http")]
 mod http_faults;
 mod identity;
+#[cfg(all(feature = "http", feature = "metrics"))]
+mod metrics;
 #[cfg(feature = "middleware")]
 mod middleware;
 mod model;

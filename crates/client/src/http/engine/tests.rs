@@ -23,6 +23,7 @@ use crate::{
 mod breaking;
 mod hedging;
 mod splitting;
+mod trials;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
