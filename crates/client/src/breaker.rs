@@ -46,6 +46,9 @@ pub struct CircuitBreaker {
     slow_start: Duration,
 }
 
+/// Nobody is ejected for longer, whatever the rules say and however long an instance asks for: no moment is beyond that.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// Shares that grow for days are looked at once an hour.
 const LONGEST_STEP: Duration = Duration::from_secs(3_600);
 
@@ -124,7 +127,12 @@ impl CircuitBreaker {
     /// The length of the `nth` ejection in a row, the first being 0.
     fn nth_ejection(&self, nth: u32, jitter: f64) -> Duration {
         let doubled = self.first_ejection.saturating_mul(1_u32.checked_shl(nth).unwrap_or(u32::MAX));
-        doubled.min(self.longest_ejection).mul_f64(jitter)
+        doubled.min(self.longest()).mul_f64(jitter)
+    }
+
+    /// How long an ejection may take.
+    fn longest(&self) -> Duration {
+        self.longest_ejection.min(LONGEST)
     }
 }
 

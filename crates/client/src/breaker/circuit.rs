@@ -173,7 +173,7 @@ impl Circuit {
 
     /// The instance asks to be left alone for so long, and is, within the longest ejection. Whether that changes anything.
     pub(crate) fn hold(&mut self, rules: &CircuitBreaker, time: Duration, now: Instant) -> bool {
-        let until = now + time.min(rules.longest_ejection);
+        let until = now + time.min(rules.longest());
         let longer = match self.state {
             State::Closed { .. } => rules.consecutive_failures < u32::MAX && until > now,
             State::Open { until: before, .. } => until > before,

@@ -184,6 +184,18 @@ fn a_call_that_was_overdue_and_tells_nothing_else_is_no_part_of_a_row() {
 }
 
 #[test]
+fn no_ejection_is_beyond_all_time() {
+    for first in [SECOND, Duration::MAX] {
+        let mut world = World::new(CircuitBreaker::default().ejection(first, Duration::MAX));
+        assert!(world.circuit.hold(&world.rules, Duration::MAX, world.now));
+        for _ in 0..100 {
+            world.after(400 * 24 * 3_600 * SECOND);
+            assert!(world.open() <= 365 * 24 * 3_600 * SECOND);
+        }
+    }
+}
+
+#[test]
 fn a_failure_that_was_forgotten_takes_no_other_back() {
     let rules = CircuitBreaker::default().consecutive_failures(100).failure_ratio(0.5, 20, 10 * SECOND);
     let mut world = World::new(rules);

@@ -7,10 +7,10 @@ use std::{
 
 use metrics::set_default_local_recorder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use roundsman::{CircuitBreaker, Discovery, Policy, metrics::ALL};
+use roundsman::{CircuitBreaker, Discovery, Policy, Registration, metrics::ALL};
 
 use crate::{
-    backend::{Manner, Service, patient},
+    backend::{Backend, Manner, patient},
     support::{HANG, eventually, instance, nowhere, server, soon},
 };
 
@@ -39,6 +39,17 @@ fn count(told: &Told, name: &str, labels: &[(&str, &str)]) -> u64 {
     values.map(|(_, value)| if let DebugValue::Counter(count) = value { *count } else { 0 }).sum()
 }
 
+/// Instances that are called as they come.
+async fn instances(name: &str, discovery: &Discovery, manners: &[Manner]) -> (Vec<Backend>, Vec<Registration>) {
+    let (mut backends, mut registrations) = (Vec::new(), Vec::new());
+    for manner in manners {
+        let backend = Backend::start(*manner).await;
+        registrations.push(discovery.register(instance(name, backend.addr.port())).await.unwrap());
+        backends.push(backend);
+    }
+    (backends, registrations)
+}
+
 #[tokio::test]
 async fn every_documented_name_is_told_and_no_other() {
     let recorder = DebuggingRecorder::new();
@@ -50,7 +61,7 @@ async fn every_documented_name_is_told_and_no_other() {
     let builder = Discovery::builder().servers(server.rpc_addr()).timeout(HANG).circuit_breaker(rules);
     let discovery = builder.connect().await.unwrap();
 
-    let _well = Service::start_as("well", &discovery, &[Manner::Well, Manner::Well]).await;
+    let _well = instances("well", &discovery, &[Manner::Well; 2]).await;
     for _ in 0..3 {
         soon(patient(&discovery, "well").get("/").send()).await.unwrap();
     }
@@ -64,23 +75,23 @@ async fn every_documented_name_is_told_and_no_other() {
         matches!(&told_well[roundsman::metrics::CALL_DURATION][..], [(_, DebugValue::Histogram(took))] if took.len() == 3)
     );
 
-    let _ill = Service::start_as("ill", &discovery, &[Manner::Status(503); 2]).await;
+    let _ill = instances("ill", &discovery, &[Manner::Status(503); 2]).await;
     for _ in 0..3 {
         soon(patient(&discovery, "ill").post("/").send()).await.unwrap();
     }
     let gone = discovery.register(instance("gone", nowhere().await.port())).await.unwrap();
     soon(patient(&discovery, "gone").get("/").send()).await.unwrap_err();
     gone.close().await.unwrap();
-    let _slow = Service::start_as("slow", &discovery, &[Manner::Hang, Manner::Well]).await;
+    let _slow = instances("slow", &discovery, &[Manner::Hang, Manner::Well]).await;
     let slow = patient(&discovery, "slow").policy(Policy::RoundRobin).hedge_after(Duration::from_millis(20));
     for _ in 0..2 {
         soon(slow.get("/").send()).await.unwrap();
     }
-    let waiting = Service::start_as("hung", &discovery, &[Manner::Hang]).await;
+    let waiting = instances("hung", &discovery, &[Manner::Hang]).await;
     let mut abandoned = Box::pin(patient(&discovery, "hung").get("/").send());
     eventually("it hangs", async || {
         drop(futures::poll!(&mut abandoned));
-        waiting.count() == 1
+        waiting.0[0].seen().len() == 1
     })
     .await;
     drop(abandoned);
