@@ -36,7 +36,7 @@ pub struct Builder {
     snapshot_file: Option<PathBuf>,
     circuit_breaker: CircuitBreaker,
     notice: Duration,
-    #[cfg(feature = "http")]
+    #[cfg(feature = "reqwest")]
     http_client: Option<reqwest::Client>,
 }
 
@@ -76,7 +76,7 @@ impl Default for Builder {
             snapshot_file: None,
             circuit_breaker: CircuitBreaker::default(),
             notice: DEFAULT_NOTICE,
-            #[cfg(feature = "http")]
+            #[cfg(feature = "reqwest")]
             http_client: None,
         }
     }
@@ -178,7 +178,7 @@ impl Builder {
     }
 
     /// Calls by name go through this `reqwest` client: with its default headers, pool and timeouts, which count for each try. By
-    /// default one of their own, that speaks plain HTTP, connects within
+    /// default through one of their own, that speaks plain HTTP, connects within
     /// [`CONNECT_TIMEOUT`](crate::http::CONNECT_TIMEOUT), and uses no proxy and no redirects; a client of one's own had better do
     /// the same.
     ///
@@ -189,7 +189,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    #[cfg(feature = "http")]
+    #[cfg(feature = "reqwest")]
     pub fn http_client(mut self, client: reqwest::Client) -> Self {
         self.http_client = Some(client);
         self
@@ -245,7 +245,7 @@ impl Builder {
         };
         let hello = Hello::new(self.codec, namespace, service);
         let discovery = Discovery::start(servers, hello, settings, self.circuit_breaker, self.notice.min(MAX_TIMEOUT));
-        #[cfg(feature = "http")]
+        #[cfg(feature = "reqwest")]
         if let Some(client) = self.http_client {
             discovery.inner.calls.set_client(client);
         }

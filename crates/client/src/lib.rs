@@ -81,8 +81,11 @@
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `http` (default) | [`Discovery::http`] on reqwest, and [`TraceContext`] |
-//! | `middleware` | `Discovery::middleware`: the same for a reqwest client of one's own |
+//! | `http` (default) | [`Discovery::http`], and [`TraceContext`] |
+//! | `reqwest` | `Builder::http_client`: the same through a reqwest client of one's own |
+//! | `middleware` | `Discovery::middleware`: the same as a layer of such a client |
+//! | `grpc` | `Discovery::grpc`: a balanced channel for the clients that tonic generates |
+//! | `metrics` | `roundsman::metrics`: what calls tell of themselves, through the `metrics` facade |
 //! | `tower` | `Resolver::endpoints`: a service's instances as a `tower::discover::Discover` |
 //! | `axum` | [`Health`] as a route, and with `http` the trace of each request |
 //! | `service` | `roundsman::service`: everything around a service |
@@ -123,11 +126,16 @@ mod endpoints;
 mod error;
 mod global;
 mod graceful;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 mod health;
 #[cfg(feature = "http")]
 pub mod http;
 mod keeper;
 mod link;
+mod measure;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "middleware")]
 pub mod middleware;
 mod new_instance;

@@ -19,6 +19,7 @@ macro_rules! examples {
 examples! {
     balance: "../../examples/balance.rs",
     call: "../../examples/call.rs",
+    grpc: "../../examples/grpc.rs",
     middleware: "../../examples/middleware.rs",
     resolve: "../../examples/resolve.rs",
     serve: "../../examples/serve.rs"

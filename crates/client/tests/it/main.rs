@@ -13,9 +13,11 @@ mod breaking;
 mod calls;
 mod crowd;
 mod digests;
-#[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
+#[cfg(all(feature = "axum", feature = "grpc", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
+#[cfg(feature = "grpc")]
+mod grpc;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
@@ -23,6 +25,8 @@ mod http_deaths;
 #[cfg(feature = "http")]
 mod http_faults;
 mod identity;
+#[cfg(all(feature = "http", feature = "metrics"))]
+mod metrics;
 #[cfg(feature = "middleware")]
 mod middleware;
 mod model;
@@ -34,6 +38,8 @@ mod selecting;
 #[cfg(feature = "service")]
 mod service;
 mod serving;
+#[cfg(feature = "grpc")]
+mod shop;
 mod subsets;
 mod support;
 mod tenants;
