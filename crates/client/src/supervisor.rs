@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::{Reconnects, jittered},
-    dial::{Dialed, Spoken, dial},
+    dial::{Dialed, Spoken, dial, race},
     error::{Attempt, Attempts},
     link::{Connection, Link},
     wire::Frames,
@@ -92,18 +92,19 @@ impl Supervisor {
         }
     }
 
-    /// Tries each server once.
+    /// Tries each server once, the next beside one that keeps us waiting.
     async fn round(&mut self) -> Result<Arc<Connection>, Attempts> {
-        let mut tried = Vec::new();
-        for _ in 0..self.servers.len() {
-            let Some(server) = self.servers.get(self.turn % self.servers.len()).cloned() else { break };
-            match dial(&server, &self.hello, &mut self.spoken, self.dial_timeout).await {
-                Ok(dialed) => return Ok(self.start(server, dialed)),
-                Err(attempt) => tried.push(attempt),
-            }
-            self.turn = self.turn.wrapping_add(1);
-        }
-        Err(tried.into_iter().collect())
+        let first = self.turn.checked_rem(self.servers.len()).unwrap_or_default();
+        let order = self.servers.iter().cycle().skip(first).take(self.servers.len());
+        let candidates: Vec<_> = order.map(|server| (Arc::clone(server), self.spoken.order(server))).collect();
+        let (hello, limit) = (&self.hello, self.dial_timeout);
+        let met = race(candidates, |(server, versions)| async move {
+            dial(&server, hello, &versions, limit).await.map(|dialed| (server, dialed))
+        });
+        let (nth, (server, dialed)) = met.await.map_err(|tried| tried.into_iter().collect::<Attempts>())?;
+        self.turn = first.wrapping_add(nth);
+        self.spoken.note(&server, dialed.version);
+        Ok(self.start(server, dialed))
     }
 
     fn start(&mut self, server: Arc<str>, dialed: Dialed) -> Arc<Connection> {

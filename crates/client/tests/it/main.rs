@@ -16,6 +16,7 @@ mod digests;
 #[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
+mod frozen;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
