@@ -77,6 +77,20 @@
 //! # }
 //! ```
 //!
+//! # Tests
+//!
+//! [`Discovery::fixed`] is a client that asks no server: it knows what it was given. `roundsman::testing::Server` is a small
+//! server in the test's own process, for programs that are told an address.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), roundsman::Error> {
+//! let discovery = roundsman::Discovery::fixed([("product", "127.0.0.1:7070")])?;
+//! assert_eq!(discovery.get("product").await?.address.to_string(), "127.0.0.1:7070");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Features
 //!
 //! | feature | brings |
@@ -86,6 +100,7 @@
 //! | `tower` | `Resolver::endpoints`: a service's instances as a `tower::discover::Discover` |
 //! | `axum` | [`Health`] as a route, and with `http` the trace of each request |
 //! | `service` | `roundsman::service`: everything around a service |
+//! | `testing` | `roundsman::testing`: a small server in memory, for tests |
 //!
 //! Without any it looks up, picks, watches and registers.
 //!
@@ -121,6 +136,7 @@ mod discovery;
 #[cfg(feature = "tower")]
 mod endpoints;
 mod error;
+mod fixed;
 mod global;
 mod graceful;
 mod health;
@@ -128,6 +144,7 @@ mod health;
 pub mod http;
 mod keeper;
 mod link;
+mod memory;
 #[cfg(feature = "middleware")]
 pub mod middleware;
 mod new_instance;
@@ -140,6 +157,8 @@ pub mod service;
 mod share;
 mod snapshot;
 mod supervisor;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "http")]
 pub mod trace;
 mod watch;

@@ -16,6 +16,7 @@ mod digests;
 #[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
+mod fixed;
 mod frozen;
 #[cfg(feature = "http")]
 mod http;
@@ -38,6 +39,8 @@ mod serving;
 mod subsets;
 mod support;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 #[cfg(feature = "tower")]
 mod tower;
 #[cfg(all(feature = "http", feature = "axum"))]
