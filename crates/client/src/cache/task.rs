@@ -18,7 +18,11 @@ use super::{
     table::{Table, Touched},
     wanted,
 };
-use crate::{backoff::Backoff, error::Error, link::Link};
+use crate::{
+    backoff::Backoff,
+    error::Error,
+    link::{Line, Link},
+};
 
 /// How long one question to the server stays open before it is asked anew.
 const WAIT: Duration = Duration::from_secs(30);
@@ -36,6 +40,8 @@ pub(crate) struct Task {
     link: watch::Receiver<Link>,
     stop: CancellationToken,
     backoff: Backoff,
+    /// So many answers in a row came too soon to tell anything.
+    early: u32,
     /// When lists that no server has told are taken from the file; `None` while nobody waits for one.
     word_due: Option<Instant>,
     /// What was saved, by earlier lives or by this one.
@@ -63,7 +69,7 @@ impl Task {
     ) -> Self {
         let table = Table::new(cache.settings.empty_grace, Instant::now());
         let backoff = Backoff::new(PAUSES.0, PAUSES.1);
-        Self { cache, audience, table, told_by: None, link, stop, backoff, word_due: None, images }
+        Self { cache, audience, table, told_by: None, link, stop, backoff, early: 0, word_due: None, images }
     }
 
     /// Keeps the lists up to date until it is told to stop; then they stay as they are, marked stale.
@@ -141,7 +147,7 @@ impl Task {
                     continue;
                 }
             };
-            let Told { update, by } = match answer {
+            let Told { update, by, early } = match answer {
                 Ok(told) => told,
                 Err(error) => {
                     self.told_by = None;
@@ -157,7 +163,8 @@ impl Task {
             let touched = match step {
                 Some(Step::Watch { services, wait, .. }) => {
                     (caught_up, self.told_by) = (true, by);
-                    if !wait.is_zero() {
+                    self.early = if early { self.early.saturating_add(1) } else { 0 };
+                    if !wait.is_zero() && !early {
                         self.backoff.reset();
                     }
                     self.table.apply(&services, update, now)
@@ -167,6 +174,12 @@ impl Task {
             };
             self.show(&touched);
             self.save();
+            if self.early > 1 {
+                tokio::select! {
+                    () = gone(link.clone(), generation) => return Ok(()),
+                    () = sleep(self.backoff.next()) => {}
+                }
+            }
             if self.table.missing(&wanted(&self.feeds()).unwrap_or_default()).is_none() {
                 self.word_due = None;
             }
@@ -208,7 +221,7 @@ impl Task {
             Audience::One { query, .. } => query.clone(),
         };
         let (ids, digest) = (|| self.table.ids(services), || self.table.digest(services));
-        let question = Question::new(query, after, wait, self.told_by).knowing(ids, digest);
+        let question = Question::new(Line::Lists, query, after, wait, self.told_by).knowing(ids, digest);
         ask(&self.link, self.cache.settings.timeout, question).await
     }
 

@@ -36,6 +36,7 @@ mod selecting;
 #[cfg(feature = "service")]
 mod service;
 mod serving;
+mod strange;
 mod subsets;
 mod support;
 mod tenants;
