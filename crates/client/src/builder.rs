@@ -110,7 +110,9 @@ impl Builder {
         }
     }
 
-    /// The servers, tried in turn: `"a:5555"`, `"a:5555,b:5555"` or a list. By default [`DEFAULT_SERVER`].
+    /// The servers: `"a:5555"`, `"a:5555,b:5555"` or a list. By default [`DEFAULT_SERVER`]. They are tried in turn, each next one
+    /// as soon as one fails, or beside one that does not answer within 300 ms; the first that lets us in is used. The addresses
+    /// of a name are tried in the same way.
     pub fn servers(mut self, servers: impl Into<Servers>) -> Self {
         self.servers = servers.into();
         self
@@ -158,7 +160,7 @@ impl Builder {
     }
 
     /// A file in which [resolvers](crate::Resolver) save what they know, at most once a second, and from which they
-    /// take it when no server can be reached at their start. What was read is marked stale. One file per
+    /// take it when no server has told it within 50 ms, be it frozen or away. What was read is marked stale. One file per
     /// program and namespace: the last one to write wins. By default there is none.
     ///
     /// A file that cannot be read or written is logged and otherwise ignored.

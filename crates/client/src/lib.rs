@@ -104,6 +104,8 @@
 //!
 //! Without any it looks up, picks, watches and registers.
 //!
+//! It builds with Rust 1.88 and later, and `roundsman-protocol` with 1.85 and later.
+//!
 //! # What happens when things fail
 //!
 //! - The connection breaks, the server restarts, or another one takes over: it is made again in the background, calls
@@ -114,6 +116,7 @@
 //!   Calls over HTTP go to another one meanwhile, within a budget, so that a service in trouble does not drown in them.
 //! - All servers are away: a [`Resolver`] goes on with what it knew last, marked stale with its age.
 //! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within fifteen seconds.
+//!   When it is frozen already while we connect, the next server is asked 300 ms later, beside it.
 //!
 //! # Logs
 //!

@@ -49,7 +49,7 @@ pub(crate) struct Connection {
     pub(crate) abandoned: CancellationToken,
     /// Somebody in a hurry was not answered: is the server still there?
     pub(crate) doubted: Notify,
-    lines: [Semaphore; 3],
+    lines: [Semaphore; 4],
     answers: AtomicU64,
     warned: AtomicBool,
 }
@@ -62,7 +62,9 @@ pub(crate) enum Line {
     Work,
     /// A stream waits for news. With more of them than there is room for they take turns.
     Watch,
-    /// The lists of resolvers wait for news.
+    /// The list of a subset waits for news. With more of them than there is room for they take turns, too.
+    Subset,
+    /// The lists of all other resolvers wait for news, by one question.
     Lists,
 }
 
@@ -74,16 +76,17 @@ impl Connection {
 
     pub(crate) fn new(generation: u64, server: Arc<str>, version: Version, client: DiscoveryClient) -> Self {
         let (abandoned, answers, warned) = (CancellationToken::new(), AtomicU64::new(0), AtomicBool::new(false));
-        let (doubted, lines) = (Notify::new(), [1_000, 900, 100].map(Semaphore::new));
+        let (doubted, lines) = (Notify::new(), [1_000, 900, 99, 1].map(Semaphore::new));
         Self { generation, server, version, client, abandoned, doubted, lines, answers, warned }
     }
 
     /// Where calls of this line wait for their turn.
     pub(crate) fn line(&self, line: Line) -> &Semaphore {
-        let [work, watches, lists] = &self.lines;
+        let [work, watches, subsets, lists] = &self.lines;
         match line {
             Line::Work => work,
             Line::Watch => watches,
+            Line::Subset => subsets,
             Line::Lists => lists,
         }
     }

@@ -216,12 +216,12 @@ impl Task {
             None => std::future::pending().await,
         };
         // Filters are applied here, so that one watch serves many. Only a subset is one of what they match.
-        let query = match &self.audience {
-            Audience::All => Query { services: services.clone(), ..Query::default() },
-            Audience::One { query, .. } => query.clone(),
+        let (line, query) = match &self.audience {
+            Audience::All => (Line::Lists, Query { services: services.clone(), ..Query::default() }),
+            Audience::One { query, .. } => (Line::Subset, query.clone()),
         };
         let (ids, digest) = (|| self.table.ids(services), || self.table.digest(services));
-        let question = Question::new(Line::Lists, query, after, wait, self.told_by).knowing(ids, digest);
+        let question = Question::new(line, query, after, wait, self.told_by).knowing(ids, digest);
         ask(&self.link, self.cache.settings.timeout, question).await
     }
 

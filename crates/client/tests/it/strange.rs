@@ -189,6 +189,25 @@ async fn more_watches_than_there_is_room_for_keep_nobody_from_being_answered() {
 }
 
 #[tokio::test]
+async fn more_subsets_than_there_is_room_for_keep_no_list_from_being_told() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let mut subsets = Vec::new();
+    for n in 0..150 {
+        let subset = discovery.resolver("product").even_if_unknown().subset_as(format!("client-{n}"), 1);
+        subsets.push(soon(subset.into_future()).await.unwrap());
+    }
+    let orders = discovery.resolver("order").even_if_unknown().await.unwrap();
+    eventually("many wait", async || discovery.status().await.unwrap().doors.watches >= 100).await;
+    let _order = soon(discovery.register(instance("order", 6060))).await.unwrap();
+    eventually("the resolver is told", async || orders.pick().is_some()).await;
+    let _product = soon(discovery.register(instance("product", 7070))).await.unwrap();
+    eventually("all subsets are told", async || subsets.iter().all(|subset| subset.pick().is_some())).await;
+    soon(discovery.close()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn two_clients_in_a_process_do_not_mix() {
     let (one, other) = (server().await, server().await);
     let (near, far) = (client(&one).await, client(&other).await);
