@@ -64,7 +64,7 @@ scripts() {
 # What nobody in this workspace uses alone, others will.
 each_feature() {
     local feature
-    for feature in '' http reqwest middleware grpc metrics tower axum service; do
+    for feature in '' http reqwest middleware grpc metrics tower axum service testing; do
         "$CARGO" clippy --quiet -p roundsman --no-default-features --features "$feature" -- -D warnings || return 1
     done
 }

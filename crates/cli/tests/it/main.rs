@@ -15,6 +15,7 @@ mod events;
 mod failures;
 mod filters;
 mod formats;
+mod frozen;
 mod graph;
 mod lag;
 mod outlasting;

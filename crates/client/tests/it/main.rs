@@ -16,6 +16,8 @@ mod digests;
 #[cfg(all(feature = "axum", feature = "grpc", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
+mod fixed;
+mod frozen;
 #[cfg(feature = "grpc")]
 mod grpc;
 #[cfg(feature = "http")]
@@ -40,9 +42,12 @@ mod service;
 mod serving;
 #[cfg(feature = "grpc")]
 mod shop;
+mod strange;
 mod subsets;
 mod support;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 #[cfg(feature = "tower")]
 mod tower;
 #[cfg(all(feature = "http", feature = "axum"))]
