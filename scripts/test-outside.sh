@@ -40,8 +40,12 @@ incremental = false
 TOML
 }
 
-# of_reqwest: its features in the crate's build, without those that carry no TLS in.
-of_reqwest() { "$CARGO" tree --quiet --offline --edges normal --format '{p} {f}' --prefix none | sed -n 's/^reqwest v[^ ]* *//p' | sort -u; }
+# of_reqwest: its features in the build of the crate.
+of_reqwest() {
+    # Where it is named again it has a star.
+    "$CARGO" tree --quiet --offline --edges normal --format '{p} {f}' --prefix none |
+        sed -n 's/ *(\*)$//; s/^reqwest v[^ ]* *//p' | sort -u
+}
 
 need_rust
 rm -rf "$CRATE"

@@ -1,6 +1,8 @@
 //! Where calls are counted. Without the feature `metrics` nothing is.
 
-use roundsman_protocol::{ServiceName, Trouble};
+use roundsman_protocol::ServiceName;
+#[cfg(feature = "http")]
+use roundsman_protocol::Trouble;
 
 #[cfg(feature = "metrics")]
 use crate::metrics;

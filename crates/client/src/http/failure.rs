@@ -28,6 +28,10 @@ pub(crate) enum Kind {
     /// Its answer is longer than the caller wants.
     TooLarge,
     /// It is none of its fault.
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        allow(dead_code, reason = "a client of our own is asked for nothing that it cannot do")
+    )]
     Request,
 }
 

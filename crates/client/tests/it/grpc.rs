@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, task::yield_now};
 use tonic::{Code, Request, Response, Status};
 
 use crate::{
+    backend::{self, Backend},
     shop::{Manner, Shop, buy, buy_as, chat, chat_as, join, repeat, text},
     support::{HANG, Network, State, client, instance, nowhere, server, soon},
 };
@@ -217,6 +218,21 @@ async fn a_frozen_instance_is_left_and_fails_no_call_that_may_be_repeated() {
         assert_eq!(who(&soon(buy(&channel, "a")).await.unwrap()), "i0");
     }
     assert!(world.is_ejected("i1").await);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_does_not_speak_grpc_is_passed_over() {
+    let rules = CircuitBreaker::default().consecutive_failures(1).ejection(HANG, HANG);
+    let mut world = World::with(&[Manner::Well; 2], rules).await;
+    let garbage = Backend::start(backend::Manner::Garbage).await;
+    world.register(garbage.addr.port()).await;
+    let channel = world.channel().idempotent(true);
+    for _ in 0..30 {
+        soon(buy(&channel, "a")).await.unwrap();
+    }
+    assert!(world.is_ejected("i2").await);
+    assert_eq!(world.seen(), 30);
     world.stop().await;
 }
 

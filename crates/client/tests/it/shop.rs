@@ -59,6 +59,16 @@ struct Counter {
     seen: Arc<AtomicUsize>,
 }
 
+/// Says that it serves, as the standard health service does.
+#[derive(Clone)]
+struct Healthy;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Serving {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
 pub(crate) fn text(text: impl Into<String>) -> Text {
     Text { text: text.into() }
 }
@@ -78,7 +88,7 @@ impl Shop {
         let started = runtime.spawn(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
-            let server = Server::builder().add_service(serving);
+            let server = Server::builder().add_service(serving).add_service(Healthy);
             (addr, server.serve_with_incoming_shutdown(TcpIncoming::from(listener), stopped))
         });
         let (addr, serving) = started.await.unwrap();
@@ -194,6 +204,32 @@ impl Service<http::Request<Body>> for Counter {
 
 impl NamedService for Counter {
     const NAME: &'static str = "test.Shop";
+}
+
+// === impl Healthy ===
+
+impl Service<http::Request<Body>> for Healthy {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answer = async move {
+            // The question is a text as well.
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Serving, Text>::default());
+            let check = service_fn(|_: Request<Text>| async { Ok::<_, Status>(Response::new(Serving { status: 1 })) });
+            Ok(grpc.unary(check, request).await)
+        };
+        answer.boxed()
+    }
+}
+
+impl NamedService for Healthy {
+    const NAME: &'static str = "grpc.health.v1.Health";
 }
 
 // What a generated client does.
