@@ -184,7 +184,9 @@ impl Caller {
 
     pub(super) fn reported(&self, id: &InstanceId, trouble: Trouble) -> Result<(), DiscoveryError> {
         let key = self.key(id.clone());
-        if self.context.registry.find(&key).is_none_or(|record| record.is_evicted()) {
+        // Whoever is remembered for long is visited seldom, and may be well by now.
+        let is_visited = |record: &Record| !record.is_evicted() || record.forget_after().is_some();
+        if !self.context.registry.find(&key).is_some_and(|record| is_visited(&record)) {
             return Err(DiscoveryError::NotRegistered { id: id.clone() });
         }
         self.context.rounds.nudge(&key, Nudge::Reported(trouble));

@@ -21,6 +21,7 @@ mod outlasting;
 mod promises;
 mod proxies;
 mod recipe;
+mod registering;
 mod render;
 mod support;
 mod usage;

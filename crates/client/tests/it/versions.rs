@@ -34,7 +34,7 @@ async fn serve(mut framed: Framed<TcpStream, LengthDelimitedCodec>) {
         let answer = match v1::Request::of(read_request(version, &body).unwrap()).unwrap() {
             v1::Request::Register { registration } => {
                 let id = registration.id.unwrap();
-                DiscoveryResponse::Register(Ok(Registered { id, outcome: Outcome::Created }))
+                DiscoveryResponse::Register(Ok(Registered { id, outcome: Outcome::Created, replaced: Vec::new() }))
             }
             v1::Request::List { .. } => DiscoveryResponse::List(Ok(Page { cursor, instances: Vec::new(), next: None })),
             _ => continue,

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use roundsman_protocol::Timestamp;
 use roundsman_registry::{Health, Record};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Name;
+use super::{Name, PROBATION, forgotten_after, name};
 use crate::{
     line::{Line, Renewal},
     observation::Class,
@@ -17,6 +18,9 @@ const GATE_DELAY: Duration = Duration::from_millis(200);
 /// So many of our stops in a row are forgiven to one that does not call in; otherwise it would never end on a server that lags
 /// time and again.
 pub(super) const FORGIVEN_STOPS: u8 = 3;
+
+/// How often the clock is looked at while an id is kept out.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long an instance may still take to call in.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +54,33 @@ pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Rec
             return;
         }
     }
-    sleep(shared.settings.probation.saturating_sub(served)).await;
-    let _ = shared.forget(&name).await;
+    let began = Instant::now();
+    let own = loop {
+        let own = line.forget_after();
+        let left = own.unwrap_or(shared.settings.probation).saturating_sub(served + began.elapsed());
+        if left.is_zero() {
+            break own;
+        }
+        tokio::select! {
+            () = sleep(left) => {}
+            // It may be another time from now on.
+            () = line.nudged() => {}
+        }
+    };
+    let _ = shared.forget(&name, own.map_or_else(|| Arc::from(PROBATION), forgotten_after)).await;
+}
+
+/// Waits until the block of an id is over.
+pub(crate) async fn kept_out(shared: Arc<Shared>, name: Name, until: Timestamp) {
+    loop {
+        let left = until.since(shared.clock.now());
+        if left.is_zero() {
+            break;
+        }
+        // A clock that is set meanwhile is looked at again.
+        sleep(left.min(LOOK_AGAIN)).await;
+    }
+    let _ = shared.forget(&name, Arc::from("its block is over")).await;
 }
 
 /// Ends when no renewal came for a whole ttl; from then on renewals are refused.
@@ -77,10 +106,6 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
             return;
         }
     }
-}
-
-fn name(record: &Record) -> Name {
-    Name { key: record.key(), incarnation: record.asked.incarnation }
 }
 
 // === impl Grace ===
