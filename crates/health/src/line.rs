@@ -56,11 +56,16 @@ impl Line {
         self.nudge.notified().await;
     }
 
-    /// The instance called in. `false`: too late.
+    /// The instance called in. `false`: too late. For one that is remembered for a time of its own it never is.
     pub(crate) fn renew(&self) -> bool {
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(EXPIRED - 1);
-        let renew = |last| (last != EXPIRED).then_some(now);
-        self.renewed.fetch_update(Ordering::AcqRel, Ordering::Acquire, renew).is_ok()
+        let patient = self.forget_after().is_some();
+        let renew = |last| (last != EXPIRED || patient).then_some(now);
+        let renewed = self.renewed.fetch_update(Ordering::AcqRel, Ordering::Acquire, renew);
+        if renewed == Ok(EXPIRED) {
+            self.nudge();
+        }
+        renewed.is_ok()
     }
 
     /// The last renewal; [`None`] after it expired.

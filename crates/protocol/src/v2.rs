@@ -3,23 +3,23 @@
 //! It knows no pages, digests and subsets: lists and snapshots are whole, and nobody is forgotten at a time of its own.
 //! [`v1`](crate::v1) has the same methods with other checks and statuses, for which these types are generic.
 
+mod instance;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::instance::{Instance, Registered, Registration, Shown};
 use crate::{
-    address::Address,
     bounded,
-    check::Check,
     error::{DiscoveryError, Invalid},
     graph::Graph,
-    instance::{self, Flip, InstanceStatus, Outcome},
+    instance as current,
     meta::Meta,
-    name::{InstanceId, Namespace, ServiceName},
+    name::{InstanceId, ServiceName},
     query::{self, Scope, ServiceSummary, Trouble},
     rpc::{DiscoveryRequest, DiscoveryResponse, Wait},
     status::Status,
-    time::Timestamp,
     update::{self, Cursor, Page, Removed},
 };
 
@@ -83,67 +83,6 @@ pub struct Update<I = Instance> {
     pub removed: Vec<Removed>,
 }
 
-/// What a service says of itself: [`crate::Registration`] without what came later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "as in the current version")]
-pub struct Registration<C: Default = Check> {
-    pub name: ServiceName,
-    pub address: Address,
-    #[serde(default)]
-    pub id: Option<InstanceId>,
-    #[serde(default)]
-    pub check: C,
-    #[serde(default)]
-    pub tags: Vec<Box<str>>,
-    #[serde(default)]
-    pub meta: Meta,
-    #[serde(default)]
-    pub zone: Option<Box<str>>,
-    #[serde(default)]
-    pub version: Option<Box<str>>,
-    #[serde(default = "instance::default_weight")]
-    pub weight: u32,
-}
-
-/// The answer to a registration: [`crate::Registered`] without those who left for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "as in the current version")]
-pub struct Registered {
-    pub id: InstanceId,
-    pub outcome: Outcome,
-}
-
-/// One running copy of a service: [`crate::Instance`] without what came later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "as in the current version")]
-pub struct Instance<C = Arc<Check>> {
-    pub id: InstanceId,
-    pub name: ServiceName,
-    pub namespace: Namespace,
-    pub address: Address,
-    pub status: InstanceStatus,
-    pub reason: Arc<str>,
-    pub since: Timestamp,
-    pub registered_at: Timestamp,
-    pub check: C,
-    pub tags: Box<[Box<str>]>,
-    pub meta: Meta,
-    pub zone: Option<Box<str>>,
-    pub version: Option<Box<str>>,
-    pub weight: u32,
-    #[serde(default)]
-    pub history: Box<[Flip]>,
-}
-
-/// A check as a version shows it.
-pub trait Shown: Sized {
-    /// This one.
-    fn of(check: &Arc<Check>) -> Self;
-    /// The one that it shows, as far as it does.
-    fn shown(self) -> Arc<Check>;
-}
-
 /// An error in the words of this version.
 fn told(error: DiscoveryError) -> DiscoveryError {
     match error {
@@ -163,7 +102,7 @@ impl<R> Request<R> {
     /// What cannot be said, and must not be left out. It names the version.
     pub fn of(request: DiscoveryRequest) -> Result<Self, Invalid>
     where
-        R: TryFrom<instance::Registration, Error: Into<Invalid>>,
+        R: TryFrom<current::Registration, Error: Into<Invalid>>,
     {
         use DiscoveryRequest as Current;
         // A server that speaks this version gave out no bookmark: answered as a whole, the list would have twice
@@ -188,8 +127,10 @@ impl<R> Request<R> {
             Current::Status {} => Self::Status {},
             Current::Graph {} => Self::Graph {},
             Current::History { .. } => return Err(too_old("history")),
-            Current::Dismiss { id, block: None } => Self::Deregister { id },
-            Current::Dismiss { .. } => return Err(too_old("block")),
+            // Not a deregistration: whoever asks for the one is not prepared for the answer to the other.
+            Current::Dismiss { block, .. } => {
+                return Err(too_old(if block.is_some() { "block" } else { "dismiss" }));
+            }
             Current::Update { .. } => return Err(too_old("update")),
         })
     }
@@ -199,7 +140,7 @@ fn too_old(field: &str) -> Invalid {
     Invalid::new(field, "the server speaks version 2 of the protocol or 1, which cannot ask for it; ask a newer one")
 }
 
-impl<R: Into<instance::Registration>> From<Request<R>> for DiscoveryRequest {
+impl<R: Into<current::Registration>> From<Request<R>> for DiscoveryRequest {
     fn from(request: Request<R>) -> Self {
         match request {
             Request::Register { registration } => Self::Register { registration: registration.into() },
@@ -221,7 +162,7 @@ impl<R: Into<instance::Registration>> From<Request<R>> for DiscoveryRequest {
 
 // === impl Response ===
 
-impl<I: From<Arc<instance::Instance>>, S: From<Status>> From<DiscoveryResponse> for Response<I, S> {
+impl<I: From<Arc<current::Instance>>, S: From<Status>> From<DiscoveryResponse> for Response<I, S> {
     fn from(response: DiscoveryResponse) -> Self {
         use DiscoveryResponse as Current;
         match response {
@@ -246,7 +187,7 @@ impl<I: From<Arc<instance::Instance>>, S: From<Status>> From<DiscoveryResponse> 
     }
 }
 
-impl<I: Into<Arc<instance::Instance>>, S: Into<Status>> From<Response<I, S>> for DiscoveryResponse {
+impl<I: Into<Arc<current::Instance>>, S: Into<Status>> From<Response<I, S>> for DiscoveryResponse {
     fn from(response: Response<I, S>) -> Self {
         let page = |instances: Vec<I>| {
             let cursor = Cursor { epoch: 0, revision: 0 };
@@ -268,118 +209,6 @@ impl<I: Into<Arc<instance::Instance>>, S: Into<Status>> From<Response<I, S>> for
     }
 }
 
-// === impl Registration ===
-
-impl<C> TryFrom<instance::Registration> for Registration<C>
-where
-    C: Default + TryFrom<Check, Error: Into<Invalid>>,
-{
-    type Error = Invalid;
-
-    /// Who wants to be remembered for a time of its own must hear that it will not be. That a program keeps itself
-    /// registered is left out: then it is as it was before.
-    fn try_from(registration: instance::Registration) -> Result<Self, Invalid> {
-        let instance::Registration {
-            name,
-            address,
-            id,
-            check,
-            tags,
-            meta,
-            zone,
-            version,
-            weight,
-            forget_after,
-            again: _,
-        } = registration;
-        if forget_after.is_some() {
-            return Err(too_old("forget_after"));
-        }
-        let check = check.try_into().map_err(Into::into)?;
-        Ok(Self { name, address, id, check, tags, meta, zone, version, weight })
-    }
-}
-
-impl<C: Default + Into<Check>> From<Registration<C>> for instance::Registration {
-    fn from(registration: Registration<C>) -> Self {
-        let Registration { name, address, id, check, tags, meta, zone, version, weight } = registration;
-        let check = check.into();
-        Self { name, address, id, check, tags, meta, zone, version, weight, forget_after: None, again: false }
-    }
-}
-
-// === impl Registered ===
-
-impl From<instance::Registered> for Registered {
-    fn from(instance::Registered { id, outcome, replaced: _ }: instance::Registered) -> Self {
-        Self { id, outcome }
-    }
-}
-
-impl From<Registered> for instance::Registered {
-    fn from(Registered { id, outcome }: Registered) -> Self {
-        Self { id, outcome, replaced: Vec::new() }
-    }
-}
-
-// === impl Instance ===
-
-impl Shown for Arc<Check> {
-    fn of(check: &Self) -> Self {
-        Self::clone(check)
-    }
-
-    fn shown(self) -> Self {
-        self
-    }
-}
-
-impl<C: Shown> From<Arc<instance::Instance>> for Instance<C> {
-    fn from(instance: Arc<instance::Instance>) -> Self {
-        let instance = Arc::unwrap_or_clone(instance);
-        Self {
-            id: instance.id,
-            name: instance.name,
-            namespace: instance.namespace,
-            address: instance.address,
-            status: instance.status,
-            reason: instance.reason,
-            since: instance.since,
-            registered_at: instance.registered_at,
-            check: C::of(&instance.check),
-            tags: instance.tags,
-            meta: instance.meta,
-            zone: instance.zone,
-            version: instance.version,
-            weight: instance.weight,
-            history: instance.history,
-        }
-    }
-}
-
-impl<C: Shown> From<Instance<C>> for Arc<instance::Instance> {
-    fn from(instance: Instance<C>) -> Self {
-        Self::new(instance::Instance {
-            id: instance.id,
-            name: instance.name,
-            namespace: instance.namespace,
-            address: instance.address,
-            status: instance.status,
-            reason: instance.reason,
-            since: instance.since,
-            registered_at: instance.registered_at,
-            check: instance.check.shown(),
-            tags: instance.tags,
-            meta: instance.meta,
-            zone: instance.zone,
-            version: instance.version,
-            weight: instance.weight,
-            history: instance.history,
-            forget_after: None,
-        })
-    }
-}
-
 // === impl Query ===
 
 impl From<query::Query> for Query {
@@ -398,14 +227,14 @@ impl From<Query> for query::Query {
 
 // === impl Update ===
 
-impl<I: From<Arc<instance::Instance>>> From<update::Update> for Update<I> {
+impl<I: From<Arc<current::Instance>>> From<update::Update> for Update<I> {
     fn from(update: update::Update) -> Self {
         let update::Update { cursor, snapshot, instances, removed, parts: _, next: _ } = update;
         Self { cursor, snapshot, instances: instances.into_iter().map(Into::into).collect(), removed }
     }
 }
 
-impl<I: Into<Arc<instance::Instance>>> From<Update<I>> for update::Update {
+impl<I: Into<Arc<current::Instance>>> From<Update<I>> for update::Update {
     fn from(update: Update<I>) -> Self {
         let Update { cursor, snapshot, instances, removed } = update;
         let instances = instances.into_iter().map(Into::into).collect();
@@ -427,7 +256,7 @@ mod tests {
     #[test]
     fn the_order_of_the_methods_is_fixed() {
         let id: InstanceId = "a".parse().unwrap();
-        let registration = instance::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
+        let registration = current::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
         let requests: [Request; 11] = [
             Request::Register { registration: registration.try_into().unwrap() },
             Request::Deregister { id: id.clone() },
@@ -491,17 +320,17 @@ mod tests {
 
     #[test]
     fn what_came_later_is_an_error_where_it_must_not_be_lost() {
-        let plain = instance::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
+        let plain = current::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
         let long = std::time::Duration::from_secs(72 * 3_600);
-        let patient = instance::Registration { forget_after: Some(long), ..plain.clone() };
+        let patient = current::Registration { forget_after: Some(long), ..plain.clone() };
         let refused = <Request>::of(DiscoveryRequest::Register { registration: patient }).unwrap_err();
         assert_eq!(refused.field, "forget_after");
-        let again = instance::Registration { again: true, ..plain.clone() };
+        let again = current::Registration { again: true, ..plain.clone() };
         let sent = <Request>::of(DiscoveryRequest::Register { registration: again }).unwrap();
         assert!(matches!(sent.into(), DiscoveryRequest::Register { registration } if registration == plain));
         let id: InstanceId = "a".parse().unwrap();
         let dismiss = |block| DiscoveryRequest::Dismiss { id: id.clone(), block };
-        assert!(matches!(<Request>::of(dismiss(None)), Ok(Request::Deregister { .. })));
+        assert_eq!(<Request>::of(dismiss(None)).unwrap_err().field, "dismiss");
         assert_eq!(<Request>::of(dismiss(Some(Wait(long)))).unwrap_err().field, "block");
         let patch = crate::operating::Patch::default();
         assert_eq!(<Request>::of(DiscoveryRequest::Update { id: id.clone(), patch }).unwrap_err().field, "update");
@@ -511,7 +340,7 @@ mod tests {
     fn refusals_that_it_does_not_know_are_told_in_those_that_it_does() {
         let id: InstanceId = "a".parse().unwrap();
         let reason = "blocked until 2026-11-22T02:00:00Z by order".into();
-        let blocked = DiscoveryError::Blocked { id: id.clone(), until: Timestamp::default(), reason };
+        let blocked = DiscoveryError::Blocked { id: id.clone(), until: crate::time::Timestamp::default(), reason };
         let Response::Register(Err(DiscoveryError::Invalid(invalid))) =
             <Response>::from(DiscoveryResponse::Register(Err(blocked)))
         else {

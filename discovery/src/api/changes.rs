@@ -47,7 +47,10 @@ impl Caller {
     async fn claim_and_dismiss(&self, id: InstanceId, block: Option<Wait>) -> Result<Dismissed, DiscoveryError> {
         let until = block.map(|Wait(block)| until(self.context.clock.now(), block)).transpose()?;
         let key = self.key(id.clone());
-        let keeper = self.context.keepers.of(&key).filter(|keeper| **keeper != *self.principal);
+        // Whoever asks to be remembered for a time of its own is kept by nobody, also where the one who registered it has not
+        // hung up yet.
+        let is_kept = self.context.registry.find(&key).is_some_and(|record| record.forget_after().is_none());
+        let keeper = self.context.keepers.of(&key).filter(|keeper| is_kept && **keeper != *self.principal);
         let blocked_until = until.filter(|_| block.is_some_and(|Wait(block)| !block.is_zero()));
         let known = Dismissed { kept_by: keeper.map(|keeper| keeper.who()), blocked_until };
         let dismissed = self.context.writer.dismiss(key, until, known, self.who()).await?;

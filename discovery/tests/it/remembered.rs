@@ -106,6 +106,31 @@ async fn another_time_is_asked_for_while_it_is_evicted() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn one_that_calls_in_is_back_when_it_does_and_goes_when_it_does_not() {
+    let server = Server::start(config("memory:")).await.unwrap();
+    let mut raw = Raw::connect_today(&server).await;
+    let registration = |id: &str, port: u16| json!({"name": "db", "id": id, "address": format!("10.0.0.7:{port}"), "check": {"kind": "ttl", "ttl": "1s"}});
+    let mut patient = registration("patient", 1);
+    patient["forget_after"] = json!("1h");
+    raw.register(patient).await;
+    raw.register(registration("usual", 2)).await;
+    let is =
+        |id: &'static str, wanted: &'static str| move |answer: &Value| status(answer, id).as_deref() == Some(wanted);
+    for _ in 0..2 {
+        raw.until(Raw::list("db"), is("patient", "evicted")).await;
+        assert_eq!(raw.call(json!({"Renew": {"id": "patient"}})).await["Ok"], Value::Null);
+        raw.until(Raw::list("db"), is("patient", "passing")).await;
+    }
+    raw.until(Raw::list("db"), is("usual", "evicted")).await;
+    assert_eq!(raw.call(json!({"Renew": {"id": "usual"}})).await["Err"]["NotRegistered"]["id"], "usual");
+    let history = json!({"History": {"query": {"instance": "patient"}}});
+    raw.until(history, |page| page["Ok"]["events"].as_array().is_some_and(|events| events.len() >= 5)).await;
+    let kinds: Vec<String> = told(&mut raw, "patient").await.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds[..4], ["registered", "evicted", "reinstated", "evicted"]);
+    server.stop().await;
+}
+
 /// Evicted so long ago, by a server that ran before.
 fn evicted(id: &str, address: &str, ago: Duration, forget_after: Duration) -> Arc<Record> {
     let now = Clock::system().now();

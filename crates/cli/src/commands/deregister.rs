@@ -34,7 +34,9 @@ pub(crate) struct DeregisterArgs {
 struct Answer<'a> {
     id: &'a str,
     deregistered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kept_by: Option<&'a Who>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     blocked_until: Option<Timestamp>,
 }
 

@@ -43,7 +43,8 @@ fn those_who_are_gone_are_remembered_and_strangers_are_not_found() {
     let server = Served::start();
     server.register("product", "10.0.0.7:1");
     let args = ["register", "--name", "product", "--id", "odd", "--address", "10.0.0.7:1", "--check", "none"];
-    server.run(&args).ok();
+    // With a note: it replaces the other.
+    assert_eq!(server.run(&args).code, 0);
     server.run(&["deregister", "odd"]).ok();
     let text = server.run(&["why", "odd"]).ok();
     assert!(

@@ -129,11 +129,17 @@ impl Discovery {
     /// that is evicted; [`DiscoveryError::Blocked`](crate::DiscoveryError::Blocked) when it is kept out already, and `block`
     /// says nothing else; [`Error::Invalid`] for a block that a server of an earlier release cannot keep.
     pub async fn dismiss(&self, id: &InstanceId, block: Option<Duration>) -> Result<Dismissed, Error> {
-        self.call(self.inner.timeout, |connection, context| {
+        let dismissed = self.call(self.inner.timeout, |connection, context| {
             let (id, block) = (id.clone(), block.map(Wait));
             async move { connection.client.dismiss(context, id, block).await }
-        })
-        .await
+        });
+        match dismissed.await {
+            // A server of an earlier release, which does not know who keeps it.
+            Err(Error::Invalid(invalid)) if invalid.field == "dismiss" => {
+                self.deregister(id).await.map(|()| Dismissed::default())
+            }
+            dismissed => dismissed,
+        }
     }
 
     /// Changes what is named of an instance, whoever registered it, and leaves the rest as it is. The server carries it
