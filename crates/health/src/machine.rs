@@ -16,7 +16,7 @@ const DAMPING_WINDOW: Duration = Duration::from_secs(600);
 /// The most evictions that count: the fourth one asks for eight passes, and so does every later one.
 const DAMPING_STEPS: usize = 4;
 /// Whoever is remembered for longer than the usual probation is visited so often after that.
-const SLOW: Duration = Duration::from_secs(30);
+pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// Delays never fall below this, whatever the settings say.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 

@@ -10,7 +10,7 @@ use crate::{
     habit::Habit,
     lanes::{ASKING, Lane, Permit},
     line::Line,
-    machine::{Flip, Machine, Next, Step},
+    machine::{Flip, Machine, Next, SLOW, Step},
     observation::{Class, Observation},
     probe::{Finding, Probe, Visit},
     schedule::{Allowance, Place},
@@ -160,6 +160,10 @@ impl Visitor {
                     // What kept this visit from being made kept many: together they would only do it again.
                     Next::After(delay) if finding.class.is_none() => {
                         delay + APART.min(self.interval).mul_f64(fastrand::f64())
+                    }
+                    // Many are evicted together, in an outage; they must not be visited together for days.
+                    Next::After(delay) if delay >= SLOW && self.machine.health() == Health::Evicted => {
+                        self.place.until_round(self.shared.epoch, delay, now)
                     }
                     Next::After(delay) => delay,
                     Next::Forget => return,

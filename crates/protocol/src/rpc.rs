@@ -27,7 +27,8 @@ pub trait Discovery {
     async fn deregister(id: InstanceId) -> Result<(), DiscoveryError>;
     /// "I am alive", from an instance with a ttl check.
     async fn renew(id: InstanceId) -> Result<(), DiscoveryError>;
-    /// Stops (`on`) or resumes handing an instance out.
+    /// Stops (`on`) or resumes handing an instance out. Whoever did not register it on this connection is an operator, whose
+    /// drains outlast registrations, and which only an operator takes back.
     async fn drain(id: InstanceId, on: bool) -> Result<(), DiscoveryError>;
     /// One instance that is handed out, in turn and by weight.
     async fn get(service: ServiceName) -> Result<Arc<Instance>, DiscoveryError>;

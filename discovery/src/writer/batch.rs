@@ -135,7 +135,7 @@ fn answer(
         }
         Request::Deregister { key, .. } => draft.deregister(key.clone(), now).map(|()| Done::Else),
         Request::Dismiss { key, block, by, .. } => match block {
-            Some(until) => draft.block(key.clone(), *until, &by.to_string().into(), now),
+            Some(until) => draft.block(key.clone(), *until, &by.name().into(), now),
             None => draft.dismiss(key.clone(), now),
         }
         .map(|()| Done::Else),

@@ -188,7 +188,8 @@ impl Discovery {
         .await
     }
 
-    /// Stops (`on`) or resumes handing an instance out. It stays registered.
+    /// Stops (`on`) or resumes handing an instance out. It stays registered. Asked for by another client than the one that
+    /// registered it, a drain holds whatever registers under the id, until such a client resumes it.
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {

@@ -41,7 +41,7 @@ async fn of_two_processes_at_one_address_the_later_one_wins_once() {
     // It leaves the other alone, for as long as that one is there.
     for _ in 0..120 {
         advance(STEP).await;
-        assert_eq!(clock.still(ids(&first)).await, ["b"]);
+        assert_eq!(clock.still(Box::pin(ids(&first))).await, ["b"]);
     }
     assert!(matches!(*b.state().borrow(), RegistrationState::Registered));
     // What its owner wishes is answered, and not kept waiting.
@@ -118,7 +118,7 @@ async fn an_id_that_an_operator_keeps_out_stays_out_until_that_is_lifted() {
     let clock = StoppedClock::new();
     for _ in 0..120 {
         advance(STEP).await;
-        assert!(clock.still(ids(&discovery)).await.is_empty());
+        assert!(clock.still(Box::pin(ids(&discovery))).await.is_empty());
     }
     let lifted = clock.still(operator.dismiss(registration.id(), Some(Duration::ZERO))).await.unwrap();
     assert_eq!(lifted.blocked_until, None);
