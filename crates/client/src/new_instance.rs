@@ -81,6 +81,14 @@ impl NewInstance {
         self
     }
 
+    /// Is remembered so long once it is evicted, visited now and then, and reinstated when it answers. For instances that
+    /// nothing keeps registered; one that registers itself needs no such time. See
+    /// [`limits::FORGET_AFTER`](roundsman_protocol::limits::FORGET_AFTER).
+    pub fn forget_after(mut self, after: Duration) -> Self {
+        self.registration.forget_after = Some(after);
+        self
+    }
+
     /// What a visit's answer must carry besides its 2xx, or `None` for nothing. An answer without it comes from another
     /// program that took over the address, and counts as a failed visit. For http and https checks.
     ///

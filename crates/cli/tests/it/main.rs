@@ -22,6 +22,7 @@ mod outlasting;
 mod promises;
 mod proxies;
 mod recipe;
+mod registering;
 mod render;
 mod support;
 mod usage;

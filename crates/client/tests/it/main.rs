@@ -34,6 +34,7 @@ mod middleware;
 mod model;
 mod paging;
 mod registering;
+mod replaced;
 mod resolving;
 #[cfg(feature = "http")]
 mod selecting;

@@ -18,14 +18,21 @@ pub(super) fn columns() -> String {
     quoted.join(", ")
 }
 
-/// The version of the schema from which on what is asked for and what is observed are told apart, and how many fields
-/// there were before.
+/// The version of the schema from which on what is asked for and what is observed are told apart.
 const ASKED_AND_OBSERVED: u32 = 3;
-const BEFORE: usize = 18;
+
+/// How many fields a record had in a file of this version.
+fn fields_of(version: u32) -> usize {
+    match version {
+        ..ASKED_AND_OBSERVED => 18,
+        ASKED_AND_OBSERVED => 23,
+        _ => COUNT,
+    }
+}
 
 /// Whether the tables have the columns that we read, as far as a file of this version can.
 pub(super) fn check(connection: &Connection, version: u32) -> rusqlite::Result<()> {
-    let fields = if version < ASKED_AND_OBSERVED { FIELDS.get(..BEFORE).unwrap_or_default() } else { &FIELDS };
+    let fields = FIELDS.get(..fields_of(version)).unwrap_or_default();
     // With the table's name before it: SQLite takes the name of a column that is not there, in quotes, for a text.
     let columns: Vec<_> = fields.iter().map(|field| format!("instances.\"{field}\"")).collect();
     let (place, until) = ("instances.\"place\"", "instances.\"evicted_until\"");
