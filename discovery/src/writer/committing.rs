@@ -266,8 +266,8 @@ impl Task {
         if !self.unwritten.is_empty() {
             tracing::warn!(changes = self.unwritten.len(), "stopping with observations that the store did not take");
         }
-        if self.journal.len() > 0 {
-            tracing::warn!(events = self.journal.len(), "stopping with events that the store did not take");
+        if self.journal.waiting() > 0 {
+            tracing::warn!(events = self.journal.waiting(), "stopping with events that the store did not take");
         }
     }
 }

@@ -128,7 +128,7 @@ impl Journal {
     }
 
     /// How many events wait for the store.
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 

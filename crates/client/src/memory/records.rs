@@ -92,10 +92,13 @@ impl Records {
             zone: said.zone,
             version: said.version,
             weight: said.weight,
+            forget_after: said.forget_after,
             history: Box::default(),
         };
         let outcome = match &before {
-            Some(before) if **before == instance => return Ok(Registered { id, outcome: Outcome::Unchanged }),
+            Some(before) if **before == instance => {
+                return Ok(Registered { id, outcome: Outcome::Unchanged, replaced: Vec::new() });
+            }
             Some(_) => Outcome::Updated,
             None => Outcome::Created,
         };
@@ -104,14 +107,18 @@ impl Records {
         };
         let replaced =
             self.instances.values().map(|entry| &*entry.instance).find(same_place).map(|other| other.id.clone());
-        if let Some(replaced) = replaced {
-            self.remove(&replaced, &format!("replaced by {id}"))?;
+        if let Some(replaced) = &replaced {
+            if said.again {
+                // It says once more what it said before, and another one has its place by now.
+                return Err(DiscoveryError::Replaced { id, by: replaced.clone() });
+            }
+            self.remove(replaced, &format!("replaced by {id}"))?;
         }
         if let Some(before) = before.filter(|before| before.name != instance.name) {
             self.remove(&before.id, "registered under another name")?;
         }
         self.put(instance);
-        Ok(Registered { id, outcome })
+        Ok(Registered { id, outcome, replaced: replaced.into_iter().collect() })
     }
 
     /// Takes an instance out.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row};
 use super::{db::Db, error::failed, places::Places, rows::Rows};
 use crate::{
     StoreError,
-    stored::{FIELDS, Reader},
+    stored::{COUNT, FIELDS, Reader},
 };
 
 /// The columns that fields have, in their order.
