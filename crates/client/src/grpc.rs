@@ -110,7 +110,7 @@ impl Channel {
     settings!();
 
     /// How long a call may take until the head of its answer is there, all tries included. By default
-    /// [`DEFAULT_TIMEOUT`](crate::http::DEFAULT_TIMEOUT), and none for a request that is streamed. The
+    /// [`DEFAULT_TIMEOUT`], and none for a request that is streamed. The
     /// request's own time ([`tonic::Request::set_timeout`]) takes its place.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

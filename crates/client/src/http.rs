@@ -18,8 +18,8 @@
 //!
 //! - The service is followed from its first call on, as by a [`Resolver`](crate::Resolver): later calls ask no server,
 //!   and go on when there is none.
-//! - Each try goes to the instance that [the policy](Service::policy) picks, by default [`Policy::PeakEwma`]. How it
-//!   went is remembered, so that instances in trouble are passed over.
+//! - Each try goes to the instance that [the policy](Service::policy) picks, by default
+//!   [`Policy::PeakEwma`](crate::Policy::PeakEwma). How it went is remembered, so that instances in trouble are passed over.
 //! - A try that fails is repeated on another instance, at most [`DEFAULT_TRIES`] tries in all: when the connection
 //!   failed or broke (also in the middle of the body), and when the answer is 500, 502, 503 or 504. That goes for
 //!   methods that may be repeated: GET, HEAD, OPTIONS, TRACE, PUT and DELETE, and others that are
