@@ -17,6 +17,7 @@ import uuid
 
 RENEW = 5.0  # seconds; with a ttl check, a third of the ttl at most
 NOTICE = 1.0  # how long callers are given to notice that it drains
+REFUSED = 30
 
 
 class Connection:
@@ -62,10 +63,17 @@ def stay(server, registration, registered):
     """Registers, and asks again and again whether the server still knows us. Returns when it does not."""
     discovery = Connection(server)
     answer = discovery.call("Register", registration=registration)
+    if "Replaced" in answer.get("Err", {}) or "Blocked" in answer.get("Err", {}):
+        # Another one has our address, or an operator keeps us out: that takes its time.
+        print("refused for long:", answer["Err"], flush=True)
+        time.sleep(REFUSED)
+        raise OSError("refused")
     if "Err" in answer:
         if "Invalid" in answer["Err"]:
             sys.exit(f"refused for good: {answer['Err']}")
         raise OSError(f"refused for now: {answer['Err']}")
+    # From now on it takes its address from nobody who came there later.
+    registration["again"] = True
     registered(discovery)
     while "Ok" in discovery.call("Renew", id=registration["id"]):
         time.sleep(RENEW * random.uniform(0.8, 1.0))
