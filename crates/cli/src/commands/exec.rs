@@ -19,7 +19,7 @@ pub(crate) struct ExecArgs {
     #[arg(long = "service", value_name = "NAME", required = true, value_parser = ServiceName::try_new,
           add = ArgValueCompleter::new(complete::services))]
     services: Vec<ServiceName>,
-    /// Wait so long at most until each of them has an instance, such as 30s
+    /// Wait so long at most until each of them has an instance, such as 30s; 0s asks once
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     wait: Option<Duration>,
     #[command(flatten)]

@@ -10,6 +10,7 @@
 mod changing;
 mod commands;
 mod completing;
+mod documented;
 mod durability;
 mod events;
 mod failures;
@@ -22,6 +23,7 @@ mod promises;
 mod proxies;
 mod recipe;
 mod render;
+mod rendering;
 mod support;
 mod usage;
 mod waiting;

@@ -12,7 +12,10 @@ use std::{
 use roundsman_protocol::{Cursor, Digest, Instance, InstanceId, Query, ServiceName, Update, time};
 use tokio::time::Instant;
 
-use super::known::{self, Known};
+use super::{
+    known::{self, Known},
+    missing::Missing,
+};
 use crate::snapshot::{Snapshot, Stale};
 
 /// The instances of all services that somebody resolves.
@@ -31,6 +34,8 @@ pub(crate) struct Table {
     /// Since when there is no connection on which changes would come.
     stale: Option<Stale>,
     grace: Duration,
+    /// Whether somebody wants to see those that are missing.
+    keeps_missing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +47,8 @@ struct Service {
     held_until: Option<Instant>,
     /// Whether a server told it, so that changes can be applied to it.
     synced: bool,
+    /// Kept apart: only those who ask for it see them.
+    missing: Missing,
 }
 
 /// Which services are concerned by a change.
@@ -65,6 +72,7 @@ impl Table {
             epoch: None,
             stale: Some(Stale::since(now)),
             grace,
+            keeps_missing: false,
         }
     }
 
@@ -112,6 +120,14 @@ impl Table {
         }
         self.services.retain(|name, _| wanted.binary_search(name).is_ok());
         (self.complete, self.synced) = (false, false);
+    }
+
+    /// Whether instances that a server new to us does not know are to be kept apart, for those who want to see them.
+    pub(crate) fn keep_missing(&mut self, keep: bool) {
+        self.keeps_missing = keep;
+        if !keep {
+            self.services.values_mut().for_each(|service| service.missing = Missing::default());
+        }
     }
 
     /// The answer to the watch of everything that is wanted.
@@ -168,7 +184,8 @@ impl Table {
     /// When to begin anew, because the grace of an empty answer is over and the server is to be asked again.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.cursor?;
-        self.services.values().filter_map(|service| service.held_until).min()
+        let due = |service: &Service| service.held_until.into_iter().chain(service.missing.until()).min();
+        self.services.values().filter_map(due).min()
     }
 
     /// Takes over a list that was saved earlier, where no server has told one. Whether it was of use.
@@ -178,7 +195,7 @@ impl Table {
         }
         let mut restored = Known::default();
         restored.replace(instances.to_vec());
-        let service = Service { instances: restored, stale: Some(stale), held_until: None, synced: false };
+        let service = Service { instances: restored, stale: Some(stale), ..Service::default() };
         self.services.insert(name.clone(), service);
         true
     }
@@ -188,8 +205,8 @@ impl Table {
         self.complete = true;
     }
 
-    /// What a query matches, or `None` while that is not known.
-    pub(crate) fn view(&self, query: &Query) -> Option<Snapshot> {
+    /// What a query matches, or `None` while that is not known; with those that are missing, or without.
+    pub(crate) fn seen(&self, query: &Query, missing: bool) -> Option<Snapshot> {
         let nothing = Service::default();
         let mut services = Vec::new();
         if query.services.is_empty() {
@@ -202,10 +219,24 @@ impl Table {
             let absent = self.complete.then_some(&nothing);
             services.push(self.services.get(name).or(absent)?);
         }
-        let doubts = services.iter().filter_map(|service| service.stale);
+        let doubts = services.iter().flat_map(|service| {
+            let missing = service.missing.stale().filter(|_| missing);
+            service.stale.into_iter().chain(missing)
+        });
         let stale = doubts.chain(self.stale).reduce(Stale::older);
-        let instances = services.iter().flat_map(|service| service.instances.values());
-        Some(Snapshot::known(instances.filter(|instance| query.matches(instance)).cloned().collect(), stale))
+        let instances: Vec<_> = if missing {
+            services.iter().flat_map(|service| service.with_missing()).collect()
+        } else {
+            services.iter().flat_map(|service| service.instances.values()).collect()
+        };
+        let matching = instances.into_iter().filter(|instance| query.matches(instance));
+        Some(Snapshot::known(matching.cloned().collect(), stale))
+    }
+
+    /// The same without those that are missing.
+    #[cfg(test)]
+    pub(crate) fn view(&self, query: &Query) -> Option<Snapshot> {
+        self.seen(query, false)
     }
 
     /// The lists that are certain, for the snapshot file.
@@ -256,6 +287,12 @@ impl Table {
             let service = self.services.entry(name.clone()).or_default();
             let doubtful = new_server || !service.synced;
             service.synced = true;
+            if new_server && self.keeps_missing {
+                let stale = service.stale.or(self.stale).unwrap_or(Stale::since(now));
+                service.missing.begin(service.instances.values(), stale, now + self.grace);
+            }
+            service.missing.give_up(now);
+            told.get(name).into_iter().flatten().for_each(|instance| service.missing.back(instance));
             match told.remove(name) {
                 Some(instances) => service.replace(instances),
                 None if service.held_until.is_some_and(|until| until > now) && !new_server => {}
@@ -275,12 +312,12 @@ impl Table {
     fn change(&mut self, update: Update) -> BTreeSet<ServiceName> {
         let mut touched = BTreeSet::new();
         for removed in update.removed {
-            if let Some(service) = self.services.get_mut(&removed.name)
-                && service.instances.remove(&removed.id).is_some()
-            {
-                if service.instances.is_empty() {
-                    service.replace(Vec::new());
-                }
+            let Some(service) = self.services.get_mut(&removed.name) else { continue };
+            let known = service.instances.remove(&removed.id).is_some();
+            if known && service.instances.is_empty() {
+                service.replace(Vec::new());
+            }
+            if service.missing.gone(&removed) || known {
                 touched.insert(removed.name);
             }
         }
@@ -294,11 +331,13 @@ impl Table {
             touched.insert(instance.name.clone());
             // An id is unique: one that registered under another name has left the old one.
             for (name, other) in self.services.iter_mut().filter(|(name, _)| **name != instance.name) {
-                if other.instances.remove(&instance.id).is_some() {
+                let missed = other.missing.moved(&instance.id);
+                if other.instances.remove(&instance.id).is_some() || missed {
                     touched.insert(name.clone());
                 }
             }
             let service = self.services.entry(instance.name.clone()).or_default();
+            service.missing.back(&instance);
             service.instances.insert(instance);
         }
         touched
@@ -311,6 +350,12 @@ impl Service {
     fn replace(&mut self, instances: Vec<Arc<Instance>>) {
         self.instances.replace(instances);
         (self.stale, self.held_until) = (None, None);
+    }
+
+    /// All that is known and all that is missing, sorted by id.
+    fn with_missing(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        let both = self.missing.values().chain(self.instances.values());
+        both.map(|instance| (&instance.id, instance)).collect::<BTreeMap<_, _>>().into_values()
     }
 }
 
