@@ -147,7 +147,7 @@ impl Render {
             let failed = match ended {
                 Ok(done) => {
                     match (done, &told) {
-                        (Done::Same, Some(_)) => note(&format!("{} is right again", self.out.display())),
+                        (Done::Same | Done::MadeUp, Some(_)) => note(&format!("{} is right again", self.out.display())),
                         (Done::Same, None) => {}
                         _ => note(&self.told(done)?),
                     }

@@ -70,6 +70,9 @@ fn a_file_that_the_check_refuses_replaces_nothing() {
     let folder = Folder::with(ADDRESSES);
     let (template, out) = (folder.text("t.j2"), folder.text("out"));
     fs::write(&out, "old\n").unwrap();
+    // A name that somebody has, and nobody who is handed out.
+    let other = server.register("product", "10.0.0.8:1");
+    server.run(&["drain", &other]).ok();
     let check = ["--check", "echo no >&2; grep -q 10.0.0.7 {}"];
     let refused = server.run(&[&["render", &template, &out, "--once"][..], &check].concat()).complaint(1);
     assert!(
@@ -79,7 +82,6 @@ fn a_file_that_the_check_refuses_replaces_nothing() {
     assert_eq!((folder.out().as_str(), folder.names()), ("old\n", vec!["out".to_owned(), "t.j2".to_owned()]));
 
     let mut live = Watching::start(&server, &[&["render", &template, &out][..], &check].concat());
-    assert!(live.note().contains("nobody has the name `product`"), "once, in case it is a typing error");
     assert!(live.note().contains("stays as it is"));
     server.register("product", "10.0.0.7:1");
     folder.becomes("10.0.0.7:1\n");
@@ -196,6 +198,7 @@ fn many_changes_become_few_reloads() {
 #[test]
 fn mistakes_are_told_and_touch_nothing() {
     let server = Served::start();
+    server.register("product", "10.0.0.7:1");
     let folder = Folder::with("{{ servce('product') }}\n");
     let (template, out) = (folder.text("t.j2"), folder.text("out"));
     let says = server.run(&["render", &template, &out, "--once"]).complaint(1);
@@ -211,7 +214,6 @@ fn mistakes_are_told_and_touch_nothing() {
     // A link stays a link: what it points to is replaced.
     fs::write(folder.path("real"), "old").unwrap();
     std::os::unix::fs::symlink(folder.path("real"), folder.path("out")).unwrap();
-    server.register("product", "10.0.0.7:1");
     server.run(&["render", &template, &out, "--once"]).ok();
     assert!(fs::symlink_metadata(&out).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(folder.path("real")).unwrap(), "10.0.0.7:1\n");

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use minijinja::{Environment, Error, ErrorKind, State, Value, filters, value::Rest};
+use minijinja::{
+    Environment, Error, ErrorKind, State, Value, filters,
+    value::{Rest, ValueOrKwargs},
+};
 
 /// Steps: some seconds of work. A list of 100,000 instances takes a few millions.
 pub(super) const STEPS: u64 = 30_000_000;
@@ -55,7 +58,8 @@ pub(super) fn put_on(environment: &mut Environment<'_>) {
 }
 
 /// The filter as it is, for fields that a line can hold.
-fn format(state: &mut State<'_, '_>, text: Value, fields: Rest<Value>) -> Result<Value, Error> {
+fn format(state: &mut State<'_, '_>, text: Value, fields: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let fields = fields.into_values();
     let written = text.as_str().unwrap_or_default();
     let numbers = written.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
     let widths = numbers.map(|digits| digits.parse().unwrap_or(usize::MAX));
@@ -66,7 +70,8 @@ fn format(state: &mut State<'_, '_>, text: Value, fields: Rest<Value>) -> Result
 }
 
 /// The filter as it is, for depths that a line can hold.
-fn indent(state: &mut State<'_, '_>, text: Value, how: Rest<Value>) -> Result<Value, Error> {
+fn indent(state: &mut State<'_, '_>, text: Value, how: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let how = how.into_values();
     let named = how.iter().filter_map(|how| how.get_attr("width").ok());
     narrow("indent()", how.iter().filter_map(number).chain(named.filter_map(|width| number(&width))))?;
     state.apply_filter("unbounded_indent", &[std::slice::from_ref(&text), &how[..]].concat())

@@ -231,6 +231,6 @@ mod tests {
         let loops = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
         assert!(says(loops).contains("out of fuel"));
         let long = "{% set a = 'x' * 10000 %}{% for b in range(30000) %}{{ a }}{% endfor %}";
-        assert!(says(long).contains("could not write"), "{}", says(long));
+        assert!(says(long).contains("failed to write output"), "{}", says(long));
     }
 }
