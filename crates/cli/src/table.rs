@@ -1,4 +1,4 @@
-//! Tables that fit the terminal: the last column is wrapped, and where that is not enough, the widest ones with it.
+//! Tables that fit the terminal: the last column is wrapped, and where that is not enough, a row takes several lines.
 
 use crate::{
     exit::Failure,
@@ -24,8 +24,8 @@ pub(crate) struct Cell {
 
 /// Between two columns.
 const GAP: usize = 2;
-/// Narrower than this no column is made.
-const THINNEST: usize = 4;
+/// What the second line of a row begins with, and each after it.
+const INDENT: usize = 4;
 
 // === impl Table ===
 
@@ -51,15 +51,12 @@ impl Table {
     }
 
     fn render(&self, width: Option<usize>, colour: bool) -> String {
-        let widths = match width {
-            Some(width) => fitting(self.widths(), width),
-            None => self.widths(),
-        };
+        let lines = folded(self.widths(), width);
         let titles = self.titles.iter().map(|text| Cell { text: text.clone(), style: Style::Bold }).collect();
         let titles = self.headers.then_some(&titles);
         let mut out = String::new();
         for row in titles.into_iter().chain(&self.rows) {
-            render_row(&mut out, row, &widths, colour);
+            render_row(&mut out, row, &lines, colour);
         }
         out
     }
@@ -74,38 +71,49 @@ impl Table {
     }
 }
 
-/// Makes columns narrower until all of them fit, the last one first, then the widest. A table that cannot fit is left alone.
-fn fitting(mut widths: Vec<usize>, width: usize) -> Vec<usize> {
-    let Some(room) = width.checked_sub(GAP * widths.len().saturating_sub(1)) else { return widths };
-    let total: usize = widths.iter().sum();
-    if total <= room || room < THINNEST * widths.len() {
-        return widths;
-    }
-    if let Some(last) = widths.last_mut() {
-        let least = NARROWEST.min(*last);
-        *last = last.saturating_sub(total - room).max(least);
-    }
-    // The widest give way until they are as wide as the next, and so on.
-    while widths.iter().sum::<usize>() > room {
-        let Some(widest) = widths.iter_mut().max() else { break };
-        if *widest <= THINNEST {
-            break;
+/// Which columns are on each line of a row, by their widths.
+fn folded(widths: Vec<usize>, edge: Option<usize>) -> Vec<Vec<usize>> {
+    let Some(edge) = edge.filter(|edge| *edge >= NARROWEST) else { return vec![widths] };
+    let (last, mut used) = (widths.len().saturating_sub(1), 0);
+    let mut lines = vec![Vec::new()];
+    for (nth, width) in widths.into_iter().enumerate() {
+        // The last column is wrapped, where there is room for that.
+        let least = if nth == last { width.min(NARROWEST) } else { width };
+        let begins = lines.last().is_none_or(Vec::is_empty);
+        if !begins && used + GAP + least > edge {
+            lines.push(Vec::new());
+            used = INDENT;
+        } else if !begins {
+            used += GAP;
         }
-        *widest -= 1;
+        let width = width.min(edge - used);
+        used += width;
+        if let Some(line) = lines.last_mut() {
+            line.push(width);
+        }
     }
-    widths
+    lines
 }
 
-fn render_row(out: &mut String, row: &[Cell], widths: &[usize], colour: bool) {
-    let paint = |cell: &Cell, text: &str| if colour { cell.style.paint(text) } else { text.to_owned() };
+fn render_row(out: &mut String, mut row: &[Cell], lines: &[Vec<usize>], colour: bool) {
+    for (nth, widths) in lines.iter().enumerate() {
+        let (here, rest) = row.split_at(widths.len().min(row.len()));
+        render_cells(out, here, widths, if nth == 0 { 0 } else { INDENT }, colour);
+        row = rest;
+    }
+}
+
+/// Cells beside each other, of which each may have several lines.
+fn render_cells(out: &mut String, cells: &[Cell], widths: &[usize], indent: usize, colour: bool) {
     let columns: Vec<_> =
-        row.iter().zip(widths).map(|(cell, width)| (cell, wrap(&cell.text, *width), *width)).collect();
+        cells.iter().zip(widths).map(|(cell, width)| (cell, wrap(&cell.text, *width), *width)).collect();
     let height = columns.iter().map(|(_, lines, _)| lines.len()).max().unwrap_or_default();
     for nth in 0..height {
+        out.extend(std::iter::repeat_n(' ', indent));
         for (cell, lines, width) in &columns {
             let line = lines.get(nth).map_or("", String::as_str);
             if !line.is_empty() {
-                out.push_str(&paint(cell, line));
+                out.push_str(&if colour { cell.style.paint(line) } else { line.to_owned() });
             }
             let pad = width.saturating_sub(line.chars().count()) + GAP;
             out.extend(std::iter::repeat_n(' ', pad));
@@ -177,29 +185,29 @@ mod tests {
     }
 
     #[test]
-    fn where_the_last_column_is_not_enough_the_widest_give_way_too() {
+    fn where_the_last_column_is_not_enough_a_row_takes_several_lines() {
         let mut table = Table::new(["TIME", "INSTANCE", "WHO", "REASON"]);
         let reason = "GET /health: connection refused by the one who was asked";
-        table.row([
-            Cell::new("12s ago"),
-            Cell::new("p".repeat(100)),
-            Cell::new("order@10.0.0.9:4711"),
-            Cell::new(reason),
-        ]);
-        for width in [120, 80, 60, 40, 24] {
+        table.row([Cell::new("12s ago"), Cell::new("p1"), Cell::new("order@10.0.0.9:4711"), Cell::new(reason)]);
+        assert_eq!(
+            table.render(Some(40), false),
+            "TIME     INSTANCE  WHO\n    REASON\n12s ago  p1        order@10.0.0.9:4711\n    GET /health: connection refused by\n    \
+             the one who was asked\n"
+        );
+        table.row([Cell::new("9h ago"), Cell::new("p".repeat(100)), Cell::new("-"), Cell::new("")]);
+        for width in [120, 80, 60, 40, 24, 16] {
             let text = table.render(Some(width), false);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
-            assert_eq!(text.matches('p').count(), 100, "{text}");
+            assert_eq!(text.matches('p').count(), 101, "{text}");
         }
-        assert!(table.render(Some(80), false).contains("12s ago  ppp"), "what is short stays whole");
-        assert_eq!(table.render(Some(12), false).lines().count(), 2, "too narrow to be of any use: left alone");
+        assert_eq!(table.render(Some(12), false), table.render(None, false), "too narrow to be of any use");
     }
 
     #[test]
     fn wide_lists_fit() {
         let mut table = Table::new((0..12).map(|nth| format!("COLUMN{nth}")));
         table.row((0..12).map(|nth| Cell::new("word ".repeat(nth))));
-        for width in [80, 100, 120] {
+        for width in [40, 80, 100, 120] {
             let text = table.render(Some(width), false);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
         }

@@ -80,6 +80,7 @@ fn a_command_finds_addresses_in_its_environment() {
     assert!(missing.contains("cannot run `no-such-command-anywhere`"), "{missing}");
     server.run(&["exec", "--service", "product"]).complaint(2);
     server.run(&["exec", "--", "true"]).complaint(2);
+    server.run(&["exec", "-o", "json", "--service", "product", "--", "true"]).complaint(2);
 }
 
 #[test]
