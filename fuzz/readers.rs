@@ -55,7 +55,7 @@ fn body(version: Version, request: DiscoveryRequest) -> Vec<u8> {
 /// Names, ids and addresses: what is accepted is written as something that is accepted as the same.
 /// Times and durations may be rounded.
 pub(crate) fn names(text: &[u8]) {
-    let Ok(text) = str::from_utf8(text) else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
     survives::<ServiceName>(text);
     survives::<Namespace>(text);
     survives::<InstanceId>(text);

@@ -64,7 +64,7 @@ scripts() {
 # What nobody in this workspace uses alone, others will.
 each_feature() {
     local feature
-    for feature in '' http middleware tower axum service; do
+    for feature in '' http reqwest middleware grpc metrics tower axum service testing; do
         "$CARGO" clippy --quiet -p roundsman --no-default-features --features "$feature" -- -D warnings || return 1
     done
 }
@@ -111,6 +111,7 @@ check "all tests" "$CARGO" test --workspace --all-features
 check "a soak of two minutes" soak
 check "a new service" ./scripts/test-new-service.sh
 check "the crates to publish" packages
+check "a crate with its own reqwest" ./scripts/test-outside.sh
 check "the demo" ./scripts/demo.sh --once
 check "earlier releases" ./scripts/test-releases.sh
 

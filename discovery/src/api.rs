@@ -19,8 +19,8 @@ mod watch;
 use std::sync::Arc;
 
 use roundsman_protocol::{
-    Bookmark, Cursor, DiscoveryError, Graph, HistoryPage, HistoryQuery, InstanceId, Known, Namespace, Query,
-    Registered, Registration, ServiceName, ServiceSummary, Status, Trouble, limits, rpc::Wait,
+    Bookmark, Cursor, DiscoveryError, Dismissed, Graph, HistoryPage, HistoryQuery, InstanceId, Known, Namespace, Patch,
+    Patched, Query, Registered, Registration, ServiceName, ServiceSummary, Status, Trouble, limits, rpc::Wait,
 };
 use roundsman_registry::Record;
 use tokio::time::Instant;
@@ -86,6 +86,26 @@ impl Api {
     ) -> impl Future<Output = Result<(), DiscoveryError>> + Send + use<> {
         let caller = self.caller.clone();
         async move { caller.drain(id, on).await }
+    }
+
+    /// Takes an instance out as an operator does, who is told who will register it again, and may keep its id out.
+    pub(crate) fn dismiss(
+        &self,
+        id: InstanceId,
+        block: Option<Wait>,
+    ) -> impl Future<Output = Result<Dismissed, DiscoveryError>> + Send + use<> {
+        let caller = self.caller.clone();
+        async move { caller.dismiss(id, block).await }
+    }
+
+    /// Changes what is named of an instance.
+    pub(crate) fn update(
+        &self,
+        id: InstanceId,
+        patch: Patch,
+    ) -> impl Future<Output = Result<Patched, DiscoveryError>> + Send + use<> {
+        let caller = self.caller.clone();
+        async move { caller.update(id, patch).await }
     }
 
     /// "I am alive", from an instance with a ttl check.

@@ -63,6 +63,8 @@ impl Meters {
             DiscoveryError::NoSuchService { .. } => "no-such-service",
             DiscoveryError::NonePassing { .. } => "none-passing",
             DiscoveryError::NotRegistered { .. } => "not-registered",
+            DiscoveryError::Replaced { .. } => "replaced",
+            DiscoveryError::Blocked { .. } => "blocked",
             DiscoveryError::StoreUnavailable { .. } => "store-unavailable",
             DiscoveryError::LimitReached { .. } => "limit-reached",
             DiscoveryError::ShuttingDown => "shutting-down",

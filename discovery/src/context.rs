@@ -19,6 +19,7 @@ use crate::{
     calls::Meters,
     config::Config,
     edges::Edges,
+    keepers::Keepers,
     memory::{Budget, Division},
     metrics::Metrics,
     offload::Offload,
@@ -48,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) edges: Arc<Edges>,
     /// Who has which share of a service.
     pub(crate) groups: Arc<Groups>,
+    /// Which caller keeps which instance.
+    pub(crate) keepers: Keepers,
     /// Which addresses may be registered.
     pub(crate) targets: TargetPolicy,
     /// One permit per RPC connection.
@@ -104,6 +107,7 @@ impl Context {
             started_at: clock.now(),
             targets: config.targets(),
             meters: Meters::new(&mut metrics),
+            keepers: Keepers::default(),
             bound: OnceLock::new(),
             ready: AtomicBool::new(false),
             config,

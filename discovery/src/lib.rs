@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod follower;
 mod inventory;
+mod keepers;
 mod loading;
 mod logging;
 mod memory;

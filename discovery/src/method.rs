@@ -42,6 +42,8 @@ methods! {
     Status = "status",
     Graph = "graph",
     History = "history",
+    Dismiss = "dismiss",
+    Update = "update",
 }
 
 impl Method {
@@ -56,8 +58,8 @@ mod tests {
     use std::time::Duration;
 
     use roundsman_protocol::{
-        DiscoveryError, DiscoveryRequest as Request, DiscoveryResponse as Response, HistoryQuery, Query, Registration,
-        Trouble, rpc::Wait,
+        DiscoveryError, DiscoveryRequest as Request, DiscoveryResponse as Response, HistoryQuery, Patch, Query,
+        Registration, Trouble, rpc::Wait,
     };
 
     use super::*;
@@ -84,6 +86,8 @@ mod tests {
             Request::Status {},
             Request::Graph {},
             Request::History { query: HistoryQuery::default() },
+            Request::Dismiss { id: id(), block: None },
+            Request::Update { id: id(), patch: Patch::default() },
         ]
     }
 
@@ -102,6 +106,8 @@ mod tests {
             Response::Status(Err(no())),
             Response::Graph(Err(no())),
             Response::History(Err(no())),
+            Response::Dismiss(Err(no())),
+            Response::Update(Err(no())),
         ]
     }
 

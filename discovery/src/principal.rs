@@ -43,6 +43,12 @@ impl Principal {
 }
 
 impl Principal {
+    /// In as few words as tell an operator whom to ask: `order at 10.0.0.7:51234`.
+    pub(crate) fn name(&self) -> String {
+        let place = self.peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+        self.service.as_ref().map_or(place.clone(), |service| format!("{service} at {place}"))
+    }
+
     /// As the history keeps it.
     pub(crate) fn who(&self) -> Who {
         Who {
@@ -88,6 +94,7 @@ mod tests {
         let order = || Principal::new(Door::Rpc, peer, "order".parse().ok());
         let (one, other) = (order(), order());
         assert_ne!(one, other);
+        assert_eq!(one.name(), "order at 10.0.0.7:51234");
         assert!(one.to_string().starts_with("order at 10.0.0.7:51234, rpc session "), "{one}");
         assert!(Principal::new(Door::Http, None, None).to_string().starts_with("an unknown address, http session "));
     }

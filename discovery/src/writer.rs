@@ -16,7 +16,7 @@ mod unwritten;
 
 use std::sync::Arc;
 
-use roundsman_protocol::{DiscoveryError, InstanceId, Registered, Registration};
+use roundsman_protocol::{DiscoveryError, Dismissed, InstanceId, Patch, Patched, Registered, Registration, Timestamp};
 use roundsman_registry::Key;
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,11 +51,28 @@ pub(crate) enum Request {
         by: Arc<Principal>,
         reply: Reply<()>,
     },
+    /// An operator takes an instance out, and may keep its id out until a moment.
+    Dismiss {
+        key: Key,
+        block: Option<Timestamp>,
+        /// What is known of it beforehand, and answered.
+        known: Dismissed,
+        by: Arc<Principal>,
+        reply: Reply<Dismissed>,
+    },
     Drain {
         key: Key,
         on: bool,
+        /// Whether it is not the owner who asks.
+        operator: bool,
         by: Arc<Principal>,
         reply: Reply<()>,
+    },
+    Update {
+        key: Key,
+        patch: Arc<Patch>,
+        by: Arc<Principal>,
+        reply: Reply<Patched>,
     },
 }
 
@@ -84,8 +101,29 @@ impl Writer {
         self.ask(|reply| Request::Deregister { key, by, reply }).await
     }
 
-    pub(crate) async fn drain(&self, key: Key, on: bool, by: Arc<Principal>) -> Result<(), DiscoveryError> {
-        self.ask(|reply| Request::Drain { key, on, by, reply }).await
+    pub(crate) async fn dismiss(
+        &self,
+        key: Key,
+        block: Option<Timestamp>,
+        known: Dismissed,
+        by: Arc<Principal>,
+    ) -> Result<Dismissed, DiscoveryError> {
+        self.ask(|reply| Request::Dismiss { key, block, known, by, reply }).await
+    }
+
+    pub(crate) async fn drain(
+        &self,
+        key: Key,
+        on: bool,
+        operator: bool,
+        by: Arc<Principal>,
+    ) -> Result<(), DiscoveryError> {
+        self.ask(|reply| Request::Drain { key, on, operator, by, reply }).await
+    }
+
+    pub(crate) async fn update(&self, key: Key, patch: Patch, by: Arc<Principal>) -> Result<Patched, DiscoveryError> {
+        let patch = Arc::new(patch);
+        self.ask(|reply| Request::Update { key, patch, by, reply }).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, DiscoveryError> {
@@ -106,14 +144,28 @@ impl Writer {
 impl Request {
     /// Whether it makes a store grow: then it waits for room on a full disk, and everything else does not.
     pub(crate) fn grows(&self) -> bool {
-        matches!(self, Self::Register { .. })
+        matches!(self, Self::Register { .. } | Self::Update { .. })
     }
 
     /// Which namespace it is about.
     pub(crate) fn namespace(&self) -> &roundsman_protocol::Namespace {
         match self {
             Self::Register { namespace, .. } => namespace,
-            Self::Deregister { key, .. } | Self::Drain { key, .. } => &key.namespace,
+            Self::Deregister { key, .. }
+            | Self::Dismiss { key, .. }
+            | Self::Drain { key, .. }
+            | Self::Update { key, .. } => &key.namespace,
+        }
+    }
+
+    /// Which record it is about, and who asks; none for a registration, which may have no id yet.
+    pub(crate) fn about(&self) -> Option<(&Key, &Arc<Principal>)> {
+        match self {
+            Self::Register { .. } => None,
+            Self::Deregister { key, by, .. }
+            | Self::Dismiss { key, by, .. }
+            | Self::Drain { key, by, .. }
+            | Self::Update { key, by, .. } => Some((key, by)),
         }
     }
 
@@ -123,6 +175,8 @@ impl Request {
         match self {
             Self::Register { reply, .. } => drop(reply.send(Err(error))),
             Self::Deregister { reply, .. } | Self::Drain { reply, .. } => drop(reply.send(Err(error))),
+            Self::Dismiss { reply, .. } => drop(reply.send(Err(error))),
+            Self::Update { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }

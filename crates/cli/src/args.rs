@@ -58,8 +58,9 @@ pub(crate) enum Command {
     Wait(WaitArgs),
     /// Register an instance of a program that is already running
     ///
-    /// Prints the instance's id and ends: it stays registered for as long as it passes its visits. (A program that uses the
-    /// client library registers itself, and registers again when it has to.)
+    /// Prints the instance's id and ends: nothing has to keep running. While the program does not pass its visits it is not
+    /// handed out; it is back when it does, and forgotten after --forget-after. (A program that uses the client library
+    /// registers itself, and registers again when it has to.)
     Register(Box<RegisterArgs>),
     /// Change what an instance is registered with, and leave the rest as it is
     Update(Box<UpdateArgs>),

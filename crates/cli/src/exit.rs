@@ -100,6 +100,9 @@ fn hint(error: &Error) -> String {
         Error::Discovery(DiscoveryError::NotRegistered { .. }) => {
             "; `roundsman list NAME` shows the ids of a service's instances".to_owned()
         }
+        Error::Discovery(DiscoveryError::Blocked { id, .. }) => {
+            format!("; `roundsman deregister {id} --block 0s` lets it in again")
+        }
         Error::Discovery(DiscoveryError::LimitReached { .. }) => "; its operator can raise it".to_owned(),
         _ => String::new(),
     }

@@ -31,9 +31,10 @@ pub(crate) enum Column {
     Zone,
     Version,
     Weight,
+    ForgetAfter,
 }
 
-const NAMED: [(&str, Column); 16] = [
+const NAMED: [(&str, Column); 17] = [
     ("id", Column::Id),
     ("name", Column::Name),
     ("namespace", Column::Namespace),
@@ -50,12 +51,13 @@ const NAMED: [(&str, Column); 16] = [
     ("zone", Column::Zone),
     ("version", Column::Version),
     ("weight", Column::Weight),
+    ("forget-after", Column::ForgetAfter),
 ];
 
 /// What a table of them has.
 const SHORT: [Column; 5] = [Column::Id, Column::Address, Column::Status, Column::Since, Column::Reason];
 /// With `-o wide`.
-const WIDE: [Column; 12] = [
+const WIDE: [Column; 13] = [
     Column::Id,
     Column::Address,
     Column::Status,
@@ -67,6 +69,7 @@ const WIDE: [Column; 12] = [
     Column::Zone,
     Column::Tags,
     Column::Meta(None),
+    Column::ForgetAfter,
     Column::Reason,
 ];
 
@@ -150,6 +153,7 @@ impl Column {
             Self::Zone => text(instance.zone.as_deref()),
             Self::Version => text(instance.version.as_deref()),
             Self::Weight => Cell::new(instance.weight.to_string()),
+            Self::ForgetAfter => text(instance.forget_after.map(time::display).as_deref()),
         }
     }
 }

@@ -136,6 +136,12 @@ pub(crate) fn now() -> Timestamp {
     Clock::system().now()
 }
 
+/// A moment in UTC, to the second.
+pub(crate) fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or_else(|| text.clone(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 /// How long ago, in one unit: `12s ago`.
 pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", age(now.since(then)))

@@ -143,7 +143,15 @@ impl Balancer {
     }
 
     pub(crate) fn pick_for(&self, snapshot: &Arc<Snapshot>, key: &[u8]) -> Option<Pick> {
-        self.pool(snapshot).choose_for(key).map(|choice| self.taken(choice))
+        self.pool(snapshot).choose_for(key, &[]).map(|choice| self.taken(choice))
+    }
+
+    /// As [`Balancer::pick_for`], but none if it is one of these.
+    #[cfg(feature = "http")]
+    pub(crate) fn pick_for_except(&self, snapshot: &Arc<Snapshot>, key: &[u8], avoided: &[InstanceId]) -> Option<Pick> {
+        let pool = self.pool(snapshot);
+        let choice = pool.choose_for(key, avoided)?;
+        (!avoided.contains(&choice.member.instance.id)).then(|| self.taken(choice))
     }
 
     /// Whether an instance that is not in the list could be used.
@@ -235,9 +243,14 @@ impl Pick {
         self.call.succeeded()
     }
 
+    /// There will be no call, and there was none.
+    pub(crate) fn unused(mut self) {
+        self.call.unused();
+    }
+
     /// The instance asks to be left alone for so long.
     pub(crate) fn hold(&self, time: Duration) {
-        self.call.peer().hold(&self.call.instance().id, time);
+        self.call.peer().hold(self.call.instance(), time);
     }
 
     /// The call waits for much longer than is usual, and goes on: that counts as a failure now, unless it is answered

@@ -1,14 +1,14 @@
 //! How a client is set up.
 
+mod connecting;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use roundsman_protocol::{Clock, Codec, Invalid, Namespace, ServiceName, handshake::Hello, time};
+use roundsman_protocol::Codec;
 
-use crate::{
-    breaker::CircuitBreaker, cache::Settings, discovery::Discovery, error::Error, link::Link, servers::Servers,
-};
+use crate::{breaker::CircuitBreaker, servers::Servers};
 
-/// How a client is set up; made by [`Discovery::builder`].
+/// How a client is set up; made by [`Discovery::builder`](crate::Discovery::builder).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), roundsman::Error> {
@@ -36,7 +36,7 @@ pub struct Builder {
     snapshot_file: Option<PathBuf>,
     circuit_breaker: CircuitBreaker,
     notice: Duration,
-    #[cfg(feature = "http")]
+    #[cfg(feature = "reqwest")]
     http_client: Option<reqwest::Client>,
 }
 
@@ -59,9 +59,6 @@ const SERVER_VARIABLE: &str = "ROUNDSMAN_SERVER";
 /// The environment variable that names the namespace.
 const NAMESPACE_VARIABLE: &str = "ROUNDSMAN_NAMESPACE";
 
-/// Longest time a call may be given.
-const MAX_TIMEOUT: Duration = Duration::from_secs(3_600);
-
 // === impl Builder ===
 
 impl Default for Builder {
@@ -76,7 +73,7 @@ impl Default for Builder {
             snapshot_file: None,
             circuit_breaker: CircuitBreaker::default(),
             notice: DEFAULT_NOTICE,
-            #[cfg(feature = "http")]
+            #[cfg(feature = "reqwest")]
             http_client: None,
         }
     }
@@ -113,7 +110,9 @@ impl Builder {
         }
     }
 
-    /// The servers, tried in turn: `"a:5555"`, `"a:5555,b:5555"` or a list. By default [`DEFAULT_SERVER`].
+    /// The servers: `"a:5555"`, `"a:5555,b:5555"` or a list. By default [`DEFAULT_SERVER`]. They are tried in turn, each next one
+    /// as soon as one fails, or beside one that does not answer within 300 ms; the first that lets us in is used. The addresses
+    /// of a name are tried in the same way.
     pub fn servers(mut self, servers: impl Into<Servers>) -> Self {
         self.servers = servers.into();
         self
@@ -161,7 +160,7 @@ impl Builder {
     }
 
     /// A file in which [resolvers](crate::Resolver) save what they know, at most once a second, and from which they
-    /// take it when no server can be reached at their start. What was read is marked stale. One file per
+    /// take it when no server has told it within 50 ms, be it frozen or away. What was read is marked stale. One file per
     /// program and namespace: the last one to write wins. By default there is none.
     ///
     /// A file that cannot be read or written is logged and otherwise ignored.
@@ -178,7 +177,7 @@ impl Builder {
     }
 
     /// Calls by name go through this `reqwest` client: with its default headers, pool and timeouts, which count for each try. By
-    /// default one of their own, that speaks plain HTTP, connects within
+    /// default through one of their own, that speaks plain HTTP, connects within
     /// [`CONNECT_TIMEOUT`](crate::http::CONNECT_TIMEOUT), and uses no proxy and no redirects; a client of one's own had better do
     /// the same.
     ///
@@ -189,67 +188,10 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    #[cfg(feature = "http")]
+    #[cfg(feature = "reqwest")]
     pub fn http_client(mut self, client: reqwest::Client) -> Self {
         self.http_client = Some(client);
         self
-    }
-
-    /// Connects, trying each server once.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a setting that breaks a rule, [`Error::Unreachable`] and [`Error::Refused`] when no
-    /// server let us in; nothing goes on in the background then.
-    pub async fn connect(self) -> Result<Discovery, Error> {
-        let discovery = self.connect_lazy()?;
-        let mut link = discovery.inner.link.clone();
-        let decided = |link: &Link| !matches!(link, Link::Away { failed_rounds: 0, .. });
-        let failure = match link.wait_for(decided).await.as_deref() {
-            Ok(Link::Up(_)) => None,
-            Ok(Link::Away { tried, .. }) => Some(Error::away(tried.clone())),
-            Ok(Link::Closed) | Err(_) => Some(Error::Closed),
-        };
-        let Some(failure) = failure else { return Ok(discovery) };
-        discovery.close().await;
-        Err(failure)
-    }
-
-    /// Connects in the background: calls made before there is a connection wait for it. For programs that
-    /// may start before their discovery server.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a setting that breaks a rule, and outside a Tokio runtime.
-    pub fn connect_lazy(self) -> Result<Discovery, Error> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Invalid::new("runtime", "a client lives in a Tokio runtime; connect inside one").into());
-        }
-        let servers = self.servers.checked()?;
-        let namespace = self.namespace.as_deref().map(Namespace::try_new).transpose()?.unwrap_or_default();
-        let service = self.service.as_deref().map(ServiceName::try_new).transpose();
-        let service = service.map_err(|invalid| Invalid { field: "service".to_owned(), ..invalid })?;
-        if self.timeout.is_zero() || self.timeout > MAX_TIMEOUT {
-            let rule = format!(
-                "must be more than 0 and at most {}, got {}",
-                time::display(MAX_TIMEOUT),
-                time::display(self.timeout)
-            );
-            return Err(Invalid::new("timeout", rule).into());
-        }
-        self.circuit_breaker.validate()?;
-        let settings = Settings {
-            namespace: namespace.clone(),
-            timeout: self.timeout,
-            empty_grace: self.empty_grace.min(MAX_TIMEOUT),
-            snapshot_file: self.snapshot_file,
-            clock: Clock::system(),
-        };
-        let hello = Hello::new(self.codec, namespace, service);
-        let discovery = Discovery::start(servers, hello, settings, self.circuit_breaker, self.notice.min(MAX_TIMEOUT));
-        #[cfg(feature = "http")]
-        if let Some(client) = self.http_client {
-            discovery.inner.calls.set_client(client);
-        }
-        Ok(discovery)
     }
 }
 
@@ -273,11 +215,5 @@ mod tests {
             assert_eq!(unsaid.namespace, None);
         }
         assert!(builder("nowhere", "unset").servers.checked().is_err());
-    }
-
-    #[test]
-    fn outside_a_runtime_there_is_a_sentence() {
-        let error = Builder::default().connect_lazy().unwrap_err();
-        assert!(matches!(&error, Error::Invalid(invalid) if invalid.field == "runtime"), "{error}");
     }
 }

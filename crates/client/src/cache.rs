@@ -31,7 +31,7 @@ use crate::{
     snapshot::{Snapshot, Stale},
 };
 
-pub(crate) use asking::{Question, Told, ask, last_of_each};
+pub(crate) use asking::{MOST_PAGES, Question, Told, ask, last_of_each};
 pub(crate) use known::{Difference, Known};
 #[cfg(test)]
 pub(crate) use table::tests;

@@ -15,14 +15,28 @@ use tokio::{
 
 use crate::{
     error::{Attempt, Error},
-    link::{Connection, Link},
+    link::{Connection, Line, Link},
 };
+
+/// Whoever waited for so long on a connection on which nothing was answered gives it up. Who was in more of a hurry only has
+/// the server asked whether it is there: others can wait.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What became of one try.
 enum Try<T> {
     Done(Result<T, Error>),
     /// The connection is of no use any more; try the next one.
     Broken,
+}
+
+/// A call on its way.
+struct Sent<'a> {
+    connection: &'a Connection,
+    at: Instant,
+    /// How many answers the connection had brought by then.
+    answers: u64,
+    /// How long the caller waits, in all.
+    timeout: Duration,
 }
 
 /// Sends a call, again on each new connection, until it is answered or `timeout` has passed.
@@ -33,18 +47,36 @@ where
     F: Fn(Arc<Connection>, Context) -> R,
     R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
 {
+    call_in(Line::Work, link, timeout, send).await
+}
+
+/// The same for a call that waits for its turn in this line.
+pub(crate) async fn call_in<T, F, R>(
+    line: Line,
+    link: &watch::Receiver<Link>,
+    timeout: Duration,
+    send: F,
+) -> Result<T, Error>
+where
+    F: Fn(Arc<Connection>, Context) -> R,
+    R: Future<Output = Result<Result<T, DiscoveryError>, RpcError>>,
+{
     let deadline = Instant::now() + timeout;
     let mut context = context::current();
     context.deadline = deadline.into_std();
     let mut broken = None;
     loop {
         let connection = connection(link, broken, deadline).await?;
-        let answers = connection.answers();
-        let sent = send(Arc::clone(&connection), context);
-        let Ok(answer) = timeout_at(deadline, sent).await else {
-            return Err(late(&connection, answers, timeout));
+        let sent = Sent::now(&connection, timeout);
+        let answered = async {
+            // It is never closed.
+            let _turn = connection.line(line).acquire().await;
+            send(Arc::clone(&connection), context).await
         };
-        match judge(&connection, answers, timeout, answer) {
+        let Ok(answer) = timeout_at(deadline, answered).await else {
+            return Err(sent.late());
+        };
+        match sent.judge(answer) {
             Try::Done(result) => return result,
             Try::Broken => broken = Some(connection.generation),
         }
@@ -63,11 +95,15 @@ where
     let deadline = Instant::now() + timeout;
     let mut context = context::current();
     context.deadline = deadline.into_std();
-    let answers = connection.answers();
-    let Ok(answer) = timeout_at(deadline, send(connection.client.clone(), context)).await else {
-        return Err(late(connection, answers, timeout));
+    let sent = Sent::now(connection, timeout);
+    let answered = async {
+        let _turn = connection.line(Line::Work).acquire().await;
+        send(connection.client.clone(), context).await
     };
-    match judge(connection, answers, timeout, answer) {
+    let Ok(answer) = timeout_at(deadline, answered).await else {
+        return Err(sent.late());
+    };
+    match sent.judge(answer) {
         Try::Done(result) => result,
         Try::Broken => {
             let (server, reason) = (Arc::clone(&connection.server), "the connection broke".to_owned());
@@ -106,38 +142,46 @@ async fn connection(
     }
 }
 
-fn judge<T>(
-    connection: &Connection,
-    answers: u64,
-    timeout: Duration,
-    answer: Result<Result<T, DiscoveryError>, RpcError>,
-) -> Try<T> {
-    match answer {
-        Ok(Err(DiscoveryError::ShuttingDown)) => {
-            connection.abandoned.cancel();
-            Try::Broken
-        }
-        Ok(result) => {
-            connection.heard();
-            Try::Done(result.map_err(Error::from))
-        }
-        Err(RpcError::Shutdown | RpcError::Channel(_)) => Try::Broken,
-        Err(RpcError::DeadlineExceeded) => Try::Done(Err(late(connection, answers, timeout))),
-        // Too large a frame, or something that this server's version cannot express: only this call is concerned.
-        Err(RpcError::Send(error)) => Try::Done(Err(unsent(&*error).into())),
-        Err(RpcError::Server(error)) => {
-            connection.heard();
-            Try::Done(Err(refused(connection, error)))
-        }
-    }
-}
+// === impl Sent ===
 
-/// The deadline passed. A server that answered nobody else meanwhile is given up: it may be frozen.
-fn late(connection: &Connection, answers: u64, after: Duration) -> Error {
-    if connection.answers() == answers {
-        connection.abandoned.cancel();
+impl<'a> Sent<'a> {
+    fn now(connection: &'a Connection, timeout: Duration) -> Self {
+        Self { connection, at: Instant::now(), answers: connection.answers(), timeout }
     }
-    Error::Deadline { server: Arc::clone(&connection.server), after }
+
+    fn judge<T>(&self, answer: Result<Result<T, DiscoveryError>, RpcError>) -> Try<T> {
+        let connection = self.connection;
+        match answer {
+            Ok(Err(DiscoveryError::ShuttingDown)) => {
+                connection.abandoned.cancel();
+                Try::Broken
+            }
+            Ok(result) => {
+                connection.heard();
+                Try::Done(result.map_err(Error::from))
+            }
+            Err(RpcError::Shutdown | RpcError::Channel(_)) => Try::Broken,
+            Err(RpcError::DeadlineExceeded) => Try::Done(Err(self.late())),
+            // Too large a frame, or something that this server's version cannot express: only this call is concerned.
+            Err(RpcError::Send(error)) => Try::Done(Err(unsent(&*error).into())),
+            Err(RpcError::Server(error)) => {
+                connection.heard();
+                Try::Done(Err(refused(connection, error)))
+            }
+        }
+    }
+
+    /// The deadline passed. A server that answered nobody else meanwhile may be frozen.
+    fn late(&self) -> Error {
+        if self.connection.answers() == self.answers {
+            if self.at.elapsed() >= SILENCE {
+                self.connection.abandoned.cancel();
+            } else {
+                self.connection.doubted.notify_one();
+            }
+        }
+        Error::Deadline { server: Arc::clone(&self.connection.server), after: self.timeout }
+    }
 }
 
 /// Why a call could not be sent.

@@ -1,6 +1,11 @@
 //! Making one connection: TCP, then one handshake frame each way, in a version that both sides speak.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+mod race;
+mod spoken;
+#[cfg(test)]
+mod tests;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -10,18 +15,16 @@ use roundsman_protocol::{
     limits,
 };
 use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
+    net::{TcpStream, lookup_host},
+    time::timeout,
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
+pub(crate) use self::{race::race, spoken::Spoken};
 use crate::error::Attempt;
 
 /// Longest wait for the TCP connection, and again for the handshake.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// For so long it counts that a server let in only those who said an older version first. One that was upgraded
-/// meanwhile picks the newest all the same, unless it is one of those itself.
-const FRESH: Duration = Duration::from_secs(600);
 
 /// A connection on which calls may follow.
 #[derive(Debug)]
@@ -34,10 +37,7 @@ pub(crate) struct Dialed {
     pub(crate) version: Version,
 }
 
-/// Which version to say first to servers that know of no range: they let in only who says theirs.
-#[derive(Debug, Default)]
-pub(crate) struct Spoken(HashMap<Arc<str>, (Version, Instant)>);
-
+#[derive(Debug)]
 enum Failure {
     /// Nobody there, or gone again.
     Away(String),
@@ -47,40 +47,80 @@ enum Failure {
     Version(String),
 }
 
-/// Connects and shakes hands, within `limit` for each of the two steps, and does so again with an older version where
-/// the server speaks nothing else.
+/// Connects and shakes hands, within `limit` for each of the two steps, saying these versions one after the other where the
+/// server does not let in who says another. A name that stands for several addresses is several servers.
 pub(crate) async fn dial(
     server: &Arc<str>,
     hello: &Hello,
-    spoken: &mut Spoken,
+    versions: &[Version],
     limit: Duration,
 ) -> Result<Dialed, Attempt> {
-    let failed = |reason, refused| Attempt { server: Arc::clone(server), reason, refused };
+    let limit = limit.min(PATIENCE);
+    let away = |reason| Attempt { server: Arc::clone(server), reason, refused: false };
+    let addresses = match timeout(limit, lookup_host(&**server)).await {
+        Ok(Ok(addresses)) => distinct(addresses),
+        Ok(Err(error)) => return Err(away(describe(&error))),
+        Err(_) => return Err(away(late("no address for this name", limit))),
+    };
+    let met = race(addresses, |address| async move {
+        greet(address, hello, versions, limit).await.map_err(|failure| (address, failure))
+    });
+    met.await.map(|(_, dialed)| dialed).map_err(|failures| attempt(server, &failures))
+}
+
+/// Greets with one version after the other.
+async fn greet(address: SocketAddr, hello: &Hello, versions: &[Version], limit: Duration) -> Result<Dialed, Failure> {
     let mut refusal = None;
-    for version in spoken.order(server) {
-        match meet(server, hello.saying(version), limit.min(PATIENCE)).await {
-            Ok(dialed) => {
-                spoken.note(server, version);
-                return Ok(dialed);
-            }
-            Err(Failure::Away(reason)) => return Err(failed(reason, false)),
-            Err(Failure::Refused(reason)) => return Err(failed(reason, true)),
+    for version in versions {
+        match meet(address, hello.saying(*version), limit).await {
             // Of several, the first sentence: it is about the version that we would rather speak.
             Err(Failure::Version(reason)) => refusal = refusal.or(Some(reason)),
+            met => return met,
         }
     }
-    Err(failed(refusal.unwrap_or_else(|| "it gave no reason".to_owned()), true))
+    Err(Failure::Refused(refusal.unwrap_or_else(|| "it gave no reason".to_owned())))
 }
 
 /// One connection, and one greeting on it.
-async fn meet(server: &str, hello: Hello, limit: Duration) -> Result<Dialed, Failure> {
-    let late = |what| Failure::Away(format!("{what} within {}", roundsman_protocol::time::display(limit)));
-    let stream = match timeout(limit, TcpStream::connect(server)).await {
+async fn meet(address: SocketAddr, hello: Hello, limit: Duration) -> Result<Dialed, Failure> {
+    let stream = match timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failure::Away(describe(&error))),
-        Err(_) => return Err(late("no connection")),
+        Err(_) => return Err(Failure::Away(late("no connection", limit))),
     };
-    timeout(limit, shake_hands(stream, &hello)).await.unwrap_or_else(|_| Err(late("no answer to the handshake")))
+    let answer = timeout(limit, shake_hands(stream, &hello)).await;
+    answer.unwrap_or_else(|_| Err(Failure::Away(late("no answer to the handshake", limit))))
+}
+
+fn late(what: &str, limit: Duration) -> String {
+    format!("{what} within {}", roundsman_protocol::time::display(limit))
+}
+
+/// Each address once, in the order in which they are to be tried.
+fn distinct(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut distinct = Vec::new();
+    for address in addresses {
+        if !distinct.contains(&address) {
+            distinct.push(address);
+        }
+    }
+    distinct
+}
+
+/// What came of one server. Its addresses are told apart where they failed in different ways.
+fn attempt(server: &Arc<str>, failures: &[(SocketAddr, Failure)]) -> Attempt {
+    let refused = failures.iter().any(|(_, failure)| !matches!(failure, Failure::Away(_)));
+    let reason = match failures {
+        [] => "its name has no address".to_owned(),
+        [(_, first), rest @ ..] if rest.iter().all(|(_, failure)| failure.reason() == first.reason()) => {
+            first.reason().to_owned()
+        }
+        _ => {
+            let each = failures.iter().map(|(address, failure)| format!("{address}: {}", failure.reason()));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    };
+    Attempt { server: Arc::clone(server), reason, refused }
 }
 
 async fn shake_hands(stream: TcpStream, hello: &Hello) -> Result<Dialed, Failure> {
@@ -113,23 +153,12 @@ async fn shake_hands(stream: TcpStream, hello: &Hello) -> Result<Dialed, Failure
     Ok(Dialed { framed, name: welcome.server, version })
 }
 
-// === impl Spoken ===
+// === impl Failure ===
 
-impl Spoken {
-    /// The versions to say, the one that is most likely right first.
-    fn order(&self, server: &str) -> Vec<Version> {
-        let known = self.0.get(server).filter(|(_, since)| since.elapsed() < FRESH).map(|(version, _)| *version);
-        let others = Version::ALL.into_iter().filter(|version| Some(*version) != known);
-        known.into_iter().chain(others).collect()
-    }
-
-    /// This server let us in when we said this version.
-    fn note(&mut self, server: &Arc<str>, version: Version) {
-        if version == Version::CURRENT {
-            self.0.remove(server);
-        } else if self.order(server).first() != Some(&version) {
-            self.0.insert(Arc::clone(server), (version, Instant::now()));
-        }
+impl Failure {
+    fn reason(&self) -> &str {
+        let (Self::Away(reason) | Self::Refused(reason) | Self::Version(reason)) = self;
+        reason
     }
 }
 
@@ -145,90 +174,5 @@ pub(crate) fn describe(error: &io::Error) -> String {
         | Kind::NetworkUnreachable
         | Kind::TimedOut) => kind.to_string(),
         _ => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use roundsman_protocol::{Codec, Namespace};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    /// Answers each greeting with the next of these, and returns what it was told.
-    async fn server(answers: Vec<String>) -> (Arc<str>, tokio::task::JoinSet<Vec<Hello>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = Arc::from(listener.local_addr().unwrap().to_string());
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move {
-            let mut heard = Vec::new();
-            for answer in answers {
-                let (stream, _) = listener.accept().await.unwrap();
-                let mut framed = LengthDelimitedCodec::builder().new_framed(stream);
-                heard.push(serde_json::from_slice(&framed.next().await.unwrap().unwrap()).unwrap());
-                framed.send(Bytes::from(answer)).await.unwrap();
-            }
-            heard
-        });
-        (addr, tasks)
-    }
-
-    fn refusal(version: u32) -> String {
-        format!(
-            r#"{{"ok":false,"error":"this server speaks version {version} of the protocol, the client version 9"}}"#
-        )
-    }
-
-    const OLD_WELCOME: &str = r#"{"ok":true,"version":"0.1.0","server":"roundsman-1"}"#;
-    const PATIENT: Duration = Duration::from_secs(60);
-
-    #[tokio::test]
-    async fn it_falls_back_step_by_step_and_remembers_for_a_while() {
-        let hello = Hello::new(Codec::Postcard, Namespace::default(), None);
-        let upgraded = serde_json::to_string(&Welcome::accept(Version::V3, "0.2.0", "roundsman-2")).unwrap();
-        let answers = [&refusal(1), &refusal(1), OLD_WELCOME, OLD_WELCOME, &upgraded].map(str::to_owned);
-        let (addr, mut tasks) = server(answers.to_vec()).await;
-        let mut spoken = Spoken::default();
-        let mut versions = Vec::new();
-        for _ in 0..3 {
-            versions.push(dial(&addr, &hello, &mut spoken, PATIENT).await.unwrap().version);
-        }
-        assert_eq!(versions, [Version::V1, Version::V1, Version::V3]);
-        let heard = tasks.join_next().await.unwrap().unwrap();
-        let said: Vec<_> = heard.iter().map(|hello| (hello.roundsman, hello.oldest, hello.newest)).collect();
-        let again = (1, Some(1), Some(3));
-        assert_eq!(said, [(3, Some(1), None), (2, Some(1), Some(3)), again, again, again]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_grows_old() {
-        let (server, mut spoken) = (Arc::from("a:1"), Spoken::default());
-        assert_eq!(spoken.order(&server), Version::ALL);
-        spoken.note(&server, Version::V1);
-        assert_eq!(spoken.order(&server), [Version::V1, Version::V3, Version::V2]);
-        assert_eq!(spoken.order("b:1"), Version::ALL);
-        tokio::time::advance(FRESH - Duration::from_secs(1)).await;
-        spoken.note(&server, Version::V1);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(spoken.order(&server), Version::ALL, "though it was used meanwhile");
-        spoken.note(&server, Version::V2);
-        spoken.note(&server, Version::V3);
-        assert_eq!(spoken.order(&server), Version::ALL);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_speaks_nothing_of_ours_is_a_sentence() {
-        let hello = Hello::new(Codec::Postcard, Namespace::default(), None);
-        let dialed = async |answers: Vec<String>| {
-            let (addr, _tasks) = server(answers).await;
-            dial(&addr, &hello, &mut Spoken::default(), PATIENT).await.unwrap_err()
-        };
-        let strange = dialed(vec![refusal(7), refusal(8), refusal(9)]).await;
-        assert!(strange.refused && strange.reason.contains("speaks version 7"), "{strange:?}");
-        let newer =
-            r#"{"ok":false,"roundsman":9,"oldest":7,"error":"this server speaks versions 7 to 9 of the protocol"}"#;
-        assert!(dialed(vec![newer.to_owned()]).await.reason.contains("7 to 9"), "told at once");
-        let odd = dialed(vec![r#"{"ok":true,"roundsman":4}"#.to_owned()]).await;
-        assert!(odd.refused && odd.reason.contains("not offered"), "{odd:?}");
     }
 }

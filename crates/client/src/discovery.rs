@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{DiscoveryError, handshake::Hello};
+use roundsman_protocol::DiscoveryError;
 use tarpc::{client::RpcError, context::Context};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,7 +26,6 @@ use crate::{
     reports::Reports,
     servers::Servers,
     share::ClientName,
-    supervisor::Supervisor,
 };
 
 /// A connection to the discovery servers that mends itself. Cheap to clone; clones share the connection.
@@ -118,17 +117,15 @@ impl Discovery {
         Builder::default()
     }
 
-    pub(crate) fn start(
-        servers: Vec<Arc<str>>,
-        hello: Hello,
+    pub(crate) fn assemble(
+        link: watch::Receiver<Link>,
+        stop: CancellationToken,
+        tasks: TaskTracker,
         settings: Settings,
         rules: CircuitBreaker,
         notice: Duration,
     ) -> Self {
-        let (timeout, stop) = (settings.timeout, CancellationToken::new());
-        let (task, link) = Supervisor::new(servers, hello, timeout, stop.clone());
-        let tasks = TaskTracker::new();
-        tasks.spawn(task.run());
+        let timeout = settings.timeout;
         let (closing, keepers) = (CancellationToken::new(), TaskTracker::new());
         let peers = Arc::new(Peers::new(rules, Reports::new(link.clone(), stop.clone(), tasks.clone())));
         let cache = Arc::new(Cache::new(settings));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roundsman_protocol::{InstanceId, Registration, instance::Outcome};
+use roundsman_protocol::{DiscoveryError, InstanceId, Registration, instance::Outcome};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -26,6 +26,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// ever more slowly, so that it does not outrun the server's probation.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// How often an instance asks again that another one has replaced, or that an operator keeps out.
+const OUT: Duration = Duration::from_secs(30);
+
 /// What the task does next.
 #[derive(Debug, Clone, Copy)]
 enum Next {
@@ -48,6 +51,8 @@ pub(crate) struct Keeper {
     link: watch::Receiver<Link>,
     /// The connection on which the instance was registered last.
     generation: Option<u64>,
+    /// Whether it was registered before: then it takes the address from nobody.
+    again: bool,
     backoff: Backoff,
     registered_at: Instant,
     next: Next,
@@ -76,6 +81,7 @@ impl Keeper {
             state,
             link: discovery.inner.link.clone(),
             generation,
+            again: generation.is_some(),
             backoff: Backoff::new(PAUSES.0, PAUSES.1),
             registered_at: now,
         }
@@ -107,7 +113,7 @@ impl Keeper {
             match self.next {
                 Next::Register { at } => {
                     if Instant::now() < at {
-                        self.pause_until(at).await;
+                        self.wait_to_register(at).await;
                     }
                     self.register().await;
                 }
@@ -121,10 +127,44 @@ impl Keeper {
         }
     }
 
+    /// Waits for a moment, or until there is a reason to try earlier. For one that is out there is none: whoever replaced it
+    /// may register on the new connection, too, and is to be there first.
+    async fn wait_to_register(&mut self, at: Instant) {
+        loop {
+            let woken = self.pause_until(at).await;
+            let Some(error) = self.is_out() else { return };
+            match woken {
+                Woken::Time => return,
+                Woken::Wish => {
+                    let wish = self.wish.borrow_and_update().clone();
+                    self.note(&wish, Some(&error));
+                }
+                Woken::Reconnected => {
+                    if let Link::Up(connection) = &*self.link.borrow() {
+                        self.generation = Some(connection.generation);
+                    }
+                }
+                // It is known, and waited for where it is asked next.
+                Woken::Away(_) => {}
+            }
+        }
+    }
+
+    /// Why the instance is out, if that is for others to end.
+    fn is_out(&self) -> Option<Error> {
+        match &*self.state.borrow() {
+            RegistrationState::Replaced { by, .. } => {
+                Some(DiscoveryError::Replaced { id: self.id.clone(), by: by.clone() }.into())
+            }
+            RegistrationState::Lost { error, .. } if is_out(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     /// Waits for a moment, for what happens to the connection, or for a new wish.
     async fn pause_until(&mut self, at: Instant) -> Woken {
         let known = self.generation;
-        let lost = matches!(*self.state.borrow(), RegistrationState::Lost { .. });
+        let lost = matches!(*self.state.borrow(), RegistrationState::Lost { .. } | RegistrationState::Replaced { .. });
         let news = |link: &Link| match link {
             Link::Up(connection) => Some(connection.generation) != known,
             // The first round after a break usually succeeds; nobody needs to hear of that.
@@ -154,8 +194,9 @@ impl Keeper {
         match result {
             Ok(()) => self.confirmed(),
             Err(error) => {
+                let pause = if is_out(&error) { jittered(OUT) } else { self.backoff.next() };
                 self.lost(error);
-                self.next = Next::Register { at: Instant::now() + self.backoff.next() };
+                self.next = Next::Register { at: Instant::now() + pause };
             }
         }
     }
@@ -166,6 +207,11 @@ impl Keeper {
         match self.tell(&wish, false).await {
             Ok(()) => self.note(&wish, None),
             Err(error) if error.is_not_found() => self.register().await,
+            Err(error) if is_out(&error) => {
+                self.note(&wish, Some(&error));
+                self.lost(error);
+                self.next = Next::Register { at: Instant::now() + jittered(OUT) };
+            }
             Err(error) => {
                 if self.tried.borrow().error.is_none() {
                     tracing::warn!(id = %self.id, %error, "could not tell discovery what changed; trying again");
@@ -182,10 +228,16 @@ impl Keeper {
     async fn tell(&mut self, wish: &Wish, everything: bool) -> Result<(), Error> {
         let mut forgotten = false;
         if everything || wish.data > self.told.0 {
-            let (result, generation) = self.discovery.register_on(&wish.registration).await;
+            let registration = Registration { again: self.again, ..Registration::clone(&wish.registration) };
+            let (result, generation) = self.discovery.register_on(&registration).await;
             // After a failure, too: only another connection, or the pause, is a reason to try again.
             self.generation = generation;
-            forgotten = result?.outcome == Outcome::Created;
+            let registered = result?;
+            self.again = true;
+            for other in &registered.replaced {
+                tracing::warn!(id = %self.id, replaced = %other, "another instance was registered at the same address, and is not any more");
+            }
+            forgotten = registered.outcome == Outcome::Created;
             self.told.0 = wish.data;
         }
         if everything {
@@ -248,17 +300,36 @@ impl Keeper {
     }
 
     fn lost(&self, error: Error) {
-        let since = match &*self.state.borrow() {
-            RegistrationState::Lost { since, .. } => Some(*since),
-            _ => None,
+        if let Error::Discovery(DiscoveryError::Replaced { by, .. }) = &error {
+            return self.replaced(by);
+        }
+        let (since, known) = match &*self.state.borrow() {
+            RegistrationState::Lost { since, error: known } => (Some(*since), is_out(known)),
+            _ => (None, false),
         };
-        if since.is_none() {
+        if is_out(&error) && !known {
+            tracing::warn!(id = %self.id, %error, "an operator keeps the instance out; asking again now and then");
+        } else if since.is_none() {
             tracing::warn!(id = %self.id, %error, "the registration is no longer confirmed; registering again");
         } else {
             tracing::debug!(id = %self.id, %error, "the registration is still not confirmed");
         }
         self.state.send_replace(RegistrationState::Lost { since: since.unwrap_or_else(Instant::now), error });
     }
+
+    fn replaced(&self, by: &InstanceId) {
+        let known = matches!(&*self.state.borrow(), RegistrationState::Replaced { by: known, .. } if known == by);
+        if known {
+            return;
+        }
+        tracing::warn!(id = %self.id, %by, "another instance registered at the same address later, and has it now; registering again only once it is gone");
+        self.state.send_replace(RegistrationState::Replaced { since: Instant::now(), by: by.clone() });
+    }
+}
+
+/// Whether somebody else keeps the instance out, so that trying harder is of no use.
+fn is_out(error: &Error) -> bool {
+    matches!(error, Error::Discovery(DiscoveryError::Replaced { .. } | DiscoveryError::Blocked { .. }))
 }
 
 /// Why a pause ended.

@@ -77,17 +77,37 @@
 //! # }
 //! ```
 //!
+//! # Tests
+//!
+//! [`Discovery::fixed`] is a client that asks no server: it knows what it was given. `roundsman::testing::Server` is a small
+//! server in the test's own process, for programs that are told an address.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), roundsman::Error> {
+//! let discovery = roundsman::Discovery::fixed([("product", "127.0.0.1:7070")])?;
+//! assert_eq!(discovery.get("product").await?.address.to_string(), "127.0.0.1:7070");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Features
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `http` (default) | [`Discovery::http`] on reqwest, and [`TraceContext`] |
-//! | `middleware` | `Discovery::middleware`: the same for a reqwest client of one's own |
+//! | `http` (default) | [`Discovery::http`], and [`TraceContext`] |
+//! | `reqwest` | `Builder::http_client`: the same through a reqwest client of one's own |
+//! | `middleware` | `Discovery::middleware`: the same as a layer of such a client |
+//! | `grpc` | `Discovery::grpc`: a balanced channel for the clients that tonic generates |
+//! | `metrics` | `roundsman::metrics`: what calls tell of themselves, through the `metrics` facade |
 //! | `tower` | `Resolver::endpoints`: a service's instances as a `tower::discover::Discover` |
 //! | `axum` | [`Health`] as a route, and with `http` the trace of each request |
 //! | `service` | `roundsman::service`: everything around a service |
+//! | `testing` | `roundsman::testing`: a small server in memory, for tests |
 //!
 //! Without any it looks up, picks, watches and registers.
+//!
+//! It builds with Rust 1.88 and later, and `roundsman-protocol` with 1.85 and later.
 //!
 //! # What happens when things fail
 //!
@@ -99,6 +119,7 @@
 //!   Calls over HTTP go to another one meanwhile, within a budget, so that a service in trouble does not drown in them.
 //! - All servers are away: a [`Resolver`] goes on with what it knew last, marked stale with its age.
 //! - A server is frozen: it is noticed by the first call that is not answered in time, and otherwise within fifteen seconds.
+//!   When it is frozen already while we connect, the next server is asked 300 ms later, beside it.
 //!
 //! # Logs
 //!
@@ -121,13 +142,20 @@ mod discovery;
 #[cfg(feature = "tower")]
 mod endpoints;
 mod error;
+mod fixed;
 mod global;
 mod graceful;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 mod health;
 #[cfg(feature = "http")]
 pub mod http;
 mod keeper;
 mod link;
+mod measure;
+mod memory;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "middleware")]
 pub mod middleware;
 mod new_instance;
@@ -140,6 +168,8 @@ pub mod service;
 mod share;
 mod snapshot;
 mod supervisor;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "http")]
 pub mod trace;
 mod watch;

@@ -1,15 +1,22 @@
 //! The connection as everyone but the supervisor sees it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use roundsman_protocol::{DiscoveryClient, DiscoveryError, Instance, Page, Query, Version};
-use tarpc::{client::RpcError, context::Context};
+use tarpc::{ServerError, client::RpcError, context::Context};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{cache::last_of_each, error::Attempts};
+use crate::{
+    cache::{MOST_PAGES, last_of_each},
+    error::Attempts,
+};
 
 /// Whether there is a connection at the moment.
 #[derive(Clone, Debug)]
@@ -40,16 +47,48 @@ pub(crate) struct Connection {
     pub(crate) client: DiscoveryClient,
     /// Cancelled by whoever has reason to believe that the connection is of no use any more.
     pub(crate) abandoned: CancellationToken,
+    /// Somebody in a hurry was not answered: is the server still there?
+    pub(crate) doubted: Notify,
+    lines: [Semaphore; 4],
     answers: AtomicU64,
     warned: AtomicBool,
+}
+
+/// Where a call waits for its turn. A server takes 1,024 calls of a connection at a time, and as many that wait for news; each
+/// line has room of its own, so that whoever waits for news keeps nobody from being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It is answered as soon as the server can.
+    Work,
+    /// A stream waits for news. With more of them than there is room for they take turns.
+    Watch,
+    /// The list of a subset waits for news. With more of them than there is room for they take turns, too.
+    Subset,
+    /// The lists of all other resolvers wait for news, by one question.
+    Lists,
 }
 
 // === impl Connection ===
 
 impl Connection {
+    /// Calls in flight at a time, of all lines, and a heartbeat.
+    pub(crate) const MOST_CALLS: usize = 2_001;
+
     pub(crate) fn new(generation: u64, server: Arc<str>, version: Version, client: DiscoveryClient) -> Self {
         let (abandoned, answers, warned) = (CancellationToken::new(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { generation, server, version, client, abandoned, answers, warned }
+        let (doubted, lines) = (Notify::new(), [1_000, 900, 99, 1].map(Semaphore::new));
+        Self { generation, server, version, client, abandoned, doubted, lines, answers, warned }
+    }
+
+    /// Where calls of this line wait for their turn.
+    pub(crate) fn line(&self, line: Line) -> &Semaphore {
+        let [work, watches, subsets, lists] = &self.lines;
+        match line {
+            Line::Work => work,
+            Line::Watch => watches,
+            Line::Subset => subsets,
+            Line::Lists => lists,
+        }
     }
 
     /// What a query matches, from all pages. They are asked for on this one connection: a bookmark says nothing to
@@ -61,7 +100,7 @@ impl Connection {
     ) -> Result<Result<Vec<Arc<Instance>>, DiscoveryError>, RpcError> {
         let (mut all, mut after) = (Vec::new(), None);
         self.note_subset(&query);
-        loop {
+        for _ in 0..MOST_PAGES {
             let Page { instances, next, .. } = match self.client.list(context, query.clone(), after).await? {
                 Ok(page) => page,
                 Err(refusal) => return Ok(Err(refusal)),
@@ -74,6 +113,8 @@ impl Connection {
             self.heard();
             after = next;
         }
+        let detail = format!("its answer has more than {MOST_PAGES} pages");
+        Err(RpcError::Server(ServerError::new(io::ErrorKind::FileTooLarge, detail)))
     }
 
     /// Says once that a subset cannot be had here: the server tells of all instances instead, and they are used.

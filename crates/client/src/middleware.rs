@@ -4,18 +4,17 @@ use async_trait::async_trait;
 use http::{Extensions, HeaderMap, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::Next;
-use roundsman_protocol::{Host, Query, ServiceName};
+use roundsman_protocol::ServiceName;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
 
+pub use crate::http::{Idempotent, Key};
 use crate::{
-    balance::Policy,
     discovery::Discovery,
-    http::{Answered, Call, Choice, Error, Failure, Limits, Plan, SUFFIX, Sender, Split},
-    share::Share,
+    http::{Answered, Call, Error, Failure, Plan, SUFFIX, Sender, Settings, path_settings, settings},
     trace,
 };
 
@@ -45,41 +44,8 @@ use crate::{
 #[must_use = "it is of use in a client"]
 pub struct Middleware {
     discovery: Discovery,
-    choice: Choice,
-    limits: Limits,
-    /// What is wrong with the settings.
-    invalid: Option<Error>,
+    settings: Settings,
 }
-
-/// An extension of a request: whether carrying it out twice is the same as once. By default its method says so; see
-/// [`http::Request::idempotent`](crate::http::Request::idempotent).
-///
-/// ```no_run
-/// # async fn example(client: reqwest_middleware::ClientWithMiddleware) -> Result<(), Box<dyn std::error::Error>> {
-/// use roundsman::middleware::Idempotent;
-///
-/// let answer = client.post("http://product.roundsman/sale/8e03978e").with_extension(Idempotent(true)).send().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idempotent(
-    /// Whether it is.
-    pub bool,
-);
-
-/// An extension of a request: it goes to the instance for this key; see [`http::Request::key`](crate::http::Request::key).
-///
-/// ```no_run
-/// # async fn example(client: reqwest_middleware::ClientWithMiddleware) -> Result<(), Box<dyn std::error::Error>> {
-/// use roundsman::middleware::Key;
-///
-/// let answer = client.get("http://profile.roundsman/user/7").with_extension(Key::new("user-7")).send().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key(Box<[u8]>);
 
 /// The layers after this one, and the client behind them.
 struct Rest<'a> {
@@ -96,100 +62,23 @@ struct Rest<'a> {
 
 impl Middleware {
     pub(crate) fn new(discovery: &Discovery) -> Self {
-        Self { discovery: discovery.clone(), choice: Choice::default(), limits: Limits::default(), invalid: None }
+        Self { discovery: discovery.clone(), settings: Settings::default() }
     }
 
-    /// How instances are chosen. By default by [`Policy::PeakEwma`]: around the slow and the failing.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.choice.policy = policy;
-        self
-    }
-
-    /// Calls only instances in this zone, for as long as it has any; then those of all zones.
-    pub fn prefer_zone(mut self, zone: impl Into<Box<str>>) -> Self {
-        self.choice.zone = Some(zone.into());
-        self
-    }
-
-    /// Calls only instances whose address is on this host, an IP address or a name as the instances register it.
-    pub fn same_host(mut self, host: &str) -> Self {
-        match host.parse::<Host>() {
-            Ok(host) => self.choice.host = Some(host),
-            Err(invalid) => self.invalid = Some(crate::Error::from(invalid).into()),
-        }
-        self
-    }
-
-    /// Calls only instances that a query matches; see [`http::Service::select`](crate::http::Service::select). It names no service:
-    /// the URL does.
-    pub fn select(mut self, query: Query) -> Self {
-        if let Err(invalid) = self.choice.select(query, None) {
-            self.invalid = Some(crate::Error::from(invalid).into());
-        }
-        self
-    }
-
-    /// Gives versions a share of the calls; see [`http::Service::split`](crate::http::Service::split). Calls with the same [`Key`]
-    /// go to the same part.
-    pub fn split<V: Into<Box<str>>>(mut self, shares: impl IntoIterator<Item = (V, f64)>) -> Self {
-        match Split::try_new(shares) {
-            Ok(split) => self.choice.split = Some(Arc::new(split)),
-            Err(invalid) => self.invalid = Some(crate::Error::from(invalid).into()),
-        }
-        self
-    }
-
-    /// Calls only so many of the instances, chosen by the servers; see [`Resolve::subset`](crate::Resolve::subset). Calls under
-    /// way on one that leaves the subset go on to their end.
-    pub fn subset(mut self, size: u32) -> Self {
-        self.choice.share = Some(Share::new(None, size));
-        self
-    }
-
-    /// The same under a name of one's own; see [`Resolve::subset_as`](crate::Resolve::subset_as).
-    pub fn subset_as(mut self, client: impl Into<Box<str>>, size: u32) -> Self {
-        self.choice.share = Some(Share::new(Some(client.into()), size));
-        self
-    }
+    settings!();
+    path_settings!();
 
     /// How long a call may take until the head of its answer is there, all tries included. By default
     /// [`http::DEFAULT_TIMEOUT`](crate::http::DEFAULT_TIMEOUT).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.limits.timeout = timeout;
+        self.settings.limits.timeout = timeout;
         self
     }
 
-    /// How long a call may take to paths that begin so, in place of the [general time](Middleware::timeout). Where several do, the longest
-    /// of them counts.
-    pub fn timeout_for(mut self, path: impl Into<Box<str>>, timeout: Duration) -> Self {
-        self.limits.routes.push((path.into(), timeout));
-        self
-    }
-
-    /// How long one try may take; see [`http::Request::try_timeout`](crate::http::Request::try_timeout).
-    pub fn try_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.try_timeout = Some(timeout);
-        self
-    }
-
-    /// How long an answer is waited for before another instance is asked as well; see
-    /// [`http::Request::hedge_after`](crate::http::Request::hedge_after).
-    pub fn hedge_after(mut self, time: Duration) -> Self {
-        self.limits.hedge_after = time;
-        self
-    }
-
-    /// How long a call waits for an instance when nobody is there;
-    /// see [`http::Request::wait_for_instance`](crate::http::Request::wait_for_instance).
-    pub fn wait_for_instance(mut self, time: Duration) -> Self {
-        self.limits.wait_for_instance = time;
-        self
-    }
-
-    /// How many tries a call has, the first included. By default [`http::DEFAULT_TRIES`](crate::http::DEFAULT_TRIES).
-    pub fn tries(mut self, tries: u32) -> Self {
-        self.limits.tries = tries;
-        self
+    /// It is about as many services as there are URLs.
+    #[allow(clippy::unused_self, reason = "others have one")]
+    fn name(&self) -> Option<&ServiceName> {
+        None
     }
 
     /// What service a request is for; none, if its host is not one of ours.
@@ -200,33 +89,20 @@ impl Middleware {
             let rule = format!("{url} must begin with http:// and have no port: that is looked up with the address");
             return Err(Error::Invalid(rule));
         }
-        match &self.invalid {
+        match &self.settings.invalid {
             Some(invalid) => Err(invalid.clone()),
             None => ServiceName::try_new(name).map(Some).map_err(|invalid| crate::Error::from(invalid).into()),
         }
     }
 
     fn plan(&self, request: &Request, extensions: &Extensions) -> Plan {
-        let mut plan = Plan::new(self.limits.clone(), request.method());
+        let mut plan = Plan::new(self.settings.limits.clone(), request.method());
         plan.limits.on_route(request.url().path());
         if let Some(timeout) = request.timeout() {
             plan.limits.timeout = *timeout;
         }
-        if let Some(Idempotent(idempotent)) = extensions.get() {
-            plan.idempotent = *idempotent;
-        }
-        plan.key = extensions.get().map(|Key(key)| key.clone());
+        plan.marked(extensions);
         plan
-    }
-}
-
-// === impl Key ===
-
-impl Key {
-    /// Any bytes.
-    #[must_use]
-    pub fn new(key: impl AsRef<[u8]>) -> Self {
-        Self(key.as_ref().into())
     }
 }
 
@@ -243,7 +119,8 @@ impl reqwest_middleware::Middleware for Middleware {
         trace::forward(None, request.headers_mut());
         let plan = self.plan(&request, extensions);
         let began = Instant::now();
-        let call = Call { discovery: &self.discovery, service: &service, choice: &self.choice, plan: &plan, began };
+        let call =
+            Call { discovery: &self.discovery, service: &service, choice: &self.settings.choice, plan: &plan, began };
         let deadline = request.timeout().map(|_| call.deadline());
         let (own, foreign) = (Mutex::new(std::mem::take(extensions)), Mutex::default());
         let rest = Rest { next, extensions: own, deadline, foreign };
@@ -262,6 +139,7 @@ impl reqwest_middleware::Middleware for Middleware {
 // === impl Rest ===
 
 impl Sender for Rest<'_> {
+    type Request = Request;
     type Answer = Response;
 
     async fn send(&self, mut request: Request) -> Result<Response, Failure> {

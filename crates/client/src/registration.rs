@@ -24,6 +24,10 @@ use crate::{
 /// connection was made anew, the instance registers again under the same id, with growing, jittered pauses. An instance
 /// with a ttl check is renewed three times per ttl.
 ///
+/// It takes its address from nobody who registered there later: then it is [`RegistrationState::Replaced`], and asks again now
+/// and then whether the other is gone. The same where an operator keeps its id out
+/// ([`DiscoveryError::Blocked`](crate::DiscoveryError::Blocked)).
+///
 /// What its owner wants is kept here, too, and repeated whenever that is needed: [`Registration::draining`] and
 /// [`Registration::update`] outlast an error, and a server that restarts without memory. They may be called from many
 /// tasks at once; what they ask for reaches the server in order.
@@ -93,6 +97,14 @@ pub enum RegistrationState {
         since: Instant,
         /// Why, the latest reason.
         error: Error,
+    },
+    /// Another instance registered at the same address, later than this one, and has it since. This one leaves it alone, and
+    /// registers again only once the other is gone. Two processes that say they are at one address: one of them is wrong.
+    Replaced {
+        /// Since when.
+        since: Instant,
+        /// The other one.
+        by: InstanceId,
     },
 }
 
@@ -201,8 +213,8 @@ impl Registration {
         self.drain(true).await
     }
 
-    /// Asks to be handed out, again: the end of [`Registration::draining`], and of a drain that an operator asked for.
-    /// Whether the instance is passing is still for its check to say.
+    /// Asks to be handed out, again: the end of [`Registration::draining`]. A drain that an operator asked for holds until an
+    /// operator takes it back (`roundsman drain ID --undo`), whatever the instance itself asks for. Whether the instance is passing is still for its check to say.
     ///
     /// # Errors
     /// Those of every call, and [`Error::Closed`] after the end.
@@ -280,6 +292,7 @@ impl fmt::Display for RegistrationState {
             Self::Pending => f.write_str("not registered yet"),
             Self::Registered => f.write_str("registered"),
             Self::Lost { error, .. } => write!(f, "registering again: {error}"),
+            Self::Replaced { by, .. } => write!(f, "replaced by {by} at the same address"),
         }
     }
 }

@@ -8,11 +8,11 @@
 //! use std::process::ExitCode;
 //!
 //! use axum::{Router, routing::get};
-//! use roundsman::service::{Service, Start};
+//! use roundsman::service::{App, Start};
 //!
 //! #[tokio::main]
 //! async fn main() -> ExitCode {
-//!     Service::new("greeter", 8080).version(env!("CARGO_PKG_VERSION")).run(start).await
+//!     App::new("greeter", 8080).version(env!("CARGO_PKG_VERSION")).run(start).await
 //! }
 //!
 //! async fn start(start: Start) -> Result<Router, roundsman::Error> {
@@ -28,65 +28,63 @@
 //! }
 //! ```
 //!
-//! # The command line
+//! # Settings
 //!
-//! | flag | environment | default |
-//! |---|---|---|
-//! | `--listen ADDR` | | the service's port on 127.0.0.1; port 0 picks a free one |
-//! | `--advertise HOST:PORT` | | the listen address |
-//! | `--discovery HOST:PORT[,HOST:PORT…]` | `ROUNDSMAN_SERVER` | `127.0.0.1:5555` |
-//! | `--namespace NAME` | `ROUNDSMAN_NAMESPACE` | `default` |
-//! | `--ready-file PATH` | | where the address it really listens on is written, as JSON, once it serves |
-//! | `--log-format human\|json` | | `human`; `RUST_LOG` filters |
-//! | `--probe` | | serves nothing: asks the one that listens for its health |
+//! A flag counts before its environment variable, that before what the code says (the methods of [`App`]), and that before
+//! the default. A variable that is empty is as good as none. What breaks a rule ends the program with one line that names
+//! the flag or the variable.
 //!
-//! and those of the service's own, see [`Service::flags`]. Exit codes: 0 done, 1 failed, with one line on standard error
-//! that says why, 2 wrong usage.
+//! | flag | environment | default | meaning |
+//! |---|---|---|---|
+//! | `--listen ADDR` | `ROUNDSMAN_LISTEN` | the service's port on 127.0.0.1 | Where to listen; port 0 picks a free one |
+//! | `--advertise HOST:PORT` | `ROUNDSMAN_ADVERTISE` | the listen address | The address that others reach this instance at |
+//! | `--health-listen ADDR` | `ROUNDSMAN_HEALTH_LISTEN` | none | A second place to answer /health at, and nothing else |
+//! | `--discovery HOST:PORT` | `ROUNDSMAN_SERVER` | 127.0.0.1:5555 | Discovery servers to register with and to find others by; several separated by commas |
+//! | `--namespace NAME` | `ROUNDSMAN_NAMESPACE` | default | The namespace to register in and to find others in |
+//! | `--discovery-timeout TIME` | `ROUNDSMAN_DISCOVERY_TIMEOUT` | 2s | How long a call to discovery may take |
+//! | `--snapshot-file PATH` | `ROUNDSMAN_SNAPSHOT_FILE` | none | Where it saves whom it knows, for a start without discovery |
+//! | `--empty-grace TIME` | `ROUNDSMAN_EMPTY_GRACE` | 30s | How long lists are kept against the word of a server that has lost its memory |
+//! | `--breaker RULES` | `ROUNDSMAN_BREAKER` | failures=5,ratio=0.5,calls=20,window=10s,ejection=1s,longest=1m,slow-start=10s | When instances that fail are passed over: any of these rules, or off |
+//! | `--notice TIME` | `ROUNDSMAN_NOTICE` | 500ms | How long callers are given to notice that it leaves |
+//! | `--grace TIME` | `ROUNDSMAN_GRACE` | 10s | How long what is under way is waited for at the end |
+//! | `--id ID` | `ROUNDSMAN_ID` | a new one at each start | The instance's id, unique in the namespace |
+//! | `--service-version VERSION` | `ROUNDSMAN_SERVICE_VERSION` | that of the program | The version it registers |
+//! | `--zone ZONE` | `ROUNDSMAN_ZONE` | none | Where it runs |
+//! | `--weight N` | `ROUNDSMAN_WEIGHT` | 1 | Its share of lookups, relative to the service's other instances |
+//! | `--tag TAG` | `ROUNDSMAN_TAGS` | none | A word to be found by; may be given several times |
+//! | `--meta KEY=VALUE` | `ROUNDSMAN_META` | none | A metadata entry; may be given several times |
+//! | `--ready-file PATH` | `ROUNDSMAN_READY_FILE` | none | Where the addresses it really listens on are written, as JSON, once it serves |
+//! | `--log-format FORMAT` | `ROUNDSMAN_LOG_FORMAT` | human | How log lines look, human or json; RUST_LOG filters |
+//!
+//! In a variable, tags and entries are separated by commas. Besides there are `--probe`, which serves nothing and asks the one that
+//! listens for its health, and the flags of the service's own, see [`App::flags`]: where one has the name of one of these, it
+//! takes its place, and the variable remains.
+//!
+//! Exit codes: 0 done, 1 failed, with one line on standard error that says why, 2 wrong usage.
 
-mod args;
+mod app;
+mod line;
 mod logs;
 mod probe;
 mod process;
+mod settings;
+mod values;
 
-use std::{
-    error::Error as StdError,
-    ffi::OsString,
-    fmt,
-    io::{self, Write},
-    marker::PhantomData,
-    net::SocketAddr,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{error::Error as StdError, net::SocketAddr, time::Duration};
 
-use axum::Router;
-use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
-use self::{args::Standard, process::Process};
-use crate::{discovery::Discovery, health::Health, new_instance::NewInstance, registration::Registration};
+pub use self::app::App;
+use crate::{discovery::Discovery, health::Health, registration::Registration};
 
-/// How long a call to discovery may take, saying goodbye included.
+/// How long a call to discovery may take unless told otherwise, saying goodbye included.
 pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long requests and [tasks](Start::tasks) under way are waited for at the end.
+/// How long requests and [tasks](Start::tasks) under way are waited for at the end, unless told otherwise.
 pub const GRACE: Duration = Duration::from_secs(10);
 
 /// Why a service could not start, or go on.
 pub type Failure = Box<dyn StdError + Send + Sync>;
-
-/// A service about to run. See the [module](self).
-#[must_use = "it serves nothing until it is run"]
-pub struct Service<F = ()> {
-    name: &'static str,
-    port: u16,
-    about: &'static str,
-    version: Option<&'static str>,
-    describe: Option<Describe>,
-    flags: PhantomData<fn() -> F>,
-}
-
-type Describe = Box<dyn FnOnce(NewInstance) -> NewInstance + Send>;
 
 /// What a service is given to start with.
 #[derive(Debug)]
@@ -98,163 +96,12 @@ pub struct Start<F = ()> {
     pub registration: Registration,
     /// What `/health` answers. It begins without checks.
     pub health: Health,
-    /// For what goes on after a request was answered; waited for at the end, for at most [`GRACE`].
+    /// For what goes on after a request was answered; waited for at the end, for at most [`GRACE`] unless told otherwise.
     pub tasks: TaskTracker,
     /// Where it listens.
     pub listening: SocketAddr,
+    /// Where it answers `/health` besides, if it does.
+    pub health_listening: Option<SocketAddr>,
     /// The flags of its own.
     pub flags: F,
-}
-
-// === impl Service ===
-
-impl Service {
-    /// A service of this name that listens on this port of 127.0.0.1 unless its command line says otherwise.
-    pub fn new(name: &'static str, port: u16) -> Self {
-        Self { name, port, about: "", version: None, describe: None, flags: PhantomData }
-    }
-}
-
-impl<F: clap::Args> Service<F> {
-    /// What it is, in a line for `--help`.
-    pub fn about(self, about: &'static str) -> Self {
-        Self { about, ..self }
-    }
-
-    /// Its version: `env!("CARGO_PKG_VERSION")`. For `--version`, and for those who look it up.
-    pub fn version(self, version: &'static str) -> Self {
-        Self { version: Some(version), ..self }
-    }
-
-    /// What else is registered: tags, metadata, zone, weight, another interval; `instance.expect(None)` where the header
-    /// with the id does not get through to the visits.
-    ///
-    /// ```no_run
-    /// # use roundsman::service::Service;
-    /// let service = Service::new("greeter", 8080).instance(|instance| instance.tag("polite").zone("a"));
-    /// ```
-    pub fn instance(self, describe: impl FnOnce(NewInstance) -> NewInstance + Send + 'static) -> Self {
-        Self { describe: Some(Box::new(describe)), ..self }
-    }
-
-    /// Takes flags of its own, too; they arrive in [`Start::flags`].
-    ///
-    /// ```no_run
-    /// # use roundsman::service::{Service, Start};
-    /// # use std::{convert::Infallible, process::ExitCode};
-    /// #[derive(clap::Args)]
-    /// struct Flags {
-    ///     /// What to say
-    ///     #[arg(long, default_value = "hello")]
-    ///     greeting: String,
-    /// }
-    ///
-    /// # async fn example() -> ExitCode {
-    /// let service = Service::new("greeter", 8080).flags::<Flags>();
-    /// service.run(async |start: Start<Flags>| {
-    ///     let greeting = start.flags.greeting;
-    ///     Ok::<_, Infallible>(axum::Router::new().route("/", axum::routing::get(async || greeting)))
-    /// }).await
-    /// # }
-    /// ```
-    pub fn flags<G: clap::Args>(self) -> Service<G> {
-        let Self { name, port, about, version, describe, flags: _ } = self;
-        Service { name, port, about, version, describe, flags: PhantomData }
-    }
-
-    /// Runs it, as the command line says, until it is told to end by SIGTERM or SIGINT: the whole of `main`.
-    ///
-    /// It listens first, so that nobody is refused; then `start` makes the router, while a signal still ends everything at
-    /// once; then it serves, and registers in the background, whether or not discovery is there. At the end it leaves as
-    /// [`Registration::graceful`] does, finishes what is under way within [`GRACE`], and closes the client.
-    ///
-    /// `/health` is answered from [`Start::health`], with the instance's id, by which visits tell it from a program that took
-    /// over its address ([`NewInstance::identified`]); every other path is the router's, within the
-    /// [trace](crate::TraceContext) of its request.
-    pub async fn run<S, R, E>(self, start: S) -> ExitCode
-    where
-        S: FnOnce(Start<F>) -> R,
-        R: Future<Output = Result<Router, E>>,
-        E: Into<Failure>,
-    {
-        self.run_from(std::env::args_os(), start).await
-    }
-
-    /// The same with another command line, of which the first word is the program's name.
-    pub async fn run_from<A, S, R, E>(self, args: A, start: S) -> ExitCode
-    where
-        A: IntoIterator<Item: Into<OsString> + Clone>,
-        S: FnOnce(Start<F>) -> R,
-        R: Future<Output = Result<Router, E>>,
-        E: Into<Failure>,
-    {
-        let name = self.name;
-        let done = match args::parse::<F>(args::command::<F>(self.name, self.port, self.about, self.version), args) {
-            Ok((standard, _)) if standard.probe => probe::probe(standard.listen).await.map_err(Into::into),
-            Ok((standard, flags)) => self.serve(&standard, flags, start).await,
-            Err(usage) => {
-                // Nobody is left to tell when even this fails.
-                let _ = usage.print();
-                return u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
-            }
-        };
-        let Err(failure) = done else { return ExitCode::SUCCESS };
-        let _ = writeln!(io::stderr(), "{name}: {}", chain(&*failure));
-        ExitCode::FAILURE
-    }
-
-    async fn serve<S, R, E>(self, standard: &Standard, flags: F, start: S) -> Result<(), Failure>
-    where
-        S: FnOnce(Start<F>) -> R,
-        R: Future<Output = Result<Router, E>>,
-        E: Into<Failure>,
-    {
-        logs::start(standard.log_format);
-        let stop = process::stop_signal()?;
-        let listener = TcpListener::bind(standard.listen).await;
-        let listener = listener.map_err(|error| format!("cannot listen on {}: {error}", standard.listen))?;
-        let listening = listener.local_addr()?;
-
-        // Connected in the background: discovery may start later, and go away and come back.
-        let discovery = Discovery::builder()
-            .servers(standard.discovery.as_slice())
-            .namespace(standard.namespace.as_str())
-            .service(self.name)
-            .timeout(DISCOVERY_TIMEOUT)
-            .connect_lazy()?;
-        let begin = CancellationToken::new();
-        let instance = self.registered(standard, listening)?.into_registration()?;
-        let registration = Registration::keep_from(begin.clone(), &discovery, instance, None);
-        let (health, tasks) = (Health::new(), TaskTracker::new());
-        health.follow(&registration);
-        let process = Process { discovery: discovery.clone(), registration, health, tasks, listening, begin };
-        let served = process.run(listener, stop, standard.ready_file.as_deref(), flags, start).await;
-        discovery.close().await;
-        served
-    }
-
-    /// The instance to register.
-    fn registered(self, standard: &Standard, listening: SocketAddr) -> Result<NewInstance, Failure> {
-        let mut instance = NewInstance::new(self.name, standard.advertised(listening)?)?;
-        if let Some(version) = self.version {
-            instance = instance.version(version);
-        }
-        let instance = match self.describe {
-            Some(describe) => describe(instance),
-            None => instance,
-        };
-        Ok(instance.identified_by_default())
-    }
-}
-
-impl<F> fmt::Debug for Service<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("name", &self.name).field("port", &self.port).finish_non_exhaustive()
-    }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn StdError) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roundsman_protocol::{Dialect, DiscoveryClient, InstanceId, Version, handshake::Hello};
+use roundsman_protocol::{Dialect, DiscoveryClient, InstanceId, Version, handshake::Hello, time};
 use tarpc::context;
 use tokio::{
     sync::watch,
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::{Reconnects, jittered},
-    dial::{Dialed, Spoken, dial},
+    dial::{Dialed, Spoken, dial, race},
     error::{Attempt, Attempts},
     link::{Connection, Link},
     wire::Frames,
@@ -23,6 +23,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(4);
 /// How long it has to answer that.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long it has when somebody in a hurry was not answered.
+const DOUBT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that broke sooner, and on which nothing was ever answered, counts as a failed try.
 const SOUND_AFTER: Duration = Duration::from_secs(1);
 
@@ -92,25 +94,26 @@ impl Supervisor {
         }
     }
 
-    /// Tries each server once.
+    /// Tries each server once, the next beside one that keeps us waiting.
     async fn round(&mut self) -> Result<Arc<Connection>, Attempts> {
-        let mut tried = Vec::new();
-        for _ in 0..self.servers.len() {
-            let Some(server) = self.servers.get(self.turn % self.servers.len()).cloned() else { break };
-            match dial(&server, &self.hello, &mut self.spoken, self.dial_timeout).await {
-                Ok(dialed) => return Ok(self.start(server, dialed)),
-                Err(attempt) => tried.push(attempt),
-            }
-            self.turn = self.turn.wrapping_add(1);
-        }
-        Err(tried.into_iter().collect())
+        let first = self.turn.checked_rem(self.servers.len()).unwrap_or_default();
+        let order = self.servers.iter().cycle().skip(first).take(self.servers.len());
+        let candidates: Vec<_> = order.map(|server| (Arc::clone(server), self.spoken.order(server))).collect();
+        let (hello, limit) = (&self.hello, self.dial_timeout);
+        let met = race(candidates, |(server, versions)| async move {
+            dial(&server, hello, &versions, limit).await.map(|dialed| (server, dialed))
+        });
+        let (nth, (server, dialed)) = met.await.map_err(|tried| tried.into_iter().collect::<Attempts>())?;
+        self.turn = first.wrapping_add(nth);
+        self.spoken.note(&server, dialed.version);
+        Ok(self.start(server, dialed))
     }
 
     fn start(&mut self, server: Arc<str>, dialed: Dialed) -> Arc<Connection> {
         let mut config = tarpc::client::Config::default();
-        // Below the server's own limit of 1,024: beyond it, calls wait here for their turn instead of being refused there.
-        config.max_in_flight_requests = 1_000;
-        config.pending_request_buffer = 1_000;
+        // Calls wait for their turn before they come here, see `Line`.
+        config.max_in_flight_requests = Connection::MOST_CALLS;
+        config.pending_request_buffer = Connection::MOST_CALLS;
         let dialect = Dialect { version: dialed.version, codec: self.hello.codec };
         let transport = tarpc::serde_transport::new(dialed.framed, Frames(dialect));
         let tarpc::client::NewClient { client, dispatch } = DiscoveryClient::new(config, transport);
@@ -135,7 +138,7 @@ impl Supervisor {
                 _ => "the server closed the connection".to_owned(),
             },
             () = connection.abandoned.cancelled() => "the server stopped answering".to_owned(),
-            () = silence(&connection) => format!("no sign of life within {}", roundsman_protocol::time::display(HEARTBEAT_TIMEOUT)),
+            patience = silence(&connection) => format!("no sign of life within {}", time::display(patience)),
         };
         self.dispatch.shutdown().await;
         tracing::warn!(server = %connection.server, reason, "lost the discovery server; connecting again");
@@ -149,22 +152,26 @@ impl Supervisor {
 }
 
 /// Returns when the server no longer gives any sign of life, though the connection stands: a frozen process,
-/// a machine that lost power, a network that swallows packets.
-async fn silence(connection: &Connection) {
+/// a machine that lost power, a network that swallows packets. Tells how long it was given for one.
+async fn silence(connection: &Connection) -> Duration {
     // A question that costs next to nothing, and is no lookup that would count as one service calling another.
     let Ok(nobody) = InstanceId::try_new("roundsman-heartbeat") else { return std::future::pending().await };
     let mut seen = connection.answers();
     loop {
-        sleep(jittered(HEARTBEAT)).await;
-        let answers = connection.answers();
-        if answers != seen {
-            seen = answers;
+        let patience = tokio::select! {
+            () = sleep(jittered(HEARTBEAT)) => HEARTBEAT_TIMEOUT,
+            () = connection.doubted.notified() => DOUBT_TIMEOUT,
+        };
+        let answers = std::mem::replace(&mut seen, connection.answers());
+        if answers != seen && patience == HEARTBEAT_TIMEOUT {
             continue;
         }
         let mut context = context::current();
-        context.deadline = (Instant::now() + HEARTBEAT_TIMEOUT).into_std();
-        match timeout(HEARTBEAT_TIMEOUT, connection.client.renew(context, nobody.clone())).await {
-            Ok(Err(tarpc::client::RpcError::DeadlineExceeded)) | Err(_) if connection.answers() == seen => return,
+        context.deadline = (Instant::now() + patience).into_std();
+        match timeout(patience, connection.client.renew(context, nobody.clone())).await {
+            Ok(Err(tarpc::client::RpcError::DeadlineExceeded)) | Err(_) if connection.answers() == seen => {
+                return patience;
+            }
             _ => {}
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     cache::{Difference, Known, Question, Told, ask},
     discovery::Discovery,
     error::Error,
+    link::Line,
 };
 
 /// How long one question to the server stays open before it is asked anew.
@@ -46,7 +47,8 @@ pub enum Event {
 ///
 /// It survives lost connections and restarted servers: it picks up where it was, or starts over with an
 /// [`Event::Snapshot`]. It has no task and no queue of its own: a slow reader gets fewer, larger updates, and
-/// dropping it ends it. It ends by itself only when the [`Discovery`] is closed, or when the server refuses the query
+/// dropping it ends it. One client can have as many as it likes; of more than 900 that wait at a time the rest take turns, and
+/// may be told up to half a minute later. It ends by itself only when the [`Discovery`] is closed, or when the server refuses the query
 /// for good; [`Watch::failure`] tells which.
 ///
 /// ```no_run
@@ -76,7 +78,8 @@ pub struct Watch {
 impl Watch {
     pub(crate) fn new(discovery: &Discovery, query: Query) -> Self {
         let backoff = Backoff::new(PAUSES.0, PAUSES.1);
-        let poller = Poller { discovery: discovery.clone(), query, known: None, cursor: None, told_by: None, backoff };
+        let discovery = discovery.clone();
+        let poller = Poller { discovery, query, known: None, cursor: None, told_by: None, backoff, early: 0 };
         let updates = stream::unfold(poller, |mut poller| async move { Some((poller.next().await, poller)) }).boxed();
         Self { updates, waiting: VecDeque::new(), failure: None }
     }
@@ -129,6 +132,8 @@ struct Poller {
     /// The connection by which the cursor came.
     told_by: Option<u64>,
     backoff: Backoff,
+    /// So many answers in a row came too soon to tell anything.
+    early: u32,
 }
 
 // === impl Poller ===
@@ -138,12 +143,18 @@ impl Poller {
     async fn next(&mut self) -> Result<VecDeque<Event>, Error> {
         loop {
             match ask(&self.discovery.inner.link, self.discovery.inner.timeout, self.question()).await {
-                Ok(Told { update, by }) => {
-                    self.backoff.reset();
+                Ok(Told { update, by, early }) => {
+                    self.early = if early { self.early.saturating_add(1) } else { 0 };
+                    if !early {
+                        self.backoff.reset();
+                    }
                     (self.cursor, self.told_by) = (Some(update.cursor), by);
                     let events = self.take_in(update);
                     if !events.is_empty() {
                         return Ok(events);
+                    }
+                    if self.early > 1 {
+                        sleep(self.backoff.next()).await;
                     }
                 }
                 // All have waited for a connection already.
@@ -163,7 +174,7 @@ impl Poller {
         let known = self.known.as_ref();
         let ids = || known.map(|known| known.ids().cloned().collect()).unwrap_or_default();
         let digest = || known.map(|known| known.digest().clone());
-        Question::new(query, after, WAIT, self.told_by).knowing(ids, digest)
+        Question::new(Line::Watch, query, after, WAIT, self.told_by).knowing(ids, digest)
     }
 
     /// What an update changes.

@@ -17,6 +17,8 @@ pub(crate) struct Line {
     nudge: Notify,
     /// The last renewal, in milliseconds since the epoch, or [`EXPIRED`].
     renewed: AtomicU64,
+    /// How long the instance is remembered once it is evicted, in milliseconds; 0: as the settings say.
+    forget_after: AtomicU64,
 }
 
 /// A renewal that was seen.
@@ -27,9 +29,21 @@ pub(crate) struct Renewal(u64);
 
 impl Line {
     pub(crate) fn new(epoch: Instant) -> Self {
-        let line = Self { epoch, nudge: Notify::new(), renewed: AtomicU64::new(0) };
+        let line = Self { epoch, nudge: Notify::new(), renewed: AtomicU64::new(0), forget_after: AtomicU64::new(0) };
         line.renew();
         line
+    }
+
+    /// From now on it is remembered so long. Whether that is news.
+    pub(crate) fn remember_for(&self, forget_after: Option<Duration>) -> bool {
+        let millis = forget_after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.forget_after.swap(millis, Ordering::AcqRel) != millis
+    }
+
+    /// How long it is remembered once it is evicted, where it wants another time than the settings say.
+    pub(crate) fn forget_after(&self) -> Option<Duration> {
+        let millis = self.forget_after.load(Ordering::Acquire);
+        (millis > 0).then(|| Duration::from_millis(millis))
     }
 
     /// Asks for a visit at once.
@@ -42,11 +56,16 @@ impl Line {
         self.nudge.notified().await;
     }
 
-    /// The instance called in. `false`: too late.
+    /// The instance called in. `false`: too late. For one that is remembered for a time of its own it never is.
     pub(crate) fn renew(&self) -> bool {
         let now = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(EXPIRED - 1);
-        let renew = |last| (last != EXPIRED).then_some(now);
-        self.renewed.fetch_update(Ordering::AcqRel, Ordering::Acquire, renew).is_ok()
+        let patient = self.forget_after().is_some();
+        let renew = |last| (last != EXPIRED || patient).then_some(now);
+        let renewed = self.renewed.fetch_update(Ordering::AcqRel, Ordering::Acquire, renew);
+        if renewed == Ok(EXPIRED) {
+            self.nudge();
+        }
+        renewed.is_ok()
     }
 
     /// The last renewal; [`None`] after it expired.

@@ -15,6 +15,8 @@ const DOUBT_DELAY: Duration = Duration::from_millis(200);
 const DAMPING_WINDOW: Duration = Duration::from_secs(600);
 /// The most evictions that count: the fourth one asks for eight passes, and so does every later one.
 const DAMPING_STEPS: usize = 4;
+/// Whoever is remembered for longer than the usual probation is visited so often after that.
+pub(crate) const SLOW: Duration = Duration::from_secs(30);
 /// Delays never fall below this, whatever the settings say.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
@@ -23,7 +25,10 @@ const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 pub(crate) struct Rules {
     pub(crate) interval: Duration,
     pub(crate) failures: u32,
+    /// How long it is remembered once it is evicted.
     pub(crate) probation: Duration,
+    /// For how long after its eviction it is visited as often as everybody else: the usual probation.
+    pub(crate) eager: Duration,
     pub(crate) start_deadline: Duration,
 }
 
@@ -74,7 +79,7 @@ pub(crate) enum Flip {
 pub(crate) enum Next {
     /// With the next round.
     Round,
-    /// After this time, never more than the interval.
+    /// After this time, never more than the interval; late in a long probation never more than half a minute.
     After(Duration),
     /// Never: probation is over.
     Forget,
@@ -145,7 +150,19 @@ impl Machine {
             (_, Health::Evicted) => self.failed_on_probation(rules, now),
         };
         let Next::After(delay) = step.next else { return step };
-        Step { next: Next::After(delay.min(rules.interval).max(SHORTEST_DELAY)), ..step }
+        Step { next: Next::After(delay.min(self.longest_delay(rules, now)).max(SHORTEST_DELAY)), ..step }
+    }
+
+    /// Whether its probation was over before anybody looked.
+    pub(crate) fn is_forgotten(&self, rules: &Rules, now: Instant) -> bool {
+        self.health == Health::Evicted && now.saturating_duration_since(self.since) >= rules.probation
+    }
+
+    /// The longest time between two visits.
+    fn longest_delay(&self, rules: &Rules, now: Instant) -> Duration {
+        let late =
+            self.health == Health::Evicted && self.run == 0 && now.saturating_duration_since(self.since) >= rules.eager;
+        if late { rules.interval.max(SLOW) } else { rules.interval }
     }
 
     fn round(&mut self, flip: Option<Flip>) -> Step {
@@ -224,7 +241,8 @@ impl Machine {
         if left.is_zero() {
             return Step { flip: None, next: Next::Forget };
         }
-        let delay = self.doubled(DOUBT_DELAY, rules).min(left);
+        let most = self.longest_delay(rules, now);
+        let delay = self.doubled_to(DOUBT_DELAY, most).min(left);
         Step { flip: None, next: Next::After(delay) }
     }
 
@@ -237,11 +255,15 @@ impl Machine {
 
     /// The delay that comes next in a doubling row, up to the interval.
     fn doubled(&mut self, first: Duration, rules: &Rules) -> Duration {
+        self.doubled_to(first, rules.interval)
+    }
+
+    fn doubled_to(&mut self, first: Duration, most: Duration) -> Duration {
         let delay = first.saturating_mul(1_u32 << self.doublings.min(31));
-        if delay < rules.interval {
+        if delay < most {
             self.doublings += 1;
         }
-        delay.min(rules.interval)
+        delay.min(most)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     observation::{Nudge, Observation, Witness},
     settings::Settings,
     shared::{Shared, Unvisited},
-    visitor::{Visitor, caller},
+    visitor::{Visitor, caller, name},
 };
 
 /// The rounds of one server. Cheap to clone; when the last clone is dropped, all visits end.
@@ -81,7 +81,7 @@ impl Rounds {
     /// refused or answers badly is. [`RoundsStatus::unvisited`] counts down to that.
     /// Must be called within a Tokio runtime.
     pub fn track_stored(&self, records: &[Arc<Record>]) {
-        let visited = |record: &&Arc<Record>| is_visited(record.instance.check.kind);
+        let visited = |record: &&Arc<Record>| is_visited(record.instance.check.kind) && !record.is_blocked();
         let count = records.iter().filter(visited).count();
         let mut unvisited = self.0.shared.unvisited(count);
         for record in records {
@@ -170,8 +170,15 @@ impl Inner {
     fn track(&self, record: &Arc<Record>, unvisited: Option<Unvisited>, first: impl Fn(&Visitor) -> Duration) {
         let key = record.key();
         let mut targets = self.targets();
-        let known = targets.by_key.get(&key).is_some_and(|known| known.incarnation == record.asked.incarnation);
-        if known || targets.stopped {
+        let known = targets.by_key.get(&key).filter(|known| known.incarnation == record.asked.incarnation);
+        if let Some(known) = known {
+            if known.line.remember_for(record.forget_after()) && record.is_evicted() {
+                // It waits for its next visit, which may come too late now.
+                known.line.nudge();
+            }
+            return;
+        }
+        if targets.stopped {
             return;
         }
         let before = match self.target(record, unvisited, first) {
@@ -191,7 +198,11 @@ impl Inner {
     ) -> Option<Target> {
         let check = &record.instance.check;
         let line = Arc::new(Line::new(self.shared.epoch));
-        let task = if let Some(mut visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
+        line.remember_for(record.forget_after());
+        let task = if let Some(until) = record.asked.blocked {
+            line.expire_now();
+            self.tasks.spawn(caller::kept_out(Arc::clone(&self.shared), name(record), until))
+        } else if let Some(mut visitor) = Visitor::new(&self.shared, Arc::clone(&line), record, unvisited) {
             let first = first(&visitor);
             // By reference, because a future keeps an argument twice: where it came in, and where it is used.
             self.tasks.spawn(async move { visitor.run(first).await })

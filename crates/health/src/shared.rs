@@ -113,12 +113,14 @@ impl Shared {
         }
     }
 
-    /// The rules of an instance that is visited every `interval`.
-    pub(crate) fn rules(&self, interval: Duration) -> Rules {
+    /// The rules of an instance that is visited every `interval`, and remembered for a time of its own or the usual one.
+    pub(crate) fn rules(&self, interval: Duration, forget_after: Option<Duration>) -> Rules {
+        let eager = self.settings.probation;
         Rules {
             interval,
             failures: self.settings.failures,
-            probation: self.settings.probation,
+            probation: forget_after.unwrap_or(eager),
+            eager,
             start_deadline: self.settings.start_deadline,
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     habit::Habit,
     lanes::{ASKING, Lane, Permit},
     line::Line,
-    machine::{Flip, Machine, Next, Step},
+    machine::{Flip, Machine, Next, SLOW, Step},
     observation::{Class, Observation},
     probe::{Finding, Probe, Visit},
     schedule::{Allowance, Place},
@@ -38,8 +38,8 @@ pub(crate) struct Visitor {
     allowance: Allowance,
     place: Place,
     unvisited: Option<Unvisited>,
-    /// What was said last of why it does not pass yet.
-    told: Option<Class>,
+    /// What was said last of why it does not pass yet, as a hash.
+    told: Option<u64>,
     /// Visits in a row that were void.
     voided: u8,
 }
@@ -68,6 +68,9 @@ const DYING: [Duration; 4] =
 /// Visits that could not be made are made again up to so much further apart.
 const APART: Duration = Duration::from_secs(2);
 
+/// Why an instance is forgotten.
+const PROBATION: &str = "probation is over";
+
 /// Nobody takes observations any more.
 struct Deaf;
 
@@ -83,7 +86,7 @@ impl Visitor {
     ) -> Option<Self> {
         let (instance, settings) = (&record.instance, &shared.settings);
         let probe = Probe::new(&instance.check, &instance.address, &settings.user_agent, &shared.https)?;
-        let name = Name { key: record.key(), incarnation: record.asked.incarnation };
+        let name = name(record);
         let interval = instance.check.interval.unwrap_or(settings.interval).max(Duration::from_millis(1));
         let now = Instant::now();
         Some(Self {
@@ -122,6 +125,11 @@ impl Visitor {
 
     /// Makes the first visit after `first`, and goes on until the instance is forgotten.
     pub(crate) async fn run(&mut self, first: Duration) {
+        if self.is_forgotten() {
+            drop(self.unvisited.take());
+            drop(Box::pin(self.forget()).await);
+            return;
+        }
         let mut due = Instant::now() + first;
         let mut usual = if self.unvisited.is_some() { Wake::Due } else { Wake::New };
         loop {
@@ -153,10 +161,26 @@ impl Visitor {
                     Next::After(delay) if finding.class.is_none() => {
                         delay + APART.min(self.interval).mul_f64(fastrand::f64())
                     }
+                    // Many are evicted together, in an outage; they must not be visited together for days.
+                    Next::After(delay) if delay >= SLOW && self.machine.health() == Health::Evicted => {
+                        self.place.until_round(self.shared.epoch, delay, now)
+                    }
                     Next::After(delay) => delay,
                     Next::Forget => return,
                 };
         }
+    }
+
+    /// Whether a probation of its own was over before this server came to look, as after a restart: then a visit that passes
+    /// must not bring it back.
+    fn is_forgotten(&self) -> bool {
+        let own = self.seat.line.forget_after();
+        own.is_some() && self.machine.is_forgotten(&self.shared.rules(self.interval, own), Instant::now())
+    }
+
+    async fn forget(&self) -> Result<(), Deaf> {
+        let own = self.seat.line.forget_after();
+        self.shared.forget(&self.name, own.map_or_else(|| Arc::from(PROBATION), forgotten_after)).await
     }
 
     fn until_round(&self) -> Duration {
@@ -251,7 +275,7 @@ impl Visitor {
     /// Tells what changed.
     async fn report(&mut self, step: Step, finding: &Finding, took: Duration) -> Result<(), Deaf> {
         if step.next == Next::Forget {
-            return Box::pin(self.shared.forget(&self.name)).await;
+            return Box::pin(self.forget()).await;
         }
         if step.flip.is_none() && !self.is_news(finding) {
             return Ok(());
@@ -293,12 +317,22 @@ impl Shared {
         self.observations.send(observation).await.map_err(|_| Deaf)
     }
 
-    async fn forget(&self, name: &Name) -> Result<(), Deaf> {
-        tracing::debug!(id = %name.key.id, "probation is over");
+    async fn forget(&self, name: &Name, reason: Arc<str>) -> Result<(), Deaf> {
+        tracing::debug!(id = %name.key.id, %reason, "forgotten");
         let Name { key, incarnation } = name.clone();
-        let forget = Observation::Forget { key, incarnation, reason: Arc::from("probation is over") };
+        let forget = Observation::Forget { key, incarnation, reason };
         self.observations.send(forget).await.map_err(|_| Deaf)
     }
+}
+
+/// Why an instance is forgotten that is remembered for a time of its own.
+fn forgotten_after(own: Duration) -> Arc<str> {
+    format!("not well again within {} of its eviction", roundsman_protocol::time::display(own)).into()
+}
+
+/// Which life of which instance it is.
+pub(crate) fn name(record: &Record) -> Name {
+    Name { key: record.key(), incarnation: record.asked.incarnation }
 }
 
 /// The machine of a record: how long it has been on probation, and how often it was evicted lately.

@@ -4,7 +4,10 @@ use std::{convert::Infallible, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{InstanceId, ServiceName};
+use crate::{
+    name::{InstanceId, ServiceName},
+    time::Timestamp,
+};
 
 /// A value that breaks a rule: which field, and what the rule is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -69,6 +72,25 @@ pub enum DiscoveryError {
     /// The server is going away. Ask another one, or the same one a little later.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// Another instance is registered at this one's address, and was registered later. Asking again can help once that one
+    /// is gone.
+    #[error("instance `{id}` was replaced by `{by}` at the same address")]
+    Replaced {
+        /// The id that was asked for.
+        id: InstanceId,
+        /// Who is there now.
+        by: InstanceId,
+    },
+    /// An operator keeps this id out for a while.
+    #[error("instance `{id}` is {reason}")]
+    Blocked {
+        /// The id that was asked for.
+        id: InstanceId,
+        /// Until when.
+        until: Timestamp,
+        /// The same in words, with who asked for it: `blocked until 2026-11-22T02:00:00Z by 10.0.0.9:51234`.
+        reason: Box<str>,
+    },
 }
 
 /// For conversions that cannot fail.

@@ -13,8 +13,6 @@ use crate::{
 
 /// Most events of one answer. A query that asks for more gets so many, and a bookmark.
 pub const MAX_EVENTS: u32 = 1_000;
-/// Longest bookmark that is looked at.
-const MAX_BOOKMARK_LEN: usize = 64;
 
 /// One thing that happened. Append only, like all that is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -194,7 +192,7 @@ impl HistoryQuery {
     /// # Errors
     /// The first field that breaks its rule.
     pub fn validate(&self) -> Result<(), Invalid> {
-        if self.after.as_ref().is_some_and(|after| after.len() > MAX_BOOKMARK_LEN) {
+        if self.after.as_ref().is_some_and(|after| !is_bookmark(after)) {
             return Err(Invalid::new("after", "is no bookmark: use the `next` of an earlier answer as it is"));
         }
         match (self.since, self.until) {
@@ -204,6 +202,14 @@ impl HistoryQuery {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether it may be the bookmark of a store: a number, or two with a dash between them.
+fn is_bookmark(text: &str) -> bool {
+    let (first, second) = text.split_once('-').unwrap_or((text, "0"));
+    [first, second]
+        .iter()
+        .all(|number| number.bytes().all(|digit| digit.is_ascii_digit()) && number.parse::<u64>().is_ok())
 }
 
 #[cfg(test)]
@@ -260,7 +266,12 @@ mod tests {
         assert!(!past.matches(&event(EventKind::Flip)) && !future.matches(&event(EventKind::Flip)));
         let backwards = HistoryQuery { since: Some(late), until: Some(early), ..HistoryQuery::default() };
         assert_eq!(backwards.validate().unwrap_err().field, "since");
-        let long = HistoryQuery { after: Some("x".repeat(65).into()), ..HistoryQuery::default() };
-        assert_eq!(long.validate().unwrap_err().field, "after");
+        let after = |text: &str| HistoryQuery { after: Some(text.into()), ..HistoryQuery::default() };
+        for no_bookmark in ["", "zz", "-", "1-", "-1", "+1", "1-2-3", "18446744073709551616", &*"1".repeat(65)] {
+            assert_eq!(after(no_bookmark).validate().unwrap_err().field, "after", "{no_bookmark}");
+        }
+        for bookmark in ["0", "18446744073709551615", "1795310437690-3"] {
+            assert_eq!(after(bookmark).validate(), Ok(()), "{bookmark}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Instances: what is registered, and what is known about it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::{
     limits,
     meta::Meta,
     name::{InstanceId, Namespace, ServiceName},
-    time::Timestamp,
+    time::{self, Timestamp},
 };
 
 /// What a service says of itself when it registers.
@@ -43,6 +43,14 @@ pub struct Registration {
     /// Its share of lookups, relative to the other instances.
     #[serde(default = "default_weight")]
     pub weight: u32,
+    /// How long it is remembered once it is evicted, and visited now and then; the server's probation when absent. For
+    /// instances that nothing keeps registered.
+    #[serde(default, with = "time::duration::option")]
+    pub forget_after: Option<Duration>,
+    /// It was registered before, by a program that keeps it so: that takes the address from nobody. Where another instance
+    /// is registered there by now, the answer is [`DiscoveryError::Replaced`](crate::DiscoveryError::Replaced).
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// The answer to a registration.
@@ -52,6 +60,9 @@ pub struct Registered {
     pub id: InstanceId,
     /// What the registration did.
     pub outcome: Outcome,
+    /// Who left for it, because it was registered at the same address.
+    #[serde(default)]
+    pub replaced: Vec<InstanceId>,
 }
 
 /// What a registration did. Append only.
@@ -100,6 +111,9 @@ pub struct Instance {
     /// The last flips of its status, oldest first. Filled in only where the query asked for it.
     #[serde(default)]
     pub history: Box<[Flip]>,
+    /// How long it is remembered once it is evicted; the server's probation when absent.
+    #[serde(default, with = "time::duration::option")]
+    pub forget_after: Option<Duration>,
 }
 
 /// The status of an instance. Append only.
@@ -149,6 +163,8 @@ impl Registration {
             zone: None,
             version: None,
             weight: limits::DEFAULT_WEIGHT,
+            forget_after: None,
+            again: false,
         }
     }
 
@@ -167,6 +183,12 @@ impl Registration {
         if !limits::WEIGHT.contains(&self.weight) {
             let (low, high) = (limits::WEIGHT.start(), limits::WEIGHT.end());
             return Err(Invalid::new("weight", format!("must be between {low} and {high}, got {}", self.weight)));
+        }
+        if let Some(after) = self.forget_after.filter(|after| !limits::FORGET_AFTER.contains(after)) {
+            let (low, high) =
+                (time::display(*limits::FORGET_AFTER.start()), time::display(*limits::FORGET_AFTER.end()));
+            let rule = format!("must be between {low} and {high}, got {}", time::display(after));
+            return Err(Invalid::new("forget_after", rule));
         }
         validate_labels(&self.tags, self.zone.as_deref(), self.version.as_deref())?;
         validate_meta(&self.meta)
@@ -272,6 +294,11 @@ mod tests {
         assert_eq!(refused.validate().unwrap_err().field, "weight");
         let refused = Registration { tags: vec!["".into()], ..registration() };
         assert_eq!(refused.validate().unwrap_err().field, "tags");
+        for after in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(366 * 24 * 3_600)] {
+            let refused = Registration { forget_after: Some(after), ..registration() }.validate().unwrap_err();
+            assert_eq!(refused.field, "forget_after");
+            assert!(refused.rule.contains("between 1s and 8760h"), "{refused}");
+        }
         let refused = Registration { zone: Some("a\nb".into()), ..registration() };
         assert_eq!(refused.validate().unwrap_err().field, "zone");
     }

@@ -42,6 +42,10 @@ pub const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Dura
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 /// How long an instance with a ttl check may stay silent.
 pub const TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
+/// How long an evicted instance may be remembered that asks for a time of its own.
+pub const FORGET_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3_600);
+/// How long an id may be kept out.
+pub const MAX_BLOCK: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Longest wait of one watch; longer ones are cut to it.
 pub const MAX_WATCH_WAIT: Duration = Duration::from_secs(300);
 /// Largest frame on an RPC connection unless the server says otherwise.

@@ -9,6 +9,7 @@ use crate::{
     history::{HistoryPage, HistoryQuery},
     instance::{Instance, Registered, Registration},
     name::{InstanceId, ServiceName},
+    operating::{Dismissed, Patch, Patched},
     query::{Query, ServiceSummary, Trouble},
     status::Status,
     update::{Bookmark, Cursor, Known, Page, Update},
@@ -26,7 +27,8 @@ pub trait Discovery {
     async fn deregister(id: InstanceId) -> Result<(), DiscoveryError>;
     /// "I am alive", from an instance with a ttl check.
     async fn renew(id: InstanceId) -> Result<(), DiscoveryError>;
-    /// Stops (`on`) or resumes handing an instance out.
+    /// Stops (`on`) or resumes handing an instance out. Whoever did not register it on this connection is an operator, whose
+    /// drains outlast registrations, and which only an operator takes back.
     async fn drain(id: InstanceId, on: bool) -> Result<(), DiscoveryError>;
     /// One instance that is handed out, in turn and by weight.
     async fn get(service: ServiceName) -> Result<Arc<Instance>, DiscoveryError>;
@@ -52,9 +54,14 @@ pub trait Discovery {
     async fn graph() -> Result<Graph, DiscoveryError>;
     /// What happened in the namespace, newest first, as far as the store remembers it.
     async fn history(query: HistoryQuery) -> Result<HistoryPage, DiscoveryError>;
+    /// Takes an instance out as an operator does: tells who will register it again, and with `block` keeps its id out for
+    /// so long. A block of no time ends one.
+    async fn dismiss(id: InstanceId, block: Option<Wait>) -> Result<Dismissed, DiscoveryError>;
+    /// Changes what is named of an instance, on top of whatever it is by then, and leaves the rest as it is.
+    async fn update(id: InstanceId, patch: Patch) -> Result<Patched, DiscoveryError>;
 }
 
-/// How long a watch may wait.
+/// A time: how long a watch may wait, how long a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Wait(#[serde(with = "crate::time::duration")] pub Duration);
 
@@ -81,10 +88,12 @@ mod tests {
             (DiscoveryRequest::List { query: Query::default(), after: None }, 5),
             (DiscoveryRequest::Services {}, 6),
             (watch, 7),
-            (DiscoveryRequest::Report { id, trouble: Trouble::Timeout }, 8),
+            (DiscoveryRequest::Report { id: id.clone(), trouble: Trouble::Timeout }, 8),
             (DiscoveryRequest::Status {}, 9),
             (DiscoveryRequest::Graph {}, 10),
             (DiscoveryRequest::History { query: HistoryQuery::default() }, 11),
+            (DiscoveryRequest::Dismiss { id: id.clone(), block: None }, 12),
+            (DiscoveryRequest::Update { id, patch: Patch::default() }, 13),
         ];
         for (request, variant) in requests {
             assert_eq!(postcard::to_allocvec(&request).unwrap().first(), Some(&variant), "{request:?}");
@@ -94,6 +103,11 @@ mod tests {
     #[test]
     fn what_was_added_need_not_be_said_in_json() {
         for (short, long) in [
+            (r#"{"Dismiss":{"id":"a"}}"#, r#"{"Dismiss":{"id":"a","block":null}}"#),
+            (
+                r#"{"Update":{"id":"a","patch":{"weight":5}}}"#,
+                r#"{"Update":{"id":"a","patch":{"weight":5,"zone":null,"tags":[],"meta":{},"forget_after":null}}}"#,
+            ),
             (r#"{"List":{"query":{}}}"#, r#"{"List":{"query":{},"after":null}}"#),
             (
                 r#"{"Watch":{"query":{},"wait":"1s"}}"#,

@@ -118,7 +118,7 @@ impl fmt::Debug for Clock {
 pub fn display(duration: Duration) -> String {
     let millis = millis(duration);
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let fitting = units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    let fitting = units.iter().find(|(_, unit)| millis > 0 && millis % *unit == 0);
     fitting.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
 }
 

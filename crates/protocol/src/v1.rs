@@ -7,12 +7,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address::Address,
     check::{self, CheckKind},
     error::Invalid,
-    instance::{self, Flip, InstanceStatus},
-    meta::Meta,
-    name::{InstanceId, Namespace, ServiceName},
     status::{self, BrakeStatus, DoorsStatus, LagStatus, MemoryStatus, NamesStatus, NamespaceStatus, RecentFlip},
     time::{self, Timestamp},
     v2,
@@ -39,50 +35,11 @@ pub struct Check {
     pub ttl: Option<Duration>,
 }
 
-/// What a service says of itself: [`crate::Registration`] with a check of this version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "as in the current version")]
-pub struct Registration {
-    pub name: ServiceName,
-    pub address: Address,
-    #[serde(default)]
-    pub id: Option<InstanceId>,
-    #[serde(default)]
-    pub check: Check,
-    #[serde(default)]
-    pub tags: Vec<Box<str>>,
-    #[serde(default)]
-    pub meta: Meta,
-    #[serde(default)]
-    pub zone: Option<Box<str>>,
-    #[serde(default)]
-    pub version: Option<Box<str>>,
-    #[serde(default = "instance::default_weight")]
-    pub weight: u32,
-}
+/// What a service says of itself, with a check of this version.
+pub type Registration = v2::Registration<Check>;
 
-/// One running copy of a service: [`crate::Instance`] with a check of this version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "as in the current version")]
-pub struct Instance {
-    pub id: InstanceId,
-    pub name: ServiceName,
-    pub namespace: Namespace,
-    pub address: Address,
-    pub status: InstanceStatus,
-    pub reason: Arc<str>,
-    pub since: Timestamp,
-    pub registered_at: Timestamp,
-    pub check: Check,
-    pub tags: Box<[Box<str>]>,
-    pub meta: Meta,
-    pub zone: Option<Box<str>>,
-    pub version: Option<Box<str>>,
-    pub weight: u32,
-    #[serde(default)]
-    pub history: Box<[Flip]>,
-}
+/// One running copy of a service, with a check of this version.
+pub type Instance = v2::Instance<Check>;
 
 /// The whole server at one moment: [`crate::Status`] without memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +96,21 @@ pub struct RoundsStatus {
 
 // === impl Check ===
 
+impl TryFrom<check::Check> for Check {
+    type Error = Invalid;
+
+    /// Without what its answers must carry, another program at its address would pass for the instance: that is an
+    /// error, and not left out.
+    fn try_from(check: check::Check) -> Result<Self, Invalid> {
+        if check.expect.is_some() {
+            let rule = "the server speaks version 1 of the protocol, in which a check expects nothing of an answer; \
+                        use a server that speaks version 2 or later, or leave it out";
+            return Err(Invalid::new("check.expect", rule));
+        }
+        Ok((&check).into())
+    }
+}
+
 impl From<&check::Check> for Check {
     fn from(check: &check::Check) -> Self {
         let check::Check { kind, path, interval, timeout, ttl, expect: _ } = check;
@@ -153,110 +125,13 @@ impl From<Check> for check::Check {
     }
 }
 
-// === impl Registration ===
-
-impl TryFrom<instance::Registration> for Registration {
-    type Error = Invalid;
-
-    /// Without what its answers must carry, another program at its address would pass for the instance: that is an
-    /// error, and not left out.
-    fn try_from(registration: instance::Registration) -> Result<Self, Invalid> {
-        let instance::Registration { name, address, id, check, tags, meta, zone, version, weight } = registration;
-        if check.expect.is_some() {
-            let rule = "the server speaks version 1 of the protocol, in which a check expects nothing of an answer; \
-                        use a server that speaks version 2 or later, or leave it out";
-            return Err(Invalid::new("check.expect", rule));
-        }
-        Ok(Self { name, address, id, check: (&check).into(), tags, meta, zone, version, weight })
+impl v2::Shown for Check {
+    fn of(check: &Arc<check::Check>) -> Self {
+        (&**check).into()
     }
-}
 
-impl From<Registration> for instance::Registration {
-    fn from(registration: Registration) -> Self {
-        let Registration { name, address, id, check, tags, meta, zone, version, weight } = registration;
-        Self { name, address, id, check: check.into(), tags, meta, zone, version, weight }
-    }
-}
-
-// === impl Instance ===
-
-impl From<Arc<instance::Instance>> for Instance {
-    fn from(instance: Arc<instance::Instance>) -> Self {
-        let instance::Instance {
-            id,
-            name,
-            namespace,
-            address,
-            status,
-            reason,
-            since,
-            registered_at,
-            check,
-            tags,
-            meta,
-            zone,
-            version,
-            weight,
-            history,
-        } = Arc::unwrap_or_clone(instance);
-        let check = (&*check).into();
-        Self {
-            id,
-            name,
-            namespace,
-            address,
-            status,
-            reason,
-            since,
-            registered_at,
-            check,
-            tags,
-            meta,
-            zone,
-            version,
-            weight,
-            history,
-        }
-    }
-}
-
-impl From<Instance> for Arc<instance::Instance> {
-    fn from(instance: Instance) -> Self {
-        let Instance {
-            id,
-            name,
-            namespace,
-            address,
-            status,
-            reason,
-            since,
-            registered_at,
-            check,
-            tags,
-            meta,
-            zone,
-            version,
-            weight,
-            history,
-        } = instance;
-        let check = Arc::new(check.into());
-        Self::new(instance::Instance {
-            id,
-            name,
-            namespace,
-            address,
-            status,
-            reason,
-            since,
-            registered_at,
-            check,
-            tags,
-            meta,
-            zone,
-            version,
-            weight,
-            history,
-        })
+    fn shown(self) -> Arc<check::Check> {
+        Arc::new(self.into())
     }
 }
 
@@ -366,6 +241,9 @@ mod tests {
         Version,
         check::Expect,
         codec::Codec,
+        instance::{self, InstanceStatus},
+        meta::Meta,
+        name::Namespace,
         rpc::{DiscoveryRequest, DiscoveryResponse},
         wire::{Head, read_request},
     };
@@ -387,6 +265,7 @@ mod tests {
             version: None,
             weight: 3,
             history: Box::default(),
+            forget_after: None,
         }
     }
 

@@ -1,17 +1,20 @@
 //! Version 2 of the protocol, where its messages are not those of the current one.
 //!
-//! It knows no pages, digests and subsets: lists and snapshots are whole. [`v1`](crate::v1) has the same methods with
-//! other instances, registrations and statuses, for which these types are generic.
+//! It knows no pages, digests and subsets: lists and snapshots are whole, and nobody is forgotten at a time of its own.
+//! [`v1`](crate::v1) has the same methods with other checks and statuses, for which these types are generic.
+
+mod instance;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::instance::{Instance, Registered, Registration, Shown};
 use crate::{
     bounded,
     error::{DiscoveryError, Invalid},
     graph::Graph,
-    instance::{Instance, Registered, Registration},
+    instance as current,
     meta::Meta,
     name::{InstanceId, ServiceName},
     query::{self, Scope, ServiceSummary, Trouble},
@@ -40,7 +43,7 @@ pub enum Request<R = Registration> {
 /// What the server answers. The order of the methods is the wire format.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as the methods of `Discovery`")]
-pub enum Response<I = Arc<Instance>, S = Status> {
+pub enum Response<I = Instance, S = Status> {
     Register(Result<Registered, DiscoveryError>),
     Deregister(Result<(), DiscoveryError>),
     Renew(Result<(), DiscoveryError>),
@@ -73,11 +76,20 @@ pub struct Query {
 /// What a watch answers: [`crate::Update`] without parts and pages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in the current version")]
-pub struct Update<I = Arc<Instance>> {
+pub struct Update<I = Instance> {
     pub cursor: Cursor,
     pub snapshot: bool,
     pub instances: Vec<I>,
     pub removed: Vec<Removed>,
+}
+
+/// An error in the words of this version.
+fn told(error: DiscoveryError) -> DiscoveryError {
+    match error {
+        DiscoveryError::Blocked { .. } => Invalid::new("id", error.to_string()).into(),
+        DiscoveryError::Replaced { id, .. } => DiscoveryError::NotRegistered { id },
+        error => error,
+    }
 }
 
 // === impl Request ===
@@ -90,7 +102,7 @@ impl<R> Request<R> {
     /// What cannot be said, and must not be left out. It names the version.
     pub fn of(request: DiscoveryRequest) -> Result<Self, Invalid>
     where
-        R: TryFrom<Registration, Error: Into<Invalid>>,
+        R: TryFrom<current::Registration, Error: Into<Invalid>>,
     {
         use DiscoveryRequest as Current;
         // A server that speaks this version gave out no bookmark: answered as a whole, the list would have twice
@@ -114,15 +126,21 @@ impl<R> Request<R> {
             Current::Report { id, trouble } => Self::Report { id, trouble },
             Current::Status {} => Self::Status {},
             Current::Graph {} => Self::Graph {},
-            Current::History { .. } => {
-                let rule = "the server speaks version 2 of the protocol or 1, which cannot ask for it; ask a newer one";
-                return Err(Invalid::new("history", rule));
+            Current::History { .. } => return Err(too_old("history")),
+            // Not a deregistration: whoever asks for the one is not prepared for the answer to the other.
+            Current::Dismiss { block, .. } => {
+                return Err(too_old(if block.is_some() { "block" } else { "dismiss" }));
             }
+            Current::Update { .. } => return Err(too_old("update")),
         })
     }
 }
 
-impl<R: Into<Registration>> From<Request<R>> for DiscoveryRequest {
+fn too_old(field: &str) -> Invalid {
+    Invalid::new(field, "the server speaks version 2 of the protocol or 1, which cannot ask for it; ask a newer one")
+}
+
+impl<R: Into<current::Registration>> From<Request<R>> for DiscoveryRequest {
     fn from(request: Request<R>) -> Self {
         match request {
             Request::Register { registration } => Self::Register { registration: registration.into() },
@@ -144,14 +162,14 @@ impl<R: Into<Registration>> From<Request<R>> for DiscoveryRequest {
 
 // === impl Response ===
 
-impl<I: From<Arc<Instance>>, S: From<Status>> From<DiscoveryResponse> for Response<I, S> {
+impl<I: From<Arc<current::Instance>>, S: From<Status>> From<DiscoveryResponse> for Response<I, S> {
     fn from(response: DiscoveryResponse) -> Self {
         use DiscoveryResponse as Current;
         match response {
-            Current::Register(result) => Self::Register(result),
-            Current::Deregister(result) => Self::Deregister(result),
-            Current::Renew(result) => Self::Renew(result),
-            Current::Drain(result) => Self::Drain(result),
+            Current::Register(result) => Self::Register(result.map(Into::into).map_err(told)),
+            Current::Deregister(result) => Self::Deregister(result.map_err(told)),
+            Current::Renew(result) => Self::Renew(result.map_err(told)),
+            Current::Drain(result) => Self::Drain(result.map_err(told)),
             Current::Get(result) => Self::Get(result.map(Into::into)),
             Current::List(result) => {
                 Self::List(result.map(|page| page.instances.into_iter().map(Into::into).collect()))
@@ -161,20 +179,22 @@ impl<I: From<Arc<Instance>>, S: From<Status>> From<DiscoveryResponse> for Respon
             Current::Report(result) => Self::Report(result),
             Current::Status(result) => Self::Status(result.map(Into::into)),
             Current::Graph(result) => Self::Graph(result),
-            // Nobody who speaks this version can ask, so nobody gets this.
+            // Nobody who speaks this version can ask, so nobody gets these.
             Current::History(result) => Self::Services(result.map(|_| vec![])),
+            Current::Dismiss(result) => Self::Deregister(result.map(|_| ()).map_err(told)),
+            Current::Update(result) => Self::Drain(result.map(|_| ()).map_err(told)),
         }
     }
 }
 
-impl<I: Into<Arc<Instance>>, S: Into<Status>> From<Response<I, S>> for DiscoveryResponse {
+impl<I: Into<Arc<current::Instance>>, S: Into<Status>> From<Response<I, S>> for DiscoveryResponse {
     fn from(response: Response<I, S>) -> Self {
         let page = |instances: Vec<I>| {
             let cursor = Cursor { epoch: 0, revision: 0 };
             Page { cursor, instances: instances.into_iter().map(Into::into).collect(), next: None }
         };
         match response {
-            Response::Register(result) => Self::Register(result),
+            Response::Register(result) => Self::Register(result.map(Into::into)),
             Response::Deregister(result) => Self::Deregister(result),
             Response::Renew(result) => Self::Renew(result),
             Response::Drain(result) => Self::Drain(result),
@@ -207,14 +227,14 @@ impl From<Query> for query::Query {
 
 // === impl Update ===
 
-impl<I: From<Arc<Instance>>> From<update::Update> for Update<I> {
+impl<I: From<Arc<current::Instance>>> From<update::Update> for Update<I> {
     fn from(update: update::Update) -> Self {
         let update::Update { cursor, snapshot, instances, removed, parts: _, next: _ } = update;
         Self { cursor, snapshot, instances: instances.into_iter().map(Into::into).collect(), removed }
     }
 }
 
-impl<I: Into<Arc<Instance>>> From<Update<I>> for update::Update {
+impl<I: Into<Arc<current::Instance>>> From<Update<I>> for update::Update {
     fn from(update: Update<I>) -> Self {
         let Update { cursor, snapshot, instances, removed } = update;
         let instances = instances.into_iter().map(Into::into).collect();
@@ -236,9 +256,9 @@ mod tests {
     #[test]
     fn the_order_of_the_methods_is_fixed() {
         let id: InstanceId = "a".parse().unwrap();
-        let registration = Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
+        let registration = current::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
         let requests: [Request; 11] = [
-            Request::Register { registration },
+            Request::Register { registration: registration.try_into().unwrap() },
             Request::Deregister { id: id.clone() },
             Request::Renew { id: id.clone() },
             Request::Drain { id: id.clone(), on: true },
@@ -296,5 +316,39 @@ mod tests {
         assert_eq!(<Request>::of(list).unwrap_err().field, "after");
         let history = DiscoveryRequest::History { query: HistoryQuery::default() };
         assert!(<Request>::of(history).unwrap_err().to_string().starts_with("history: the server speaks version 2"));
+    }
+
+    #[test]
+    fn what_came_later_is_an_error_where_it_must_not_be_lost() {
+        let plain = current::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
+        let long = std::time::Duration::from_secs(72 * 3_600);
+        let patient = current::Registration { forget_after: Some(long), ..plain.clone() };
+        let refused = <Request>::of(DiscoveryRequest::Register { registration: patient }).unwrap_err();
+        assert_eq!(refused.field, "forget_after");
+        let again = current::Registration { again: true, ..plain.clone() };
+        let sent = <Request>::of(DiscoveryRequest::Register { registration: again }).unwrap();
+        assert!(matches!(sent.into(), DiscoveryRequest::Register { registration } if registration == plain));
+        let id: InstanceId = "a".parse().unwrap();
+        let dismiss = |block| DiscoveryRequest::Dismiss { id: id.clone(), block };
+        assert_eq!(<Request>::of(dismiss(None)).unwrap_err().field, "dismiss");
+        assert_eq!(<Request>::of(dismiss(Some(Wait(long)))).unwrap_err().field, "block");
+        let patch = crate::operating::Patch::default();
+        assert_eq!(<Request>::of(DiscoveryRequest::Update { id: id.clone(), patch }).unwrap_err().field, "update");
+    }
+
+    #[test]
+    fn refusals_that_it_does_not_know_are_told_in_those_that_it_does() {
+        let id: InstanceId = "a".parse().unwrap();
+        let reason = "blocked until 2026-11-22T02:00:00Z by order".into();
+        let blocked = DiscoveryError::Blocked { id: id.clone(), until: crate::time::Timestamp::default(), reason };
+        let Response::Register(Err(DiscoveryError::Invalid(invalid))) =
+            <Response>::from(DiscoveryResponse::Register(Err(blocked)))
+        else {
+            panic!()
+        };
+        assert_eq!(invalid.to_string(), "id: instance `a` is blocked until 2026-11-22T02:00:00Z by order");
+        let replaced = DiscoveryError::Replaced { id: id.clone(), by: "b".parse().unwrap() };
+        let Response::Renew(refused) = <Response>::from(DiscoveryResponse::Renew(Err(replaced))) else { panic!() };
+        assert_eq!(refused, Err(DiscoveryError::NotRegistered { id }));
     }
 }

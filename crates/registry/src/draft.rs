@@ -1,5 +1,6 @@
 //! A batch in the making: what the registry would be if it were carried out.
 
+mod operating;
 mod overlay;
 
 use std::{collections::HashMap, sync::Arc};
@@ -8,7 +9,10 @@ use roundsman_protocol::{
     DiscoveryError, InstanceId, Invalid, Namespace, Registered, Registration, Timestamp, instance::Outcome,
 };
 
-use self::overlay::Overlay;
+use self::{
+    operating::{blocked_until, refuse_blocked},
+    overlay::Overlay,
+};
 use crate::{
     edit::{Change, Edit, Key},
     ledger::{Ledger, carry_out},
@@ -83,7 +87,8 @@ impl<'a> Draft<'a> {
     /// Plans a registration.
     ///
     /// # Errors
-    /// When the id belongs to another service of the namespace, or a limit is reached.
+    /// When the id belongs to another service of the namespace, or is kept out; when a limit is reached; and when the address,
+    /// which an earlier registration is to be confirmed at, is another's by now.
     pub fn register(
         &mut self,
         namespace: &Namespace,
@@ -100,12 +105,22 @@ impl<'a> Draft<'a> {
             );
             return Err(Invalid::new("id", rule).into());
         }
+        if let Some(known) = &known {
+            refuse_blocked(known, now)?;
+        }
+        if registration.again {
+            let occupant = self.overlay.occupant(namespace, &registration.name, &registration.address);
+            if let Some(by) = occupant.filter(|by| *by != key.id && self.is_live(namespace, by)) {
+                return Err(DiscoveryError::Replaced { id: key.id, by });
+            }
+        }
         let outcome = match &known {
             Some(known) if known.says(&registration) => Outcome::Unchanged,
             Some(known) if !known.is_evicted() => Outcome::Updated,
             Some(_) | None => Outcome::Created,
         };
         let id = key.id.clone();
+        let mut replaced = Vec::new();
         if outcome != Outcome::Unchanged {
             let bytes = registration.bytes();
             self.check_bytes(namespace, bytes)?;
@@ -119,44 +134,39 @@ impl<'a> Draft<'a> {
             share.instances += new;
             share.bytes += bytes;
             let version = self.overlay.next_version(known.as_deref(), now);
-            self.plan(Edit::Register { key, registration, version, at: now });
+            replaced = self.plan(Edit::Register { key, registration, version, at: now });
         }
-        Ok(Registered { id, outcome })
+        Ok(Registered { id, outcome, replaced })
     }
 
-    /// Plans that an instance leaves because another one registered at the place that it names in another way.
-    pub fn replace(&mut self, key: Key, by: &InstanceId, now: Timestamp) {
-        let Some(known) = self.overlay.find(&key).filter(|_| key.id != *by) else { return };
+    /// Whether an instance is registered, and not on probation.
+    #[must_use]
+    pub fn is_live(&self, namespace: &Namespace, id: &InstanceId) -> bool {
+        let key = Key { namespace: namespace.clone(), id: id.clone() };
+        self.overlay.find(&key).is_some_and(|record| !record.is_evicted())
+    }
+
+    /// Plans that an instance leaves because another one registered at the place that it names in another way. Whether
+    /// it was there.
+    pub fn replace(&mut self, key: Key, by: &InstanceId, now: Timestamp) -> bool {
+        let known = self.overlay.find(&key).filter(|known| key.id != *by && !known.is_blocked());
+        let Some(known) = known else { return false };
         let (reason, version) =
             (format!("replaced by {by} at the same address").into(), self.overlay.next_version(Some(&known), now));
         self.plan(Edit::Remove { key, reason, version });
+        true
     }
 
     /// Plans a deregistration. One that is on probation is forgotten.
     ///
     /// # Errors
-    /// When there is no such instance.
+    /// When there is no such instance, which is also said of one that an operator keeps out.
     pub fn deregister(&mut self, key: Key, now: Timestamp) -> Result<(), DiscoveryError> {
-        let Some(known) = self.overlay.find(&key) else {
+        let Some(known) = self.overlay.find(&key).filter(|known| blocked_until(known, now).is_none()) else {
             return Err(DiscoveryError::NotRegistered { id: key.id });
         };
         let version = self.overlay.next_version(Some(&known), now);
         self.plan(Edit::Remove { key, reason: "deregistered".into(), version });
-        Ok(())
-    }
-
-    /// Plans a drain, or its end. One that is on probation is drained once it is reinstated.
-    ///
-    /// # Errors
-    /// When there is no such instance.
-    pub fn drain(&mut self, key: Key, on: bool, now: Timestamp) -> Result<(), DiscoveryError> {
-        let Some(known) = self.overlay.find(&key) else {
-            return Err(DiscoveryError::NotRegistered { id: key.id });
-        };
-        if known.asked.draining != on {
-            let version = self.overlay.next_version(Some(&known), now);
-            self.plan(Edit::Drain { key, on, version, at: now });
-        }
         Ok(())
     }
 
@@ -208,15 +218,19 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn plan(&mut self, edit: Edit) {
+    /// Plans an edit; the others that it takes out.
+    fn plan(&mut self, edit: Edit) -> Vec<InstanceId> {
         let key = edit.key();
         if let Edit::Remove { version, .. } = &edit {
             self.removed.insert(key.clone(), *version);
         }
         let effects = carry_out(&mut self.overlay, &edit);
+        let gone = effects.iter().filter(|effect| effect.after.is_none() && !effect.is_about(&key));
+        let gone = gone.filter_map(|effect| Some(effect.before.as_ref()?.instance.id.clone())).collect();
         let own = effects.into_iter().rfind(|effect| effect.is_about(&key));
         let (before, after) = own.map_or_else(Default::default, |effect| (effect.before, effect.after));
         self.edits.push(Edit::Planned { edit: Box::new(edit), before, after });
+        gone
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use roundsman_protocol::{InstanceId, Namespace, Registration, Timestamp};
 
 pub use self::change::{Change, Known, Part, Ruling, Tombstone};
-use crate::record::{Health, Record};
+use crate::record::{Asked, Health, Record};
+
+/// Why what was left of a blocked instance is gone when its block was lifted.
+pub const LET_IN: &str = "let in again";
 
 /// Where a record belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,32 @@ pub enum Edit {
         key: Key,
         /// Stop, or resume.
         on: bool,
+        /// Whether an operator asks, whose drains its owner does not take back.
+        operator: bool,
+        /// The version of what is asked for.
+        version: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// Changes what an instance says of itself, whether it is out or not.
+    Update {
+        /// Which one.
+        key: Key,
+        /// What it says from now on.
+        registration: Arc<Registration>,
+        /// The version of what is asked for.
+        version: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// Takes an instance out, and keeps its id out.
+    Block {
+        /// Which one.
+        key: Key,
+        /// Until when.
+        until: Timestamp,
+        /// Who asked for it.
+        by: Arc<str>,
         /// The version of what is asked for.
         version: u64,
         /// When.
@@ -131,6 +160,8 @@ impl Edit {
             Self::Register { key, .. }
             | Self::Remove { key, .. }
             | Self::Drain { key, .. }
+            | Self::Update { key, .. }
+            | Self::Block { key, .. }
             | Self::Observe { key, .. }
             | Self::Forget { key, .. } => key.clone(),
             Self::Planned { edit, .. } => edit.key(),
@@ -145,7 +176,12 @@ impl Edit {
             Self::Remove { reason, .. } | Self::Forget { reason, .. } => Arc::clone(reason),
             Self::Planned { edit, .. } => edit.reason(),
             Self::Bury(_) => "removed by another server".into(),
-            Self::Register { .. } | Self::Drain { .. } | Self::Observe { .. } | Self::Adopt { .. } => "removed".into(),
+            Self::Register { .. }
+            | Self::Drain { .. }
+            | Self::Update { .. }
+            | Self::Block { .. }
+            | Self::Observe { .. }
+            | Self::Adopt { .. } => "removed".into(),
         }
     }
 
@@ -166,11 +202,20 @@ impl Edit {
                 Some(register(current, key, registration, *version, *at))
             }
             Self::Remove { .. } => None,
-            // A wish of the owner, which holds whatever is observed: one that is evicted stays so, and is drained once back.
-            Self::Drain { on, version, at, .. } => match current? {
-                current if current.asked.draining == *on => Some(Arc::clone(current)),
-                current => Some(Arc::new(current.drained(*on, *version, *at))),
-            },
+            // A wish that holds whatever is observed: one that is evicted stays so, and is drained once back.
+            Self::Drain { on, operator, version, at, .. } => {
+                let current = current?;
+                Some(drain(current, *on, *operator, *version, *at).map_or_else(|| Arc::clone(current), Arc::new))
+            }
+            Self::Update { key, registration, version, at } => {
+                let current = current?;
+                let updated = match is_same_process(current, registration) {
+                    true => current.updated(registration, *version),
+                    false => current.reborn(key, registration, current.asked.draining, *version, *at),
+                };
+                Some(Arc::new(updated))
+            }
+            Self::Block { until, by, version, at, .. } => Some(Arc::new(current?.blocked(*until, by, *version, *at))),
             Self::Observe { incarnation, health, reason, by, at, .. } => {
                 let (current, seen) = (current?, &current?.observed);
                 // Of one that does not pass yet, the last reason why is worth knowing.
@@ -225,9 +270,22 @@ fn register(
     if same_process && !current.is_evicted() {
         return Arc::new(current.updated(registration, version));
     }
-    // A client registers by itself after an eviction: that takes back no drain which its owner asked for.
-    let draining = current.asked.draining && same_process;
+    // A client registers by itself after an eviction: that takes back no drain which its owner asked for. Nothing that
+    // registers takes back an operator's.
+    let draining = current.asked.draining && (same_process || current.asked.held);
     Arc::new(current.reborn(key, registration, draining, version, at))
+}
+
+/// The record as a drain, or its end, leaves it; `None` when it stays as it is.
+pub(crate) fn drain(current: &Record, on: bool, operator: bool, version: u64, at: Timestamp) -> Option<Record> {
+    let Asked { draining, held, .. } = current.asked;
+    match (on, operator) {
+        (true, true) if !held => Some(current.held(version, at)),
+        (true, false) if !draining => Some(current.drained(true, version, at)),
+        (false, true) if draining => Some(current.drained(false, version, at)),
+        (false, false) if draining && !held => Some(current.drained(false, version, at)),
+        _ => None,
+    }
 }
 
 /// Whether what registers now is visited where and how `current` was.

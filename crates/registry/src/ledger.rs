@@ -33,7 +33,8 @@ pub(crate) fn carry_out(ledger: &mut impl Ledger, edit: &Edit) -> Vec<Effect> {
         return Vec::new();
     }
     let mut effects = Vec::with_capacity(1);
-    if let Some(after) = &after {
+    // What is left of a blocked one is nowhere.
+    if let Some(after) = after.as_ref().filter(|after| !after.is_blocked()) {
         let known = &after.instance;
         let occupant = ledger.occupant(&known.namespace, &known.name, &known.address).filter(|id| *id != known.id);
         let ghost = occupant.and_then(|id| ledger.find(&Key { namespace: known.namespace.clone(), id }));

@@ -26,7 +26,7 @@ mod view;
 pub mod watch;
 
 pub use draft::{Draft, Limits};
-pub use edit::{Change, Edit, Effect, Key, Known, Part, Ruling, Tombstone};
+pub use edit::{Change, Edit, Effect, Key, Known, LET_IN, Part, Ruling, Tombstone};
 pub use hub::Counted;
 pub use look::{Changes, Look, Snapshot};
 pub use record::{Asked, Health, Observed, Record};

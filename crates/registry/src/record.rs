@@ -5,6 +5,7 @@ mod state;
 use std::{
     collections::VecDeque,
     sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
@@ -68,8 +69,9 @@ impl Record {
             version: registration.version.clone(),
             weight: registration.weight,
             history: Box::default(),
+            forget_after: registration.forget_after,
         };
-        let asked = Asked { version, incarnation: version, draining: false };
+        let asked = Asked { version, incarnation: version, ..Asked::default() };
         Self::restored(instance, asked, observed, Arc::clone(&NO_FLIPS))
     }
 
@@ -97,9 +99,13 @@ impl Record {
     /// Whether `registration` would change nothing.
     #[must_use]
     pub fn says(&self, registration: &Registration) -> bool {
+        !self.is_evicted() && self.would_say(registration)
+    }
+
+    /// The same, whether it is out or not.
+    pub(crate) fn would_say(&self, registration: &Registration) -> bool {
         let known = &self.instance;
-        !self.is_evicted()
-            && known.name == registration.name
+        known.name == registration.name
             && known.address == registration.address
             && *known.check == registration.check
             && *known.tags == *registration.tags
@@ -107,6 +113,7 @@ impl Record {
             && known.zone == registration.zone
             && known.version == registration.version
             && known.weight == registration.weight
+            && known.forget_after == registration.forget_after
     }
 
     /// The same instance with what it now says of itself. What was observed goes on.
@@ -118,6 +125,7 @@ impl Record {
             zone: registration.zone.clone(),
             version: registration.version.clone(),
             weight: registration.weight,
+            forget_after: registration.forget_after,
             ..Instance::clone(&self.instance)
         };
         let asked = Asked { version, ..self.asked };
@@ -129,7 +137,7 @@ impl Record {
     #[must_use]
     pub fn reborn(&self, key: &Key, registration: &Registration, draining: bool, version: u64, at: Timestamp) -> Self {
         let fresh = Self::registered(key, registration, version, at);
-        let asked = Asked { draining, ..fresh.asked };
+        let asked = Asked { draining, held: self.asked.held && draining, ..fresh.asked };
         let why = Arc::clone(&fresh.observed.reason);
         let history = self.changed(asked, fresh.observed.clone(), why, at).history;
         Self::restored(Instance::clone(&fresh.instance), asked, fresh.observed, history)
@@ -139,7 +147,26 @@ impl Record {
     #[must_use]
     pub fn drained(&self, on: bool, version: u64, at: Timestamp) -> Self {
         let why = if on { &DRAINED } else { &UNDRAINED };
-        self.changed(Asked { version, draining: on, ..self.asked }, self.observed.clone(), Arc::clone(why), at)
+        let asked = Asked { version, draining: on, held: on && self.asked.held, ..self.asked };
+        self.changed(asked, self.observed.clone(), Arc::clone(why), at)
+    }
+
+    /// The same instance, drained by an operator.
+    #[must_use]
+    pub fn held(&self, version: u64, at: Timestamp) -> Self {
+        let asked = Asked { version, draining: true, held: true, ..self.asked };
+        self.changed(asked, self.observed.clone(), Arc::clone(&DRAINED), at)
+    }
+
+    /// What is left of the instance while its id is kept out: a life in which it is out, and nobody visits it. `by` asked
+    /// for it.
+    #[must_use]
+    pub fn blocked(&self, until: Timestamp, by: &str, version: u64, at: Timestamp) -> Self {
+        let text = until.to_string();
+        let seconds = text.split_once('.').map_or(&*text, |(seconds, _)| seconds);
+        let reason: Arc<str> = format!("blocked until {seconds}Z by {by}").into();
+        let asked = Asked { version, incarnation: version, blocked: Some(until), ..self.asked };
+        self.changed(asked, Observed::out(Arc::clone(&reason), at), reason, at)
     }
 
     /// The same instance as a visit at `at` left it.
@@ -175,7 +202,26 @@ impl Record {
     /// Whether it is out, and on probation.
     #[must_use]
     pub fn is_evicted(&self) -> bool {
-        self.observed.health == Health::Evicted
+        self.observed.health == Health::Evicted || self.is_blocked()
+    }
+
+    /// Whether it is what is left of an instance whose id is, or was until a moment ago, kept out.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.asked.blocked.is_some()
+    }
+
+    /// How long it is remembered once it is evicted, where it wants another time than the server's.
+    #[must_use]
+    pub fn forget_after(&self) -> Option<Duration> {
+        self.instance.forget_after
+    }
+
+    /// Whether a store may drop it by itself when the server's probation is over. Who is remembered for a time of its own is
+    /// forgotten by the rounds, so that nobody is forgotten without a word, nor comes back from a store.
+    #[must_use]
+    pub fn expires_by_itself(&self) -> bool {
+        self.is_evicted() && !self.is_blocked() && self.forget_after().is_none()
     }
 
     /// Whether the same was asked for of both.
@@ -185,7 +231,7 @@ impl Record {
         self.asked == other.asked
             && (&one.name, &one.address, &one.check, &one.zone) == (&two.name, &two.address, &two.check, &two.zone)
             && (&one.tags, &one.meta, &one.version, one.weight) == (&two.tags, &two.meta, &two.version, two.weight)
-            && one.registered_at == two.registered_at
+            && (one.registered_at, one.forget_after) == (two.registered_at, two.forget_after)
     }
 
     /// Which of two was asked for later. Ids decide where servers were asked at the same moment.

@@ -252,6 +252,7 @@ impl Ledger for Books {
 
     fn replace(&mut self, before: Option<&Arc<Record>>, after: Option<&Arc<Record>>) {
         self.by_id.replace(before, after);
-        self.by_place.replace(before, after);
+        let is_somewhere = |record: &&Arc<Record>| !record.is_blocked();
+        self.by_place.replace(before.filter(is_somewhere), after.filter(is_somewhere));
     }
 }

@@ -22,8 +22,10 @@ mod db;
 mod error;
 mod file;
 mod history;
+mod load;
 mod places;
 mod reserve;
+mod rows;
 mod schema;
 mod statements;
 mod table;
@@ -47,9 +49,6 @@ pub(crate) struct SqliteStore {
     /// A permit for a look at the history.
     looks: Semaphore,
 }
-
-/// How many records are handed over at a time while the file is read.
-const PART: usize = 2_048;
 
 /// What is open, and which file it was.
 #[derive(Debug, Default)]
@@ -78,15 +77,15 @@ impl SqliteStore {
     async fn read(&self, parts: Option<mpsc::Sender<Vec<Record>>>) -> Result<Snapshot, StoreError> {
         let now = self.clock.now();
         self.run(move |state, path| {
-            let mut read = table::Found::default();
+            let mut read = load::Found::default();
             let mut hand_over = |records: &mut Vec<Record>| {
-                let Some(parts) = parts.as_ref().filter(|_| records.len() >= PART) else { return };
+                let Some(parts) = &parts else { return };
                 // When nobody takes them any more, they stay here.
-                if let Err(back) = parts.blocking_send(std::mem::replace(records, Vec::with_capacity(PART))) {
+                if let Err(back) = parts.blocking_send(std::mem::take(records)) {
                     *records = back.0;
                 }
             };
-            table::load(state.open(path, now)?, path, now, &mut read, &mut hand_over)?;
+            load::load(state.open(path, now)?, path, now, &mut read, &mut hand_over)?;
             let damaged = read.unreadable.iter().map(Unreadable::damage).collect();
             state.unreadable = read.unreadable;
             Ok(Snapshot { records: read.records, removed: read.removed, damaged, position: Position::default() })

@@ -3,16 +3,16 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use roundsman_protocol::{InstanceStatus, Timestamp};
+use roundsman_protocol::{InstanceStatus, Timestamp, time};
 use roundsman_registry::{Health, Part, Record};
 use serde::Serialize;
 
 mod reader;
 
-pub(crate) use reader::Reader;
+pub(crate) use reader::{MAX_FIELD_BYTES, Reader};
 
 /// How many fields a record has.
-pub(crate) const COUNT: usize = 23;
+pub(crate) const COUNT: usize = 26;
 
 /// The names of the fields: columns in SQLite, hash and stream fields in Redis. Append only.
 ///
@@ -42,12 +42,15 @@ pub(crate) const FIELDS: [&str; COUNT] = [
     "evidence",
     "observed_since",
     "observed_by",
+    "forget_after",
+    "held",
+    "blocked",
 ];
 
 /// Who writes each field, in the order of [`FIELDS`].
 pub(crate) const OWNERS: [Owner; COUNT] = {
     use Owner::{Asked as A, Both as B, Observed as O};
-    [A, A, A, A, A, B, B, B, A, A, A, A, A, A, A, A, O, B, A, A, O, O, O]
+    [A, A, A, A, A, B, B, B, A, A, A, A, A, A, A, A, O, B, A, A, O, O, O, A, A, A]
 };
 
 /// Whose business a field is. Neither writes what is the other's.
@@ -105,6 +108,9 @@ pub(crate) fn values(record: &Record) -> Values<'_> {
         Cow::Borrowed(&record.observed.reason),
         Cow::Owned(record.observed.since.to_string()),
         Cow::Borrowed(&record.observed.by),
+        record.forget_after().map_or(Cow::Borrowed(""), |after| Cow::Owned(time::display(after))),
+        Cow::Borrowed(if record.asked.held { "true" } else { "" }),
+        record.asked.blocked.map_or(Cow::Borrowed(""), |until| Cow::Owned(until.to_string())),
     ]
 }
 
@@ -132,9 +138,9 @@ fn observed_text(health: Health) -> &'static str {
     }
 }
 
-/// When the probation of an evicted record is over; `None` for one that is live.
+/// When the probation of an evicted record is over; `None` for one that is live, and for one that servers forget.
 pub(crate) fn evicted_until(record: &Record, retention: Duration) -> Option<Timestamp> {
-    record.is_evicted().then(|| record.observed.since.plus(retention))
+    record.expires_by_itself().then(|| record.observed.since.plus(retention))
 }
 
 #[cfg(test)]
@@ -162,8 +168,15 @@ mod tests {
         let suspect = live.seen(Health::Suspect, "503".into(), "server-1".into(), Timestamp::from_millis(2));
         let drained = suspect.drained(true, 8, Timestamp::from_millis(2));
         let evicted = drained.seen(Health::Evicted, "no answer in 1s".into(), "".into(), Timestamp::from_millis(3));
+        let held = live.held(9, Timestamp::from_millis(4));
+        let blocked = held.blocked(Timestamp::from_millis(3_600_000), "order", 10, Timestamp::from_millis(5));
+        let patient = Registration {
+            forget_after: Some(Duration::from_secs(72 * 3_600)),
+            ..Registration::new("product".parse().unwrap(), "[::1]:7070".parse().unwrap())
+        };
+        let patient = evicted.updated(&patient, 11);
         let mut reader = Reader::default();
-        for record in [live, drained, evicted] {
+        for record in [live, drained, evicted, held, blocked, patient] {
             let values = values(&record);
             let read = reader.record(std::array::from_fn(|n| &*values[n])).unwrap();
             assert_eq!(read, record);
@@ -176,7 +189,7 @@ mod tests {
         let values = values(&record);
         let old = |n: usize| if n < 18 { &*values[n] } else { "" };
         let read = Reader::default().record(std::array::from_fn(old)).unwrap();
-        let expected = Asked { version: 1_700_000_000_123, incarnation: 1_700_000_000_123, draining: false };
+        let expected = Asked { version: 1_700_000_000_123, incarnation: 1_700_000_000_123, ..Asked::default() };
         assert_eq!((read.asked, &*read.observed.by), (expected, ""));
         assert_eq!((&read.observed.reason, read.observed.since), (&record.observed.reason, record.observed.since));
     }

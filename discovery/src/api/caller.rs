@@ -175,7 +175,12 @@ impl Caller {
 
     pub(super) fn renewed(&self, id: &InstanceId) -> Result<(), DiscoveryError> {
         let key = self.key(id.clone());
-        let live = self.context.registry.find(&key).filter(|record| !record.is_evicted());
+        // Whoever is remembered for a time of its own is back by calling in.
+        let counts = |record: &Arc<Record>| {
+            let called = record.instance.check.kind == CheckKind::Ttl;
+            !record.is_evicted() || (called && record.forget_after().is_some() && !record.is_blocked())
+        };
+        let live = self.context.registry.find(&key).filter(counts);
         // Only those that have to call in are known to the rounds by their calls.
         let called =
             live.is_some_and(|record| record.instance.check.kind != CheckKind::Ttl || self.context.rounds.renew(&key));
@@ -184,7 +189,9 @@ impl Caller {
 
     pub(super) fn reported(&self, id: &InstanceId, trouble: Trouble) -> Result<(), DiscoveryError> {
         let key = self.key(id.clone());
-        if self.context.registry.find(&key).is_none_or(|record| record.is_evicted()) {
+        // Whoever is remembered for long is visited seldom, and may be well by now.
+        let is_visited = |record: &Record| !record.is_evicted() || record.forget_after().is_some();
+        if !self.context.registry.find(&key).is_some_and(|record| is_visited(&record)) {
             return Err(DiscoveryError::NotRegistered { id: id.clone() });
         }
         self.context.rounds.nudge(&key, Nudge::Reported(trouble));

@@ -1,9 +1,12 @@
 //! What goes through the writer: registrations, drains and deregistrations.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use roundsman_health::Nudge;
-use roundsman_protocol::{DiscoveryError, InstanceId, Invalid, Registered, Registration};
+use roundsman_protocol::{
+    DiscoveryError, Dismissed, InstanceId, Invalid, Patch, Patched, Registered, Registration, Timestamp, limits,
+    rpc::Wait, time,
+};
 use tokio::time::Instant;
 
 use super::{caller::Caller, twins};
@@ -30,14 +33,43 @@ impl Caller {
         let (key, by) = (self.key(id.clone()), self.who());
         let gone = self.context.writer.deregister(key, by).await;
         if matches!(gone, Ok(()) | Err(DiscoveryError::NotRegistered { .. })) {
-            self.owned().forget(&id);
+            self.no_longer_own(&id);
         }
         self.answered(Method::Deregister, began, gone)
     }
 
+    pub(super) async fn dismiss(&self, id: InstanceId, block: Option<Wait>) -> Result<Dismissed, DiscoveryError> {
+        let began = Instant::now();
+        let dismissed = self.claim_and_dismiss(id, block).await;
+        self.answered(Method::Dismiss, began, dismissed)
+    }
+
+    async fn claim_and_dismiss(&self, id: InstanceId, block: Option<Wait>) -> Result<Dismissed, DiscoveryError> {
+        let until = block.map(|Wait(block)| until(self.context.clock.now(), block)).transpose()?;
+        let key = self.key(id.clone());
+        // Whoever asks to be remembered for a time of its own is kept by nobody, also where the one who registered it has not
+        // hung up yet.
+        let is_kept = self.context.registry.find(&key).is_some_and(|record| record.forget_after().is_none());
+        let keeper = self.context.keepers.of(&key).filter(|keeper| is_kept && **keeper != *self.principal);
+        let blocked_until = until.filter(|_| block.is_some_and(|Wait(block)| !block.is_zero()));
+        let known = Dismissed { kept_by: keeper.map(|keeper| keeper.who()), blocked_until };
+        let dismissed = self.context.writer.dismiss(key, until, known, self.who()).await?;
+        self.no_longer_own(&id);
+        Ok(dismissed)
+    }
+
+    pub(super) async fn update(&self, id: InstanceId, patch: Patch) -> Result<Patched, DiscoveryError> {
+        let began = Instant::now();
+        let patched = self.context.writer.update(self.key(id), patch, self.who()).await;
+        self.answered(Method::Update, began, patched)
+    }
+
     pub(super) async fn drain(&self, id: InstanceId, on: bool) -> Result<(), DiscoveryError> {
         let began = Instant::now();
-        let drained = self.context.writer.drain(self.key(id), on, self.who()).await;
+        let key = self.key(id);
+        // Whoever did not register it, on this connection, is not its owner.
+        let operator = self.context.keepers.of(&key).is_none_or(|keeper| *keeper != *self.principal);
+        let drained = self.context.writer.drain(key, on, operator, self.who()).await;
         self.answered(Method::Drain, began, drained)
     }
 
@@ -45,11 +77,18 @@ impl Caller {
         Arc::clone(&self.principal)
     }
 
+    fn no_longer_own(&self, id: &InstanceId) {
+        self.owned().forget(id);
+        self.context.keepers.release(&self.key(id.clone()), &self.principal);
+    }
+
     /// Has everything visited that was registered by this caller and not deregistered.
     pub(super) fn close(&self) {
         let ids = self.owned().take();
         for id in ids {
-            self.context.rounds.nudge(&self.key(id), Nudge::SessionClosed);
+            let key = self.key(id);
+            self.context.keepers.release(&key, &self.principal);
+            self.context.rounds.nudge(&key, Nudge::SessionClosed);
         }
     }
 
@@ -61,6 +100,8 @@ impl Caller {
         let registered = self.context.writer.register(namespace, registration, twins, by).await?;
         // Before the room is given back, so that it is counted all the time.
         self.owned().keep(registered.id.clone());
+        let (registry, key) = (&self.context.registry, self.key(registered.id.clone()));
+        self.context.keepers.keep(key, &self.principal, registry.len(), |key| registry.find(key).is_some());
         drop(claim);
         Ok(registered)
     }
@@ -89,6 +130,15 @@ impl Caller {
         registration.name = self.context.registry.shared_name(&self.namespace, registration.name.clone());
         Ok(())
     }
+}
+
+/// When a block ends that begins now.
+fn until(now: Timestamp, block: Duration) -> Result<Timestamp, Invalid> {
+    if block <= limits::MAX_BLOCK {
+        return Ok(now.plus(block));
+    }
+    let (longest, block) = (time::display(limits::MAX_BLOCK), time::display(block));
+    Err(Invalid::new("block", format!("must not be longer than {longest}, got {block}")))
 }
 
 impl Drop for Claim<'_> {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use roundsman_protocol::{DiscoveryError, Event, Namespace, Registered, Timestamp};
+use roundsman_protocol::{DiscoveryError, Event, InstanceId, Namespace, Patched, Registered, Registration, Timestamp};
 use roundsman_registry::{Change, Draft, Edit, Key, Registry};
 
 use super::{Request, key, unwritten::Unwritten};
@@ -28,8 +28,16 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 struct Answer {
     request: Request,
-    /// What came out of a registration.
-    registered: Option<Registered>,
+    done: Done,
+}
+
+/// What came out of a request.
+#[derive(Debug)]
+enum Done {
+    Registered(Registered),
+    Patched(Box<Patched>),
+    /// What there is to say of it was known before.
+    Else,
 }
 
 // === impl Batch ===
@@ -57,13 +65,15 @@ impl Batch {
 
     /// The batch is committed and visible.
     pub(crate) fn answer(self) {
-        for Answer { request, registered } in self.answers {
+        for Answer { request, done } in self.answers {
             // Whoever asked may have hung up meanwhile; the change stands all the same.
-            match (request, registered) {
-                (Request::Register { reply, .. }, Some(registered)) => drop(reply.send(Ok(registered))),
+            match (request, done) {
+                (Request::Register { reply, .. }, Done::Registered(registered)) => drop(reply.send(Ok(registered))),
+                (Request::Update { reply, .. }, Done::Patched(patched)) => drop(reply.send(Ok(*patched))),
+                (Request::Dismiss { reply, known, .. }, _) => drop(reply.send(Ok(known))),
                 (Request::Deregister { reply, .. } | Request::Drain { reply, .. }, _) => drop(reply.send(Ok(()))),
-                // A registration that is planned has an outcome.
-                (Request::Register { .. }, None) => {}
+                // Nothing else comes out of these once they are planned.
+                (Request::Register { .. } | Request::Update { .. }, _) => {}
             }
         }
     }
@@ -116,29 +126,57 @@ fn answer(
 ) -> Option<Answer> {
     let planned = match &request {
         Request::Register { namespace, registration, twins, by, .. } => {
-            draft.register(namespace, Arc::clone(registration), now).map(|registered| {
-                for twin in twins {
-                    by_key.insert(key(namespace, twin.clone()), Arc::clone(by));
-                    draft.replace(key(namespace, twin.clone()), &registered.id, now);
+            register(draft, namespace, registration, twins, now).map(|registered| {
+                for id in registered.replaced.iter().chain([&registered.id]) {
+                    by_key.insert(key(namespace, id.clone()), Arc::clone(by));
                 }
-                by_key.insert(key(namespace, registered.id.clone()), Arc::clone(by));
-                Some(registered)
+                Done::Registered(registered)
             })
         }
-        Request::Deregister { key, by, .. } => draft.deregister(key.clone(), now).map(|()| {
-            by_key.insert(key.clone(), Arc::clone(by));
-            None
-        }),
-        Request::Drain { key, on, by, .. } => draft.drain(key.clone(), *on, now).map(|()| {
-            by_key.insert(key.clone(), Arc::clone(by));
-            None
-        }),
+        Request::Deregister { key, .. } => draft.deregister(key.clone(), now).map(|()| Done::Else),
+        Request::Dismiss { key, block, by, .. } => match block {
+            Some(until) => draft.block(key.clone(), *until, &by.name().into(), now),
+            None => draft.dismiss(key.clone(), now),
+        }
+        .map(|()| Done::Else),
+        Request::Drain { key, on, operator: true, .. } => draft.hold(key.clone(), *on, now).map(|()| Done::Else),
+        Request::Drain { key, on, operator: false, .. } => draft.drain(key.clone(), *on, now).map(|()| Done::Else),
+        Request::Update { key, patch, .. } => {
+            draft.update(key.clone(), patch, now).map(|patched| Done::Patched(Box::new(patched)))
+        }
     };
     match planned {
-        Ok(registered) => Some(Answer { request, registered }),
+        Ok(done) => {
+            if let Some((key, by)) = request.about() {
+                by_key.insert(key.clone(), Arc::clone(by));
+            }
+            Some(Answer { request, done })
+        }
         Err(error) => {
             request.refuse(error);
             None
         }
     }
+}
+
+/// Plans a registration, and that those leave who name the same place in another way.
+fn register(
+    draft: &mut Draft<'_>,
+    namespace: &Namespace,
+    registration: &Arc<Registration>,
+    twins: &[InstanceId],
+    now: Timestamp,
+) -> Result<Registered, DiscoveryError> {
+    if let (true, Some(id)) = (registration.again, &registration.id)
+        && let Some(by) = twins.iter().find(|twin| *twin != id && draft.is_live(namespace, twin))
+    {
+        return Err(DiscoveryError::Replaced { id: id.clone(), by: by.clone() });
+    }
+    let mut registered = draft.register(namespace, Arc::clone(registration), now)?;
+    for twin in twins {
+        if draft.replace(key(namespace, twin.clone()), &registered.id, now) {
+            registered.replaced.push(twin.clone());
+        }
+    }
+    Ok(registered)
 }

@@ -97,7 +97,10 @@ impl Task {
             // A full store stays full for registrations, whatever the reserve lets through.
             (What::FromReserve(batch), Ok(Done::Written(done))) => self.committed(batch, done, began),
             (what, Ok(done)) => {
-                (self.refuse_until, self.full) = (None, false);
+                self.refuse_until = None;
+                if std::mem::take(&mut self.full) {
+                    self.journal.try_again();
+                }
                 self.state.answered();
                 self.succeeded(what, done, began)
             }
@@ -254,6 +257,7 @@ impl Task {
 
     /// The last batch before the server stops.
     pub(super) async fn write_the_rest(&mut self, requests: &mut Vec<Request>) {
+        self.journal.try_again();
         let mut operation = self.begin(requests);
         while let Some(running) = operation.take() {
             let (what, result, began) = running.ended().await;
@@ -261,6 +265,9 @@ impl Task {
         }
         if !self.unwritten.is_empty() {
             tracing::warn!(changes = self.unwritten.len(), "stopping with observations that the store did not take");
+        }
+        if self.journal.waiting() > 0 {
+            tracing::warn!(events = self.journal.waiting(), "stopping with events that the store did not take");
         }
     }
 }

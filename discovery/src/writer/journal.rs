@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Event, EventKind, Namespace, Timestamp, Who};
-use roundsman_registry::{Change, Edit, Effect, Health, Key, Record};
+use roundsman_protocol::{Event, EventKind, InstanceId, Namespace, Timestamp, Who};
+use roundsman_registry::{Change, Edit, Effect, Health, Key, LET_IN, Record};
 use tokio::time::Instant;
 
 /// Most events that wait for a store. Of more, the oldest are dropped, and a mark says so.
@@ -62,7 +62,9 @@ impl Journal {
         who: impl Fn(&Key) -> Option<Who>,
     ) -> Vec<Event> {
         let mut events: Vec<Event> = replaced(edits, changes, now, &self.server).collect();
+        let gone = events.len();
         events.extend(edits.iter().filter_map(|edit| planned(edit, now, &self.server)));
+        name_replaced(&mut events, gone);
         for event in &mut events {
             if let (Some(namespace), Some(id)) = (&event.namespace, &event.instance) {
                 event.who = who(&Key { namespace: namespace.clone(), id: id.clone() });
@@ -120,6 +122,16 @@ impl Journal {
         self.put_back(events);
     }
 
+    /// There is room again, or no time to wait for it: the store is asked at once.
+    pub(crate) fn try_again(&mut self) {
+        self.resting.clear();
+    }
+
+    /// How many events wait for the store.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Takes back what the store did not take. It is older than what waits.
     pub(crate) fn put_back(&mut self, events: Vec<Event>) {
         for event in events.into_iter().rev() {
@@ -155,6 +167,36 @@ impl Dropped {
     }
 }
 
+/// Has registrations say whom they drove from their address. The events of those who left by themselves at the loss of it
+/// are the first ones, up to `gone`; others left with an edit of their own.
+fn name_replaced(events: &mut [Event], gone: usize) {
+    let left: Vec<(Key, Arc<str>)> = events
+        .iter()
+        .enumerate()
+        .filter(|(nth, event)| *nth < gone || event.kind == EventKind::Replaced)
+        .filter_map(|(_, event)| {
+            Some((Key { namespace: event.namespace.clone()?, id: event.instance.clone()? }, Arc::clone(&event.reason)))
+        })
+        .collect();
+    if left.is_empty() {
+        return;
+    }
+    for event in events.iter_mut().filter(|event| event.kind == EventKind::Registered) {
+        let Some(id) = &event.instance else { continue };
+        let by = replaced_by(id);
+        let replaced =
+            left.iter().filter(|(key, why)| Some(&key.namespace) == event.namespace.as_ref() && **why == *by);
+        let replaced: Vec<&str> = replaced.map(|(key, _)| key.id.as_str()).collect();
+        if !replaced.is_empty() {
+            event.reason = format!("{}, replaced {}", event.reason, replaced.join(", ")).into();
+        }
+    }
+}
+
+fn replaced_by(id: &InstanceId) -> String {
+    format!("replaced by {id} at the same address")
+}
+
 /// Those whom a registration drove from their address.
 fn replaced<'a>(
     edits: &'a [Edit],
@@ -174,7 +216,7 @@ fn replaced<'a>(
             return None;
         }
         let by = changes.iter().filter_map(put).find(|record| at(record) == at(gone))?;
-        let reason = format!("replaced by {} at the same address", by.instance.id).into();
+        let reason = replaced_by(&by.instance.id).into();
         Some(event(gone, EventKind::Replaced, reason, now, server))
     })
 }
@@ -187,7 +229,14 @@ fn planned(edit: &Edit, now: Timestamp, server: &Arc<str>) -> Option<Event> {
             Some(before) if before.is_same_life(after.as_ref()?) => (EventKind::Updated, "updated".into()),
             _ => (EventKind::Registered, format!("registered at {}", after.as_ref()?.instance.address).into()),
         },
-        Edit::Remove { reason, .. } if &**reason == "deregistered" => (EventKind::Deregistered, Arc::clone(reason)),
+        Edit::Update { .. } => (EventKind::Updated, "updated".into()),
+        Edit::Block { .. } => {
+            let reason = &after.as_ref()?.instance.reason;
+            (EventKind::Deregistered, format!("deregistered, and {reason}").into())
+        }
+        Edit::Remove { reason, .. } if ["deregistered", LET_IN].contains(&&**reason) => {
+            (EventKind::Deregistered, Arc::clone(reason))
+        }
         Edit::Remove { reason, .. } => (EventKind::Replaced, Arc::clone(reason)),
         Edit::Drain { on: true, .. } => (EventKind::Drained, "drained by request".into()),
         Edit::Drain { on: false, .. } => (EventKind::Undrained, "drain undone by request".into()),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use roundsman_protocol::{Check, Registration};
+use roundsman_protocol::{Check, Registration, v2};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
@@ -53,7 +53,7 @@ async fn the_same_again_changes_nothing_and_the_same_address_leaves_no_ghost() {
     let mut registration = Registration::new("db".parse().unwrap(), "10.0.0.7:5432".parse().unwrap());
     registration.id = Some("db-1".parse().unwrap());
     registration.check = Check::none();
-    let written = serde_json::to_value(&registration).unwrap();
+    let written = serde_json::to_value(<v2::Registration>::try_from(registration).unwrap()).unwrap();
     assert_eq!(raw.register(written.clone()).await["Ok"]["outcome"], "created");
     raw.until(json!({"Get": {"service": "db"}}), |answer| answer.get("Ok").is_some()).await;
     let watch = |after| json!({"Watch": {"query": {}, "after": after, "wait": "0ms"}});

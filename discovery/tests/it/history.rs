@@ -86,7 +86,7 @@ async fn a_file_of_an_earlier_release_is_served() {
     // It is written to like any other.
     assert!(raw.call(json!({"Deregister": {"id": "product-3"}})).await.get("Ok").is_some());
     server.stop().await;
-    assert!(folder.path().join("roundsman.db.before-3").exists());
+    assert!(folder.path().join("roundsman.db.before-4").exists());
     assert_eq!(told(&history(&file).await, "product-3"), [(EventKind::Deregistered, "deregistered".to_owned())]);
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod blocked;
 mod by_hand;
 mod fuzz;
 mod graph;
@@ -22,6 +23,7 @@ mod limits;
 mod mutations;
 mod pages;
 mod redis;
+mod remembered;
 mod restart;
 mod sentences;
 mod sessions;

@@ -1,5 +1,6 @@
 //! Redis under a running server: read by a person, stopped, started, emptied, shared.
 
+mod operating;
 mod owners;
 
 use std::{

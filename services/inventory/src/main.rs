@@ -37,7 +37,7 @@ enum Refusal {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let service = service::Service::new("inventory", 8080).about("Example service: reserves stock");
+    let service = service::App::new("inventory", 8080).about("Example service: reserves stock");
     service.version(env!("CARGO_PKG_VERSION")).run(start).await
 }
 

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use axum::Router;
 use roundsman::{
     ServiceName,
-    service::{Failure, Service, Start},
+    service::{App, Failure, Start},
 };
 use roundsman_order::{routes::routes, shop::Shop};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    Service::new("order", 6060)
+    App::new("order", 6060)
         .about("Example service: purchases, through whatever product instance discovery names")
         .version(env!("CARGO_PKG_VERSION"))
         .run(start)

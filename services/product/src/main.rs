@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, process::ExitCode, sync::Arc};
 
-use roundsman::service::{Service, Start};
+use roundsman::service::{App, Start};
 use roundsman_product::{routes::routes, stock::Stock};
 
 /// The flags of its own.
@@ -15,7 +15,7 @@ struct Flags {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    Service::new("product", 7070)
+    App::new("product", 7070)
         .about("Example service: product details and stock")
         .version(env!("CARGO_PKG_VERSION"))
         .flags::<Flags>()

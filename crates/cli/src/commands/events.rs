@@ -12,7 +12,7 @@ use crate::{
     commands::connect,
     complete,
     exit::Failure,
-    output::{Screen, Style, now},
+    output::{Screen, Style, moment, now},
     table::{Cell, Table},
 };
 
@@ -88,7 +88,7 @@ fn table(events: &[Event]) -> Table {
     let mut table = Table::new(["TIME", "KIND", "SERVICE", "INSTANCE", "STATUS", "WHO", "SERVER", "REASON"]);
     for event in events {
         table.row([
-            Cell::styled(time(event), Style::Dim),
+            Cell::styled(moment(event.at), Style::Dim),
             Cell::styled(event.kind.as_str(), style(event.kind)),
             Cell::new(event.service.as_ref().map_or("-", |service| service.as_str())),
             Cell::new(event.instance.as_ref().map_or("-", |instance| instance.as_str())),
@@ -99,12 +99,6 @@ fn table(events: &[Event]) -> Table {
         ]);
     }
     table
-}
-
-/// In UTC as all times here are, to the second.
-fn time(event: &Event) -> String {
-    let time = event.at.to_string();
-    time.split_once('.').map_or_else(|| time.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// What became of the status: `passing→evicted`, or only what it is since.
@@ -145,7 +139,7 @@ mod tests {
     fn an_event_is_a_line_and_a_cut_is_one_too() {
         let cut =
             Event::cut(None, Timestamp::from_millis(1_795_225_800_123), "older ones were dropped".into(), "".into());
-        assert_eq!((time(&cut).as_str(), status(&cut).as_str()), ("2026-11-21T01:50:00Z", "-"));
+        assert_eq!((moment(cut.at).as_str(), status(&cut).as_str()), ("2026-11-21T01:50:00Z", "-"));
         let (from, to) = (Some(InstanceStatus::Passing), Some(InstanceStatus::Evicted));
         let evicted = Event { kind: EventKind::Evicted, from, to, ..cut.clone() };
         assert_eq!(status(&evicted), "passing→evicted");

@@ -13,7 +13,7 @@ use crate::{
         ClientArgs, Shape,
         values::{check_kind, key_value},
     },
-    commands::connect,
+    commands::{connect, note},
     exit::Failure,
     output::Screen,
 };
@@ -65,15 +65,32 @@ pub(crate) struct RegisterArgs {
     /// Which version it is
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
+    /// How long it is remembered once it is evicted, visited now and then, and back when it answers [default: 72h]
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    forget_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
 
+/// Nothing keeps these instances registered, so an outage of a weekend must not be their end.
+const FORGET_AFTER: Duration = Duration::from_secs(72 * 3_600);
+
 pub(crate) async fn run(args: RegisterArgs) -> Result<(), Failure> {
+    let chosen = args.forget_after.is_some();
     let (client, registration) = split(args);
     registration.validate().map_err(Error::from)?;
     let discovery = connect(&client).await?;
-    let id = discovery.register_once(&registration).await?.id;
+    let registered = match discovery.register_once(&registration).await {
+        Err(Error::Invalid(invalid)) if invalid.field == "forget_after" && !chosen => {
+            note("the server is of an earlier release: once evicted, the instance is forgotten after its probation");
+            discovery.register_once(&Registration { forget_after: None, ..registration.clone() }).await?
+        }
+        registered => registered?,
+    };
+    for other in &registered.replaced {
+        note(&format!("it replaced {other}, which was registered at the same address"));
+    }
+    let id = registered.id;
     let mut screen = Screen::stdout();
     let Some(data) = client.output().data() else { return screen.line(id.as_str()) };
     let all = discovery.list(Query::service(registration.name).scope(Scope::All)).await?;
@@ -100,6 +117,7 @@ fn split(args: RegisterArgs) -> (ClientArgs, Registration) {
         zone: args.zone.map(Box::from),
         version: args.version.map(Box::from),
         weight: args.weight,
+        forget_after: Some(args.forget_after.unwrap_or(FORGET_AFTER)),
         ..Registration::new(args.name, args.address)
     };
     (args.client, registration)

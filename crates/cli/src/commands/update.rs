@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use roundsman::{
-    Discovery, Error, Instance, InstanceId, InstanceStatus,
-    protocol::{Registration, instance::Outcome, time},
+    Discovery, Error, InstanceId, InstanceStatus,
+    protocol::{Patch, Patched, Registration, instance::Outcome, time},
 };
 
 use crate::{
@@ -61,81 +61,75 @@ struct Wishes {
     /// Time that a visit may take
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     timeout: Option<Duration>,
+    /// How long it is remembered once it is evicted, visited now and then; 0s: as long as the server's probation
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    forget_after: Option<Duration>,
 }
 
 pub(crate) async fn run(args: UpdateArgs) -> Result<(), Failure> {
-    let discovery = connect(&args.client).await?;
-    let before = found(&discovery, &args.id).await?;
-    if before.status == InstanceStatus::Evicted {
-        let reason = printable(&before.reason);
-        return Err(Failure::Failed(format!(
-            "{} is evicted ({reason}), and an update would register it anew; update it once it is back",
-            args.id
-        )));
-    }
-    let wanted = args.wishes.apply(&before);
-    wanted.validate().map_err(Error::from)?;
-    let outcome = discovery.register_once(&wanted).await?.outcome;
-    if *before.check != wanted.check {
-        keep_drained(&discovery, &before).await?;
+    let (id, discovery, patch) = (&args.id, connect(&args.client).await?, args.wishes.patch());
+    let Patched { outcome, before, after } = match discovery.patch(id, &patch).await {
+        Err(Error::Invalid(invalid)) if invalid.field == "update" => by_hand(&discovery, id, &patch).await?,
+        patched => patched?,
+    };
+    if before.check != after.check {
+        note(&format!("{id} is visited in another way: it is starting until a visit passes"));
     }
     let mut screen = Screen::stdout();
     if let Some(data) = args.client.output().data() {
-        return screen.data(data, &*found(&discovery, &args.id).await?);
+        return screen.data(data, &*after);
     }
     if outcome == Outcome::Unchanged {
-        return screen.line(&format!("{} is so already", args.id));
+        return screen.line(&format!("{id} is so already"));
     }
-    screen.line(&format!("{}: {}", args.id, differences(&before, &wanted).join(", ")))?;
+    let (was, is) = (Patch::default().apply(&before), Patch::default().apply(&after));
+    screen.line(&format!("{id}: {}", differences(&was, &is).join(", ")))?;
     screen.line("a program that keeps itself registered says again what it says of itself when it reconnects")
 }
 
-/// With another check an instance begins anew: not handed out until a visit passes, and not drained any more.
-async fn keep_drained(discovery: &Discovery, before: &Instance) -> Result<(), Failure> {
-    note(&format!("{} is visited in another way: it is starting until a visit passes", before.id));
-    if before.status == InstanceStatus::Draining {
-        discovery.drain(&before.id, true).await?;
-        note(&format!("{} was draining, and drains again", before.id));
+/// With a server of an earlier release, which cannot be asked for a change in part: registers it again as it is, but for
+/// that. Of two such changes at a time only the later one may hold.
+async fn by_hand(discovery: &Discovery, id: &InstanceId, patch: &Patch) -> Result<Patched, Failure> {
+    let before = found(discovery, id).await?;
+    if before.status == InstanceStatus::Evicted {
+        let reason = printable(&before.reason);
+        return Err(Failure::Failed(format!(
+            "{id} is evicted ({reason}), and with this server, which is of an earlier release, an update would register it \
+             anew; update it once it is back"
+        )));
     }
-    Ok(())
+    let wanted = patch.apply(&before);
+    wanted.validate().map_err(Error::from)?;
+    let outcome = discovery.register_once(&wanted).await?.outcome;
+    if *before.check != wanted.check && before.status == InstanceStatus::Draining {
+        discovery.drain(id, true).await?;
+    }
+    Ok(Patched { outcome, after: found(discovery, id).await?, before })
 }
 
 // === impl Wishes ===
 
 impl Wishes {
-    /// The registration of an instance that is what it was, but for these.
-    fn apply(self, before: &Instance) -> Registration {
-        let label = |wish: Option<String>, old: &Option<Box<str>>| match wish {
-            Some(text) => Some(text).filter(|text| !text.is_empty()).map(Box::from),
-            None => old.clone(),
-        };
-        let mut check = (*before.check).clone();
-        check.path = self.health.map(Arc::from).or(check.path);
-        check.interval = self.interval.or(check.interval);
-        check.timeout = self.timeout.or(check.timeout);
-        let mut tags: Vec<Box<str>> =
-            before.tags.iter().filter(|tag| !self.untags.iter().any(|gone| **gone == ***tag)).cloned().collect();
-        let added: Vec<Box<str>> = self.tags.into_iter().map(Box::from).filter(|tag| !tags.contains(tag)).collect();
-        tags.extend(added);
-        let kept = before.meta.iter().filter(|(key, _)| !self.unmeta.iter().any(|gone| gone == key));
-        let mut meta: std::collections::BTreeMap<String, String> =
-            kept.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        meta.extend(self.meta);
-        Registration {
-            id: Some(before.id.clone()),
-            check,
-            tags,
-            meta: meta.into_iter().collect(),
-            zone: label(self.zone, &before.zone),
-            version: label(self.version, &before.version),
-            weight: self.weight.unwrap_or(before.weight),
-            ..Registration::new(before.name.clone(), before.address.clone())
+    fn patch(self) -> Patch {
+        let texts = |texts: Vec<String>| texts.into_iter().map(Box::from).collect();
+        Patch {
+            weight: self.weight,
+            version: self.version.map(Box::from),
+            zone: self.zone.map(Box::from),
+            tags: texts(self.tags),
+            untag: texts(self.untags),
+            meta: self.meta.into_iter().collect(),
+            unmeta: texts(self.unmeta),
+            path: self.health.map(Arc::from),
+            interval: self.interval,
+            timeout: self.timeout,
+            forget_after: self.forget_after,
         }
     }
 }
 
 /// What becomes of what: `weight 1 → 50`.
-fn differences(before: &Instance, after: &Registration) -> Vec<String> {
+fn differences(before: &Registration, after: &Registration) -> Vec<String> {
     let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or("none").to_owned();
     let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join(",") };
     let tags = |tags: &[Box<str>]| list(tags.iter().map(ToString::to_string).collect());
@@ -151,6 +145,7 @@ fn differences(before: &Instance, after: &Registration) -> Vec<String> {
         ("health", path(&before.check), path(&after.check)),
         ("interval", time(before.check.interval), time(after.check.interval)),
         ("timeout", time(before.check.timeout), time(after.check.timeout)),
+        ("forget-after", time(before.forget_after), time(after.forget_after)),
     ];
     let changed = fields.into_iter().filter(|(_, before, after)| before != after);
     changed.map(|(field, before, after)| printable(&format!("{field} {before} → {after}"))).collect()

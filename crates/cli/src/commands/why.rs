@@ -8,7 +8,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use roundsman::{
     DiscoveryError, Error, HistoryQuery, Instance, InstanceId, InstanceStatus,
-    protocol::{Event, EventKind},
+    protocol::{Event, EventKind, time},
 };
 use serde::Serialize;
 
@@ -106,10 +106,18 @@ fn next(instance: &Instance) -> Option<String> {
     match instance.status {
         InstanceStatus::Starting => Some("It is handed out as soon as a visit passes.".to_owned()),
         InstanceStatus::Suspect => Some("It is still handed out. The next visit decides.".to_owned()),
-        InstanceStatus::Evicted => Some(
-            "It is visited for as long as its probation lasts, comes back when it passes, and is forgotten otherwise."
+        InstanceStatus::Evicted if instance.reason.starts_with("blocked until ") => {
+            Some(format!("Nobody may register under this id until then. `roundsman deregister {id} --block 0s` ends that."))
+        }
+        InstanceStatus::Evicted => Some(match instance.forget_after {
+            None => "It is visited for as long as its probation lasts, comes back when it passes, and is forgotten otherwise."
                 .to_owned(),
-        ),
+            Some(after) => format!(
+                "It is visited about every half minute, at once when somebody reports it, and comes back when it passes; {} \
+                 after its eviction it is forgotten.",
+                time::display(after)
+            ),
+        }),
         InstanceStatus::Draining => Some(format!("`roundsman drain {id} --undo` hands it out again.")),
         InstanceStatus::Passing => Some(format!("It is handed out: `roundsman get {name}` names it in its turn.")),
     }

@@ -63,10 +63,14 @@ struct Session(TcpStream);
 
 impl Session {
     fn open(rpc: &str) -> Self {
+        Self::open_in(2, rpc)
+    }
+
+    fn open_in(version: u32, rpc: &str) -> Self {
         let stream = TcpStream::connect(rpc).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         let mut session = Self(stream);
-        let welcome = session.exchange(&json!({"roundsman": 2, "codec": "json"})).unwrap();
+        let welcome = session.exchange(&json!({"roundsman": version, "codec": "json"})).unwrap();
         assert_eq!(welcome["ok"], true);
         session
     }
@@ -219,6 +223,33 @@ fn a_full_disk_refuses_registrations_and_nothing_else() {
 
     let serving = Serving::start(&store);
     assert_eq!(Session::open(&serving.rpc).ids(), kept);
+}
+
+/// There was no room for the event when the drain was acknowledged. It waits for room, and not longer than the server runs.
+#[test]
+fn what_a_full_disk_kept_out_of_the_history_is_told_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("no right to mount a small disk: this test did nothing");
+        return;
+    };
+    disk.take_room();
+    let store = disk.0.join("roundsman.db");
+    let mut serving = Serving::start(&store);
+    let mut session = Session::open(&serving.rpc);
+    let (mut kept, blob) = (BTreeSet::new(), "x".repeat(8_000));
+    register_until_refused(&mut session, "db", &blob, &mut kept);
+    let drained = kept.last().unwrap().clone();
+    assert!(session.call(&json!({"Drain": {"id": drained, "on": true}})).unwrap().get("Ok").is_some());
+    disk.make_room();
+    until("it recovers", || session.register("db-new", 65_000, "").unwrap().get("Ok").map(drop));
+    Command::new("kill").args(["-TERM", &serving.child.id().to_string()]).status().unwrap();
+    assert!(serving.child.wait().unwrap().success());
+
+    let serving = Serving::start(&store);
+    let history = json!({"History": {"query": {"instance": drained, "limit": 10}}});
+    let events = Session::open_in(3, &serving.rpc).call(&history).unwrap();
+    let kinds: Vec<_> = events["Ok"]["events"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["drained", "registered"]);
 }
 
 /// Killed again and again while removals use up the reserve: what was acknowledged is gone, and nothing else is.

@@ -30,8 +30,9 @@ fn the_script_in_the_guide_stays_registered_and_leaves_in_order() {
     let id = first.strip_prefix("registered as ").unwrap_or_else(|| panic!("{first}")).to_owned();
     assert_eq!(server.run(&["get", "legacy", "-o", "name"]).ok().trim(), id);
 
-    // Somebody takes it out: it is back under its id.
-    server.run(&["deregister", &id]).ok();
+    // Somebody takes it out: it is back under its id, as was to be expected.
+    let said_so = server.run(&["deregister", &id]).stderr;
+    assert!(said_so.contains("keeps it registered, and will register it again"), "{said_so}");
     assert_eq!(said.next().unwrap(), "forgotten; registering again");
     assert_eq!(said.next().unwrap(), first);
 

@@ -30,7 +30,7 @@ fn it_tells_the_whole_way_in_order_in_sentences() {
         order.map(|part| lines.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {text}")));
     assert!(places.is_sorted(), "{places:?}: {text}");
     assert!(lines[1..lines.len() - 1].iter().all(|line| line.starts_with("20") && line.contains("Z  ")), "{text}");
-    assert!(lines[lines.len() - 1].starts_with("It is visited for as long as its probation lasts"), "{text}");
+    assert!(lines[lines.len() - 1].starts_with("It is visited about every half minute"), "{text}");
 
     let json = server.run(&["why", "w", "-o", "json"]).json();
     assert_eq!((&json["instance"]["status"], &json["events"][0]["kind"]), (&"evicted".into(), &"registered".into()));
@@ -43,7 +43,8 @@ fn those_who_are_gone_are_remembered_and_strangers_are_not_found() {
     let server = Served::start();
     server.register("product", "10.0.0.7:1");
     let args = ["register", "--name", "product", "--id", "odd", "--address", "10.0.0.7:1", "--check", "none"];
-    server.run(&args).ok();
+    // With a note: it replaces the other.
+    assert_eq!(server.run(&args).code, 0);
     server.run(&["deregister", "odd"]).ok();
     let text = server.run(&["why", "odd"]).ok();
     assert!(

@@ -116,7 +116,7 @@ fn near(all: &[Entry]) -> [u64; RANKS / 2] {
     std::array::from_fn(|group| {
         let (mut well, mut whole) = (0.0, 0.0);
         for entry in all.iter().filter(|entry| entry.rank == 2 * group) {
-            whole += f64::from(entry.member.instance.weight) * WHOLE;
+            whole += f64::from(entry.member.instance.weight.max(1)) * WHOLE;
             if entry.is_closed() {
                 well += entry.weight() as f64;
             }

@@ -12,7 +12,7 @@ use roundsman_protocol::{Instance, Trouble};
 use tokio::time::Instant;
 
 use super::peer::Peer;
-use crate::breaker::Before;
+use crate::breaker::{Before, Counted};
 
 /// One instance, and what we know of it by our own calls.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Call {
     /// Somebody said how it went.
     told: bool,
     /// It took so long that it counted as a failure before its end.
-    overdue: bool,
+    overdue: Option<Counted>,
 }
 
 /// An answer that counted as one, and may turn out to be of no use.
@@ -56,7 +56,7 @@ impl Call {
     pub(crate) fn begin(member: &Arc<Member>, timed: bool, trial: bool) -> Self {
         let timed = timed.then(|| (Instant::now(), member.peer.load.begin()));
         let ejections = member.peer.ejections();
-        Self { member: Arc::clone(member), timed, ejections, trial, named: false, told: false, overdue: false }
+        Self { member: Arc::clone(member), timed, ejections, trial, named: false, told: false, overdue: None }
     }
 
     /// It had to go to this instance and no other.
@@ -80,8 +80,8 @@ impl Call {
         if self.is_news() {
             if !self.named {
                 before = Some(peer.answered(&self.member.instance.id, self.overdue));
-            } else if self.overdue {
-                peer.take_back();
+            } else if let Some(counted) = self.overdue {
+                peer.take_back(counted);
             }
         }
         Verdict { member: Arc::clone(&self.member), ejections, before, rejected: AtomicBool::new(false) }
@@ -89,17 +89,23 @@ impl Call {
 
     pub(crate) fn failed(&mut self, trouble: Option<&Trouble>) {
         self.end(Some(false));
-        if self.is_news() && !self.overdue {
-            self.member.peer.failed(&self.member.instance.id, trouble);
+        if self.is_news() && self.overdue.is_none() {
+            self.member.peer.failed(&self.member.instance, trouble);
         }
     }
 
     /// It waits for much longer than is usual: that counts now, whatever comes of it.
     pub(crate) fn overdue(&mut self) {
-        if self.is_news() && !self.overdue {
-            self.member.peer.failed(&self.member.instance.id, Some(&Trouble::Timeout));
+        if self.is_news() && self.overdue.is_none() {
+            self.overdue = Some(self.member.peer.overdue(&self.member.instance));
         }
-        (self.told, self.overdue) = (true, true);
+        self.told = true;
+    }
+
+    /// It was never made, and tells nothing.
+    pub(crate) fn unused(&mut self) {
+        // Whoever is to be tried is tried by the next call.
+        self.told = true;
     }
 
     /// Its answer came after so long.
@@ -127,7 +133,7 @@ impl Verdict {
     pub(crate) fn rejected(&self) {
         let peer = &self.member.peer;
         if peer.ejections() == self.ejections && !self.rejected.swap(true, Ordering::Relaxed) {
-            peer.rejected(&self.member.instance.id, self.before);
+            peer.rejected(&self.member.instance, self.before);
         }
     }
 }

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Instance, InstanceId, Trouble};
+use roundsman_protocol::{Address, Instance, InstanceId, Trouble};
 use tokio::time::Instant;
 
 use super::{latencies::Latencies, load::Load};
 use crate::{
-    breaker::{Before, Circuit, CircuitBreaker, Standing, Turn},
+    breaker::{Before, Circuit, CircuitBreaker, Counted, Standing, Turn},
+    measure,
     reports::Reports,
 };
 
@@ -37,6 +38,8 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Peer {
     shared: Arc<Shared>,
+    /// At another one it is another process, of which nothing is known.
+    address: Address,
     pub(crate) load: Load,
     pub(crate) latencies: Latencies,
     circuit: Mutex<Circuit>,
@@ -61,6 +64,7 @@ struct Trial {
 
 impl Peers {
     pub(crate) fn new(rules: CircuitBreaker, reports: Reports) -> Self {
+        measure::describe();
         let shared = Arc::new(Shared { rules, turns: AtomicUsize::new(0), reports });
         Self { shared, by_id: Mutex::default() }
     }
@@ -80,10 +84,11 @@ impl Peers {
         let mut by_id = lock(&self.by_id);
         let now = Instant::now();
         let peers = instances.iter().map(|instance| {
-            if let Some(peer) = by_id.get(&instance.id).and_then(Weak::upgrade) {
+            let known = by_id.get(&instance.id).and_then(Weak::upgrade);
+            if let Some(peer) = known.filter(|peer| peer.address == instance.address) {
                 return peer;
             }
-            let peer = Arc::new(Peer::new(Arc::clone(&self.shared), now));
+            let peer = Arc::new(Peer::new(Arc::clone(&self.shared), instance.address.clone(), now));
             by_id.insert(instance.id.clone(), Arc::downgrade(&peer));
             peer
         });
@@ -99,9 +104,10 @@ impl Peers {
 // === impl Peer ===
 
 impl Peer {
-    fn new(shared: Arc<Shared>, now: Instant) -> Self {
+    fn new(shared: Arc<Shared>, address: Address, now: Instant) -> Self {
         Self {
             shared,
+            address,
             load: Load::default(),
             latencies: Latencies::default(),
             circuit: Mutex::new(Circuit::new(now)),
@@ -140,11 +146,11 @@ impl Peer {
         lock(&self.circuit)
     }
 
-    /// A call was answered; one that is `overdue` has counted as a failure before.
-    pub(crate) fn answered(&self, id: &InstanceId, overdue: bool) -> Before {
+    /// A call was answered; one that was overdue has counted as a failure before.
+    pub(crate) fn answered(&self, id: &InstanceId, overdue: Option<Counted>) -> Before {
         let mut circuit = self.circuit();
-        if overdue {
-            circuit.take_back();
+        if let Some(counted) = overdue {
+            circuit.take_back(counted);
         }
         let before = circuit.before();
         let turn = circuit.succeeded(&self.shared.rules, Instant::now());
@@ -157,44 +163,57 @@ impl Peer {
     }
 
     /// It asks to be left alone for so long.
-    pub(crate) fn hold(&self, id: &InstanceId, time: Duration) {
+    pub(crate) fn hold(&self, instance: &Instance, time: Duration) {
         if self.circuit().hold(&self.shared.rules, time, Instant::now()) {
             self.ejections.fetch_add(1, Ordering::AcqRel);
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
-            tracing::info!(%id, ?time, "it asks to be left alone; passing it over for that long");
+            measure::ejected(&instance.name);
+            tracing::info!(id = %instance.id, ?time, "it asks to be left alone; passing it over for that long");
         }
     }
 
     /// A call that is overdue was answered after all, which tells nothing else.
-    pub(crate) fn take_back(&self) {
-        self.circuit().take_back();
+    pub(crate) fn take_back(&self, counted: Counted) {
+        self.circuit().take_back(counted);
     }
 
-    pub(crate) fn failed(&self, id: &InstanceId, trouble: Option<&Trouble>) {
+    pub(crate) fn failed(&self, instance: &Instance, trouble: Option<&Trouble>) {
         let now = Instant::now();
         let turn = self.circuit().failed(&self.shared.rules, jitter(), now);
-        self.turned(id, turn, trouble, now);
+        self.turned(instance, turn, trouble, now);
+    }
+
+    /// A call that goes on counts as failed from now on.
+    pub(crate) fn overdue(&self, instance: &Instance) -> Counted {
+        let (now, trouble) = (Instant::now(), Trouble::Timeout);
+        let (turn, counted) = {
+            let mut circuit = self.circuit();
+            (circuit.failed(&self.shared.rules, jitter(), now), circuit.counted(now))
+        };
+        self.turned(instance, turn, Some(&trouble), now);
+        counted
     }
 
     /// An answer is of no use to its caller. `before` is missing where it never counted as one.
-    pub(crate) fn rejected(&self, id: &InstanceId, before: Option<Before>) {
-        let Some(before) = before else { return self.failed(id, None) };
+    pub(crate) fn rejected(&self, instance: &Instance, before: Option<Before>) {
+        let Some(before) = before else { return self.failed(instance, None) };
         let now = Instant::now();
         let turn = self.circuit().rejected(&self.shared.rules, before, jitter(), now);
-        self.turned(id, turn, None, now);
+        self.turned(instance, turn, None, now);
     }
 
-    fn turned(&self, id: &InstanceId, turn: Option<Turn>, trouble: Option<&Trouble>, now: Instant) {
+    fn turned(&self, instance: &Instance, turn: Option<Turn>, trouble: Option<&Trouble>, now: Instant) {
         if let Some(Turn::Opened { ejection, failed_in_a_row }) = turn {
             self.ejections.fetch_add(1, Ordering::AcqRel);
             self.shared.turns.fetch_add(1, Ordering::AcqRel);
+            measure::ejected(&instance.name);
             let trouble = trouble.map(tracing::field::display);
-            tracing::warn!(%id, ?ejection, failed_in_a_row, trouble, "calls keep failing; passing it over for a while");
+            tracing::warn!(id = %instance.id, ?ejection, failed_in_a_row, trouble, "calls keep failing; passing it over for a while");
         }
         // An answer may fail for what was asked; a connection that fails tells something of the instance.
         let of_the_connection = matches!(trouble, Some(Trouble::Refused | Trouble::Reset | Trouble::Timeout));
         if turn.is_some() || of_the_connection {
-            self.report(id, trouble.cloned().unwrap_or(Trouble::Failing), now);
+            self.report(&instance.id, trouble.cloned().unwrap_or(Trouble::Failing), now);
         }
     }
 

@@ -86,12 +86,14 @@ impl Pool {
     }
 
     /// The one for this key: the one whose hash together with the key's is the highest. An instance that goes
-    /// leaves only its own keys to the others, one that comes takes its share from all.
-    pub(crate) fn choose_for(&self, key: &[u8]) -> Option<Choice<'_>> {
+    /// leaves only its own keys to the others, one that comes takes its share from all. Those to be avoided are not tried
+    /// whether they are back.
+    pub(crate) fn choose_for(&self, key: &[u8], avoided: &[InstanceId]) -> Option<Choice<'_>> {
         let key = hash(key);
         let rank = |member: &&Arc<Member>| mix(member.hash ^ key);
         let home = self.lane(mix(key)).members().iter().max_by_key(rank);
-        let ejected = self.eligible.half_open.iter().max_by_key(rank);
+        let half_open = self.eligible.half_open.iter();
+        let ejected = half_open.filter(|member| !avoided.contains(&member.instance.id)).max_by_key(rank);
         // Its own keys find out whether an ejected instance is back.
         if let Some(ejected) = ejected.filter(|ejected| home.is_none_or(|home| rank(&home) < rank(ejected)))
             && ejected.peer.claim_trial()

@@ -1,7 +1,9 @@
 //! The circuit in simulated time.
 
-use super::*;
 use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -155,10 +157,58 @@ fn a_call_that_was_overdue_and_is_answered_was_no_failure() {
     let mut world = World::new(CircuitBreaker::default().consecutive_failures(100));
     for _ in 0..50 {
         assert_eq!(world.fail(), None);
-        world.circuit.take_back();
+        let counted = world.circuit.counted(world.now);
+        world.circuit.take_back(counted);
         world.succeed();
     }
     assert_eq!(world.fail(), None);
+}
+
+#[test]
+fn a_call_that_was_overdue_and_tells_nothing_else_is_no_part_of_a_row() {
+    let mut world = World::new(CircuitBreaker::default());
+    for _ in 0..50 {
+        assert_eq!(world.fail(), None);
+        let counted = world.circuit.counted(world.now);
+        world.circuit.take_back(counted);
+    }
+    // What came after an answer is another row.
+    assert_eq!(world.fail(), None);
+    let counted = world.circuit.counted(world.now);
+    world.succeed();
+    for _ in 0..4 {
+        assert_eq!(world.fail(), None);
+    }
+    world.circuit.take_back(counted);
+    assert!(matches!(world.fail(), Some(Turn::Opened { failed_in_a_row: 5, .. })));
+}
+
+#[test]
+fn no_ejection_is_beyond_all_time() {
+    for first in [SECOND, Duration::MAX] {
+        let mut world = World::new(CircuitBreaker::default().ejection(first, Duration::MAX));
+        assert!(world.circuit.hold(&world.rules, Duration::MAX, world.now));
+        for _ in 0..100 {
+            world.after(400 * 24 * 3_600 * SECOND);
+            assert!(world.open() <= 365 * 24 * 3_600 * SECOND);
+        }
+    }
+}
+
+#[test]
+fn a_failure_that_was_forgotten_takes_no_other_back() {
+    let rules = CircuitBreaker::default().consecutive_failures(100).failure_ratio(0.5, 20, 10 * SECOND);
+    let mut world = World::new(rules);
+    world.fail();
+    let counted = world.circuit.counted(world.now);
+    world.after(30 * SECOND);
+    for _ in 0..9 {
+        world.succeed();
+        world.fail();
+    }
+    world.succeed();
+    world.circuit.take_back(counted);
+    assert!(matches!(world.fail(), Some(Turn::Opened { .. })), "ten of twenty");
 }
 
 #[test]

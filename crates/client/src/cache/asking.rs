@@ -5,16 +5,18 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use roundsman_protocol::{
     Cursor, Digest, DiscoveryError, Instance, InstanceId, Known, Query, Update, limits, rpc::Wait,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    call::{call, once},
+    call::{call_in, once},
     error::Error,
-    link::{Connection, Link},
+    link::{Connection, Line, Link},
 };
 
 /// Most pages of one answer, of 256 KiB each. A server that goes on for ever must not fill our memory.
-const MOST_PAGES: usize = 4_096;
+pub(crate) const MOST_PAGES: usize = 4_096;
+/// A server that has nothing to tell waits for longer than this, if it was asked to.
+const EARLY: Duration = Duration::from_secs(1);
 
 /// A question about what changed.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Question {
     pub(crate) known: Option<Known>,
     /// The connection by which the cursor came: there it is known, as long as the server's log reaches.
     pub(crate) told_by: Option<u64>,
+    /// Where it waits for its turn, once it waits for news.
+    pub(crate) line: Line,
 }
 
 /// The whole answer.
@@ -35,6 +39,9 @@ pub(crate) struct Told {
     /// The connection that may be asked for what comes next by the cursor alone. `None` after an answer of several pages: a
     /// busy server's log may not reach back to the first of them, and then what we know by now spares us the rest.
     pub(crate) by: Option<u64>,
+    /// Whether it says "nothing new" though the server was asked to wait for news, and did not. Once in a while it has a
+    /// reason. Who is answered so again and again pauses, or both sides would be busy with nothing.
+    pub(crate) early: bool,
 }
 
 /// Asks, by whichever connection there is, and waits for all pages, for each as long as for any call.
@@ -42,8 +49,11 @@ pub(crate) struct Told {
 /// # Errors
 /// Those of every call. When a page fails, what came before it is dropped: nobody is shown half of a snapshot.
 pub(crate) async fn ask(link: &watch::Receiver<Link>, timeout: Duration, question: Question) -> Result<Told, Error> {
+    let (began, wait) = (Instant::now(), question.wait);
+    // The first answer comes at once.
+    let line = if question.after.is_none() || wait.is_zero() { Line::Work } else { question.line };
     // The server ends the wait; the deadline is only for a server that does not.
-    let (connection, mut update) = call(link, question.wait.saturating_add(timeout), |connection, context| {
+    let (connection, mut update) = call_in(line, link, wait.saturating_add(timeout), |connection, context| {
         let (query, after, wait) = (question.query.clone(), question.after, Wait(question.wait));
         let known = question.known.clone().filter(|_| !question.is_known_to(&connection));
         async move {
@@ -74,15 +84,16 @@ pub(crate) async fn ask(link: &watch::Receiver<Link>, timeout: Duration, questio
         update.instances = last_of_each(update.instances);
     }
     let by = (pages == 1).then_some(connection.generation);
-    Ok(Told { update, by })
+    let early = update.is_unchanged() && wait > EARLY && began.elapsed() < EARLY;
+    Ok(Told { update, by, early })
 }
 
 // === impl Question ===
 
 impl Question {
     /// A question by somebody who knows nothing.
-    pub(crate) fn new(query: Query, after: Option<Cursor>, wait: Duration, told_by: Option<u64>) -> Self {
-        Self { query, after, wait, known: None, told_by }
+    pub(crate) fn new(line: Line, query: Query, after: Option<Cursor>, wait: Duration, told_by: Option<u64>) -> Self {
+        Self { query, after, wait, known: None, told_by, line }
     }
 
     /// By somebody who follows a subset, and has these ids, or knows what has this digest.

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,9 @@ use super::table::Table;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The format that this version reads and writes.
 const VERSION: u32 = 1;
+
+/// Numbers the drafts of this process.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +76,8 @@ fn read_now(path: &Path, namespace: &Namespace) -> io::Result<Image> {
 /// Writes beside the file and renames, so that whoever reads finds the old one or the new one, whole.
 fn write_now(path: &Path, image: &Image) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
+    // Two clients in one process may have been given the same file: each has a draft of its own.
+    beside.push(format!(".{}-{}.tmp", std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed)));
     let beside = PathBuf::from(beside);
     let written = std::fs::File::create(&beside).and_then(|mut file| {
         file.write_all(&serde_json::to_vec(image)?)?;
@@ -171,6 +178,29 @@ mod tests {
         assert_eq!(read_now(&path, &Namespace::default()).unwrap(), image());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_now(&folder.path().join("no/such/folder"), &image()).is_err());
+    }
+
+    #[test]
+    fn two_who_write_at_once_leave_one_whole_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peers.json");
+        let long = Image {
+            services: (0..2_000)
+                .map(|n| (format!("s{n}").parse().unwrap(), image().services.into_values().next().unwrap()))
+                .collect(),
+            ..image()
+        };
+        std::thread::scope(|scope| {
+            for image in [image(), long.clone(), image(), long.clone()] {
+                scope.spawn({
+                    let path = &path;
+                    move || (0..25).for_each(|_| write_now(path, &image).unwrap())
+                });
+            }
+        });
+        let read = read_now(&path, &Namespace::default()).unwrap();
+        assert!(read == image() || read == long);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The task that keeps lists up to date, by one watch: that of all resolvers, or that of a subset.
 
+mod saved;
+
 use std::{sync::Arc, time::Duration};
 
 use roundsman_protocol::{Cursor, Query, ServiceName};
@@ -12,11 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Audience, Cache, Feed,
     asking::{Question, Told, ask},
-    file::{self, Image},
+    file::Image,
     table::{Table, Touched},
     wanted,
 };
-use crate::{backoff::Backoff, error::Error, link::Link, snapshot::Stale};
+use crate::{
+    backoff::Backoff,
+    error::Error,
+    link::{Line, Link},
+};
 
 /// How long one question to the server stays open before it is asked anew.
 const WAIT: Duration = Duration::from_secs(30);
@@ -34,6 +40,10 @@ pub(crate) struct Task {
     link: watch::Receiver<Link>,
     stop: CancellationToken,
     backoff: Backoff,
+    /// So many answers in a row came too soon to tell anything.
+    early: u32,
+    /// When lists that no server has told are taken from the file; `None` while nobody waits for one.
+    word_due: Option<Instant>,
     /// What was saved, by earlier lives or by this one.
     images: Option<Arc<watch::Sender<Image>>>,
 }
@@ -59,7 +69,7 @@ impl Task {
     ) -> Self {
         let table = Table::new(cache.settings.empty_grace, Instant::now());
         let backoff = Backoff::new(PAUSES.0, PAUSES.1);
-        Self { cache, audience, table, told_by: None, link, stop, backoff, images }
+        Self { cache, audience, table, told_by: None, link, stop, backoff, early: 0, word_due: None, images }
     }
 
     /// Keeps the lists up to date until it is told to stop; then they stay as they are, marked stale.
@@ -75,14 +85,8 @@ impl Task {
     }
 
     async fn keep_fresh(&mut self) {
-        if let (Some(path), Some(images)) = (self.cache.settings.snapshot_file.clone(), &self.images) {
-            let read = file::read(path, Image::new(self.cache.settings.namespace.clone())).await;
-            images.send_if_modified(|image| {
-                image.absorb(read);
-                // Nothing that is not in the file.
-                false
-            });
-        }
+        self.read().await;
+        self.expect_word();
         loop {
             let link = self.link.borrow_and_update().clone();
             match link {
@@ -100,7 +104,12 @@ impl Task {
                     }
                     tokio::select! {
                         changed = self.link.changed() => if changed.is_err() { return },
-                        () = self.audience.subscribed(&self.cache) => self.show(&Touched::All),
+                        () = self.audience.subscribed(&self.cache) => {
+                            self.expect_word();
+                            self.show(&Touched::All);
+                        }
+                        // The servers may be frozen, which takes a while to find out.
+                        () = until(self.word_due) => self.fall_back(),
                     }
                 }
                 Link::Closed => return,
@@ -122,6 +131,7 @@ impl Task {
                 () = self.audience.subscribed(&self.cache) => {
                     // What is known already need not wait for the server.
                     self.show(&Touched::Some([].into()));
+                    self.expect_word();
                     // The watch must stand at this moment for others to join it.
                     caught_up = false;
                     continue;
@@ -131,8 +141,13 @@ impl Task {
                     caught_up = false;
                     continue;
                 }
+                () = until(self.word_due) => {
+                    // Asked again with what is known now: what comes is the difference to that.
+                    self.fall_back();
+                    continue;
+                }
             };
-            let Told { update, by } = match answer {
+            let Told { update, by, early } = match answer {
                 Ok(told) => told,
                 Err(error) => {
                     self.told_by = None;
@@ -148,7 +163,8 @@ impl Task {
             let touched = match step {
                 Some(Step::Watch { services, wait, .. }) => {
                     (caught_up, self.told_by) = (true, by);
-                    if !wait.is_zero() {
+                    self.early = if early { self.early.saturating_add(1) } else { 0 };
+                    if !wait.is_zero() && !early {
                         self.backoff.reset();
                     }
                     self.table.apply(&services, update, now)
@@ -158,6 +174,15 @@ impl Task {
             };
             self.show(&touched);
             self.save();
+            if self.early > 1 {
+                tokio::select! {
+                    () = gone(link.clone(), generation) => return Ok(()),
+                    () = sleep(self.backoff.next()) => {}
+                }
+            }
+            if self.table.missing(&wanted(&self.feeds()).unwrap_or_default()).is_none() {
+                self.word_due = None;
+            }
         }
     }
 
@@ -193,12 +218,12 @@ impl Task {
             None => std::future::pending().await,
         };
         // Filters are applied here, so that one watch serves many. Only a subset is one of what they match.
-        let query = match &self.audience {
-            Audience::All => Query { services: services.clone(), ..Query::default() },
-            Audience::One { query, .. } => query.clone(),
+        let (line, query) = match &self.audience {
+            Audience::All => (Line::Lists, Query { services: services.clone(), ..Query::default() }),
+            Audience::One { query, .. } => (Line::Subset, query.clone()),
         };
         let (ids, digest) = (|| self.table.ids(services), || self.table.digest(services));
-        let question = Question::new(query, after, wait, self.told_by).knowing(ids, digest);
+        let question = Question::new(line, query, after, wait, self.told_by).knowing(ids, digest);
         ask(&self.link, self.cache.settings.timeout, question).await
     }
 
@@ -211,27 +236,6 @@ impl Task {
         self.show(&Touched::All);
     }
 
-    /// No server answers: what was saved is better than nothing.
-    fn fall_back(&mut self) {
-        let (Some(wanted), Some(images)) = (wanted(&self.feeds()), &self.images) else { return };
-        let image = images.borrow();
-        let (now, clock) = (Instant::now(), self.cache.settings.clock.now());
-        let mut restored = false;
-        for (name, saved) in &image.services {
-            if wanted.is_empty() || wanted.binary_search(name).is_ok() {
-                let stale = Stale::aged(now, clock.since(saved.confirmed_at));
-                restored |= self.table.restore(name, &saved.instances, stale);
-            }
-        }
-        drop(image);
-        if restored {
-            if wanted.is_empty() {
-                self.table.assume_complete();
-            }
-            self.show(&Touched::All);
-        }
-    }
-
     /// Shows the lists that a change concerns, and those that nobody has shown yet.
     fn show(&self, touched: &Touched) {
         for feed in self.feeds() {
@@ -241,19 +245,6 @@ impl Task {
                 feed.show(snapshot);
             }
         }
-    }
-
-    fn save(&mut self) {
-        let Some(images) = &self.images else { return };
-        // Of a service that others follow as a whole, a part is not worth saving.
-        let whole = match self.audience {
-            Audience::All => Vec::new(),
-            Audience::One { .. } => self.cache.feeds(),
-        };
-        let now = self.cache.settings.clock.now();
-        images.send_modify(|image| {
-            image.update(&self.table, now, |name| whole.iter().any(|feed| feed.query.names(name)));
-        });
     }
 }
 

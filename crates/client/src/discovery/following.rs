@@ -89,6 +89,26 @@ impl Discovery {
         crate::http::Service::new(self, service.try_into().map_err(Error::from))
     }
 
+    /// A service to be called over gRPC: a channel for the clients that tonic generates, balanced call by call. See
+    /// [`roundsman::grpc`](crate::grpc).
+    ///
+    /// Asks nobody and cannot fail: what is wrong with the name is told by the first call.
+    ///
+    /// ```no_run
+    /// # fn example(discovery: roundsman::Discovery) {
+    /// let channel = discovery.grpc("product");
+    /// // let mut products = ProductsClient::new(channel);
+    /// # }
+    /// ```
+    #[cfg(feature = "grpc")]
+    pub fn grpc<S>(&self, service: S) -> crate::grpc::Channel
+    where
+        S: TryInto<ServiceName>,
+        Error: From<S::Error>,
+    {
+        crate::grpc::Channel::new(self, service.try_into().map_err(Error::from))
+    }
+
     /// A layer for a `reqwest` client of one's own: requests to `http://SERVICE.roundsman/…` go to the instances of
     /// `SERVICE`. See [`Middleware`](crate::middleware::Middleware).
     ///

@@ -1,8 +1,11 @@
 //! Instances: registered, renewed, drained and taken out.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use roundsman_protocol::{InstanceId, instance::Registered};
+use roundsman_protocol::{Dismissed, InstanceId, Patch, Patched, instance::Registered, rpc::Wait};
 
 use super::Discovery;
 use crate::{error::Error, new_instance::NewInstance, registration::Registration};
@@ -108,6 +111,62 @@ impl Discovery {
         .await
     }
 
+    /// Takes an instance out as an operator does: the answer tells who keeps it registered, and will register it again. With
+    /// `block` its id is kept out for so long, also on the server's next start; whoever registers under it is refused with
+    /// [`DiscoveryError::Blocked`](crate::DiscoveryError::Blocked). A block of no time ends an earlier one.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let hour = std::time::Duration::from_secs(3_600);
+    /// let dismissed = discovery.dismiss(&"product-1".parse()?, Some(hour)).await?;
+    /// println!("kept out until {:?}", dismissed.blocked_until);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id, not even one
+    /// that is evicted; [`DiscoveryError::Blocked`](crate::DiscoveryError::Blocked) when it is kept out already, and `block`
+    /// says nothing else; [`Error::Invalid`] for a block that a server of an earlier release cannot keep.
+    pub async fn dismiss(&self, id: &InstanceId, block: Option<Duration>) -> Result<Dismissed, Error> {
+        let dismissed = self.call(self.inner.timeout, |connection, context| {
+            let (id, block) = (id.clone(), block.map(Wait));
+            async move { connection.client.dismiss(context, id, block).await }
+        });
+        match dismissed.await {
+            // A server of an earlier release, which does not know who keeps it.
+            Err(Error::Invalid(invalid)) if invalid.field == "dismiss" => {
+                self.deregister(id).await.map(|()| Dismissed::default())
+            }
+            dismissed => dismissed,
+        }
+    }
+
+    /// Changes what is named of an instance, whoever registered it, and leaves the rest as it is. The server carries it
+    /// out, so that two changes at a time both hold.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// use roundsman::protocol::Patch;
+    ///
+    /// let patch = Patch { weight: Some(50), ..Patch::default() };
+    /// let patched = discovery.patch(&"product-1".parse()?, &patch).await?;
+    /// println!("{} and now {}", patched.before.weight, patched.after.weight);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`DiscoveryError::NotRegistered`](crate::DiscoveryError::NotRegistered) when there is none of this id;
+    /// [`Error::Invalid`] when it breaks a rule, and for a server of an earlier release, with the field `update`.
+    pub async fn patch(&self, id: &InstanceId, patch: &Patch) -> Result<Patched, Error> {
+        self.call(self.inner.timeout, |connection, context| {
+            let (id, patch) = (id.clone(), patch.clone());
+            async move { connection.client.update(context, id, patch).await }
+        })
+        .await
+    }
+
     /// "This instance is alive." [`Registration`] does this by itself; for those who keep an instance with a
     /// ttl check alive in their own way.
     ///
@@ -129,7 +188,8 @@ impl Discovery {
         .await
     }
 
-    /// Stops (`on`) or resumes handing an instance out. It stays registered.
+    /// Stops (`on`) or resumes handing an instance out. It stays registered. Asked for by another client than the one that
+    /// registered it, a drain holds whatever registers under the id, until such a client resumes it.
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {

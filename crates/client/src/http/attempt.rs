@@ -6,15 +6,24 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
-use roundsman_protocol::{Host, Instance, Trouble};
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, RETRY_AFTER},
+};
+use roundsman_protocol::{Clock, Instance, Timestamp, Trouble};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::failure::{Failure, Kind};
-use crate::balance::{Pick, Verdict};
+use super::{
+    failure::{Failure, Kind},
+    outgoing::{Outgoing, Sender},
+};
+use crate::{
+    balance::{Pick, Verdict},
+    measure,
+};
 
 /// So many times its 99th percentile is far longer than an instance usually takes.
 const FAR_LONGER: u32 = 5;
@@ -30,21 +39,6 @@ const TROUBLED: [StatusCode; 4] = [
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::GATEWAY_TIMEOUT,
 ];
-
-/// Sends a request to the instance that its URL names.
-pub(crate) trait Sender: Sync {
-    /// What comes back.
-    type Answer: Send;
-
-    /// Sends it, once. Another one may be sent while this one is under way; a future that is dropped abandons its request.
-    fn send(&self, request: reqwest::Request) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
-
-    /// The status of an answer.
-    fn status(answer: &Self::Answer) -> StatusCode;
-
-    /// The headers of an answer.
-    fn headers(answer: &Self::Answer) -> &HeaderMap;
-}
 
 /// Where a try goes.
 #[derive(Debug)]
@@ -83,11 +77,37 @@ pub(super) fn is_troubled(status: StatusCode) -> bool {
     TROUBLED.contains(&status)
 }
 
-/// For how long an instance that is overloaded or away asks to be left alone. A date is not understood.
+/// What a try failed of, if it did.
+fn trouble<S: Sender>(outcome: &Result<S::Answer, Failure>) -> Option<Trouble> {
+    match outcome {
+        Ok(answer) => {
+            Some(S::status(answer)).filter(|status| is_troubled(*status)).map(|status| Trouble::Status(status.as_u16()))
+        }
+        Err(failure) => (failure.kind == Kind::Instance).then(|| failure.trouble.clone()),
+    }
+}
+
+/// For how long an instance that is overloaded or away asks to be left alone.
 pub(super) fn retry_after<S: Sender>(answer: &S::Answer) -> Option<Duration> {
     let overloaded = S::status(answer) == StatusCode::SERVICE_UNAVAILABLE;
-    let said = S::headers(answer).get(RETRY_AFTER).filter(|_| overloaded)?;
-    said.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let now = || Clock::system().now();
+    overloaded.then(|| time_asked_for(S::headers(answer), now)).flatten()
+}
+
+/// So many seconds, or until a date. That is read by the clock of whoever says it, if it tells its time: `now` may be another.
+fn time_asked_for(headers: &HeaderMap, now: impl FnOnce() -> Timestamp) -> Option<Duration> {
+    let said = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = said.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = date(said)?;
+    let there = headers.get(DATE).and_then(|said| said.to_str().ok()).and_then(date);
+    Some(until.saturating_sub(there.unwrap_or_else(|| Duration::from_millis(now().as_millis()))))
+}
+
+/// The time since 1970, of a date in any form that HTTP knows.
+fn date(text: &str) -> Option<Duration> {
+    httpdate::parse_http_date(text.trim()).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 // === impl Target ===
@@ -96,15 +116,25 @@ impl Target {
     pub(super) fn picked(pick: Pick) -> Self {
         Self { instance: Arc::clone(pick.instance()), pick: Some(pick) }
     }
+
+    /// Nothing goes there after all.
+    pub(super) fn put_back(self) {
+        if let Some(pick) = self.pick {
+            pick.unused();
+        }
+    }
 }
 
 // === impl Attempt ===
 
 impl Attempt<'_> {
     /// Sends it, and tells the instance's circuit how that went.
-    pub(super) async fn run<S: Sender>(mut self, sender: &S, request: reqwest::Request) -> Tried<S::Answer> {
+    pub(super) async fn run<S: Sender>(mut self, sender: &S, request: S::Request) -> Tried<S::Answer> {
         let began = Instant::now();
         let outcome = self.exchange(sender, request, began).await;
+        if let Some(trouble) = trouble::<S>(&outcome) {
+            measure::failed(&self.target.instance.name, &trouble);
+        }
         let mut verdict = None;
         if let Some(pick) = self.target.pick.take() {
             match &outcome {
@@ -129,10 +159,10 @@ impl Attempt<'_> {
     async fn exchange<S: Sender>(
         &mut self,
         sender: &S,
-        mut request: reqwest::Request,
+        mut request: S::Request,
         began: Instant,
     ) -> Result<S::Answer, Failure> {
-        address(&mut request, &self.target.instance)?;
+        request.point_at(&self.target.instance.address)?;
         let until = self.until;
         let late = || Err(Failure::late(until.saturating_duration_since(began)));
         let mut sending = pin!(timeout_at(until, sender.send(request)));
@@ -161,13 +191,36 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Points a request's URL at an instance.
-fn address(request: &mut reqwest::Request, instance: &Instance) -> Result<(), Failure> {
-    let url = request.url_mut();
-    let host = match instance.address.host() {
-        Host::Ip(ip) => url.set_ip_host(*ip),
-        Host::Name(name) => url.set_host(Some(name)).map_err(drop),
-    };
-    let set = host.and_then(|()| url.set_port(Some(instance.address.port())));
-    set.map_err(|()| Failure::unusable(&instance.address))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: &str = "Sun, 06 Nov 1994 12:00:00 GMT";
+    const TEN_PAST: &str = "Sun, 06 Nov 1994 12:00:10 GMT";
+
+    fn asked_for(after: &str, there: Option<&str>, here: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, after.parse().unwrap());
+        if let Some(there) = there {
+            headers.insert(DATE, there.parse().unwrap());
+        }
+        let here = Timestamp::from_millis(date(here).unwrap().as_millis().try_into().unwrap());
+        time_asked_for(&headers, || here)
+    }
+
+    #[test]
+    fn time_is_asked_for_in_seconds_or_until_a_date() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!((asked_for("3", None, NOON), asked_for(" 0 ", None, NOON)), (seconds(3), seconds(0)));
+        assert_eq!(asked_for(TEN_PAST, None, NOON), seconds(10));
+        assert_eq!(asked_for("Sunday, 06-Nov-94 12:00:10 GMT", None, NOON), seconds(10), "an old form");
+        assert_eq!(asked_for(NOON, None, TEN_PAST), seconds(0), "that is over");
+        // Clocks that disagree by centuries make no difference where both times are of one of them.
+        assert_eq!(asked_for(TEN_PAST, Some(NOON), "Mon, 01 Jan 2170 00:00:00 GMT"), seconds(10));
+        assert_eq!(asked_for(TEN_PAST, Some("no date"), NOON), seconds(10));
+        for nonsense in ["", "-3", "3.5", "soon", "Sun, 99 Nov 1994 12:00:00 GMT", "99999999999999999999"] {
+            assert_eq!(asked_for(nonsense, None, NOON), None, "{nonsense}");
+        }
+        assert_eq!(time_asked_for(&HeaderMap::new(), || Timestamp::MAX), None);
+    }
 }

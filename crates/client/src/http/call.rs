@@ -7,15 +7,19 @@ use roundsman_protocol::{Instance, InstanceId, ServiceName};
 use tokio::time::Instant;
 
 use super::{
-    Error, Limits,
-    attempt::Sender,
+    Error,
+    attempt::is_troubled,
     choice::Choice,
     engine::{Answered, Course},
+    outgoing::Sender,
+    settings::Limits,
 };
-use crate::discovery::Discovery;
+#[cfg(any(feature = "grpc", feature = "middleware"))]
+use super::{Idempotent, Key};
+use crate::{discovery::Discovery, measure::Measured};
 
 /// Longest that a time limit is taken for.
-pub(super) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// How a call is to be made.
 #[derive(Clone, Debug)]
@@ -44,6 +48,17 @@ impl Plan {
     pub(crate) fn new(limits: Limits, method: &Method) -> Self {
         Self { limits, idempotent: method.is_idempotent(), key: None, to: None, avoiding: Vec::new() }
     }
+
+    /// Takes what a request says of itself.
+    #[cfg(any(feature = "grpc", feature = "middleware"))]
+    pub(crate) fn marked(&mut self, extensions: &http::Extensions) {
+        if let Some(Idempotent(idempotent)) = extensions.get() {
+            self.idempotent = *idempotent;
+        }
+        if let Some(Key(key)) = extensions.get() {
+            self.key = Some(key.clone());
+        }
+    }
 }
 
 // === impl Call ===
@@ -55,22 +70,25 @@ impl Call<'_> {
     }
 
     /// Makes it. Ends at once when the client is closed.
-    pub(crate) async fn make<S: Sender>(
-        &self,
-        request: reqwest::Request,
-        sender: &S,
-    ) -> Result<Answered<S::Answer>, Error> {
+    pub(crate) async fn make<S: Sender>(&self, request: S::Request, sender: &S) -> Result<Answered<S::Answer>, Error> {
         let inner = &self.discovery.inner;
         // On the heap: callers keep this future within theirs, and it is large.
+        let mut measured = Measured::new(self.began);
         let making = Box::pin(async {
             let callee = inner.calls.callee(inner, self.service, self.choice)?;
             let balancer = callee.balancer(self.choice, self.plan.key.as_deref(), &inner.peers);
             if self.plan.to.is_none() {
                 callee.ready(self.discovery, self.deadline()).await?;
             }
+            measured.exists(self.service, callee.feed().current().stale());
             let course = Course { callee: &callee, balancer: &balancer, plan: self.plan, deadline: self.deadline() };
             course.run(request, sender).await
         });
-        inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()))
+        let made = inner.stop.run_until_cancelled(making).await.unwrap_or(Err(crate::Error::Closed.into()));
+        match &made {
+            Ok(answered) => measured.answered(is_troubled(S::status(&answered.answer))),
+            Err(error) => measured.failed(error),
+        }
+        made
     }
 }

@@ -11,16 +11,14 @@ use std::{
     time::Duration,
 };
 
-use reqwest::redirect;
 use roundsman_protocol::{DiscoveryError, Instance, Query, ServiceName};
-use rustls::crypto::{CryptoProvider, ring};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::{CONNECT_TIMEOUT, Error, choice::Choice, leaving::Leaving};
+use super::{Error, choice::Choice, client::Client, leaving::Leaving};
 use crate::{
     balance::{Balancer, Nearness, Part, Peers},
     cache::Feed,
@@ -46,7 +44,9 @@ const MOST_BALANCERS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     /// Made by the first call.
-    client: Mutex<Option<reqwest::Client>>,
+    client: Mutex<Option<Client>>,
+    #[cfg(feature = "grpc")]
+    grpc: Mutex<Option<Client>>,
     callees: Mutex<HashMap<Key, Arc<Callee>>>,
 }
 
@@ -75,22 +75,29 @@ pub(crate) struct Callee {
 
 impl Calls {
     /// The HTTP client.
-    pub(crate) fn client(&self, inner: &Inner) -> Result<reqwest::Client, Error> {
-        let mut client = lock(&self.client);
+    pub(crate) fn client(&self, inner: &Inner) -> Result<Client, Error> {
+        Self::made(&self.client, inner, Client::plain)
+    }
+
+    /// The one for gRPC.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn grpc(&self, inner: &Inner) -> Result<Client, Error> {
+        Self::made(&self.grpc, inner, Client::multiplexed)
+    }
+
+    fn made(client: &Mutex<Option<Client>>, inner: &Inner, new: fn() -> Client) -> Result<Client, Error> {
+        let mut client = lock(client);
         // Under the lock: what is made now is found by `clear`, which comes after the stop.
         if inner.stop.is_cancelled() {
             return Err(crate::Error::Closed.into());
         }
-        if let Some(client) = &*client {
-            return Ok(client.clone());
-        }
-        let new = new_client()?;
-        Ok(client.insert(new).clone())
+        Ok(client.get_or_insert_with(new).clone())
     }
 
     /// Uses this HTTP client.
+    #[cfg(feature = "reqwest")]
     pub(crate) fn set_client(&self, client: reqwest::Client) {
-        *lock(&self.client) = Some(client);
+        *lock(&self.client) = Some(Client::Foreign(client));
     }
 
     /// The instances of this service that are chosen from, followed from now on. Must be called within a Tokio runtime.
@@ -122,6 +129,8 @@ impl Calls {
     /// Lets go of everything: connections that are idle close, lists are no longer followed.
     pub(crate) fn clear(&self) {
         lock(&self.client).take();
+        #[cfg(feature = "grpc")]
+        lock(&self.grpc).take();
         lock(&self.callees).clear();
     }
 
@@ -129,22 +138,6 @@ impl Calls {
     fn forget(&self, callee: &Arc<Callee>) {
         lock(&self.callees).retain(|_, kept| !Arc::ptr_eq(kept, callee));
     }
-}
-
-/// Calls go to the address that discovery named: no proxy, and nobody else's word on where to go.
-fn new_client() -> Result<reqwest::Client, Error> {
-    // reqwest asks for a TLS provider even where it only speaks plain HTTP. An error means that another thread was first.
-    if CryptoProvider::get_default().is_none() {
-        let _ = ring::default_provider().install_default();
-    }
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        // Only plain HTTP is spoken: the machine's root certificates, which an empty image lacks, are not needed.
-        .tls_certs_only([])
-        .build()
-        .map_err(|error| Error::invalid("the HTTP client cannot be set up", &error))
 }
 
 // === impl Callee ===

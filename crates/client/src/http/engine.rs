@@ -16,13 +16,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Error, Try,
-    attempt::{Attempt, Sender, Target, Tried, is_troubled, retry_after},
+    attempt::{Attempt, Target, Tried, is_troubled, retry_after},
     call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
+    outgoing::{Outgoing, Sender},
     past::Past,
 };
-use crate::balance::{Balancer, Pick, Verdict};
+use crate::{
+    balance::{Balancer, Pick, Verdict},
+    measure,
+};
 
 /// When there is nobody else to ask, or no budget for it, that is looked into again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -47,10 +51,10 @@ pub(crate) struct Answered<T> {
 }
 
 /// The tries under way, and what the next one would send.
-struct Flight<'c, A> {
+struct Flight<'c, R, A> {
     under_way: FuturesUnordered<BoxFuture<'c, Tried<A>>>,
-    /// Missing when no further try is allowed, or its body was a stream.
-    spare: Option<reqwest::Request>,
+    /// Missing when no further try is allowed.
+    spare: Option<R>,
     /// When another instance is asked beside those that are.
     hedge: Option<Instant>,
     /// An answer that another try was to better.
@@ -62,11 +66,7 @@ struct Flight<'c, A> {
 
 impl Course<'_> {
     /// Tries until there is an answer worth having, or nothing left to try.
-    pub(crate) async fn run<S: Sender>(
-        &self,
-        request: reqwest::Request,
-        sender: &S,
-    ) -> Result<Answered<S::Answer>, Error> {
+    pub(crate) async fn run<S: Sender>(&self, request: S::Request, sender: &S) -> Result<Answered<S::Answer>, Error> {
         self.callee.deposit();
         let won = AtomicU32::new(0);
         let mut flight = Flight {
@@ -104,7 +104,7 @@ impl Course<'_> {
     /// Sends what there is to send to this instance.
     fn begin<'c, S: Sender>(
         &'c self,
-        flight: &mut Flight<'c, S::Answer>,
+        flight: &mut Flight<'c, S::Request, S::Answer>,
         target: Target,
         sender: &'c S,
         won: &'c AtomicU32,
@@ -112,40 +112,62 @@ impl Course<'_> {
         let Some(request) = flight.spare.take() else { return };
         let nth = flight.past.begin(&target.instance.id);
         if nth < self.plan.limits.tries {
-            flight.spare = request.try_clone();
+            flight.spare = request.again();
         }
+        measure::tried(&self.callee.service);
         let now = Instant::now();
         let expected = self.expected(&target, now);
-        let hedged = self.plan.idempotent && self.plan.to.is_none() && flight.spare.is_some();
+        let copy = flight.spare.as_ref().is_some_and(Outgoing::is_copy);
+        let hedged = copy && self.plan.idempotent && self.plan.to.is_none();
         flight.hedge = hedged.then_some(expected);
         let attempt = Attempt { target, nth, expected, until: self.until(now), won };
         flight.under_way.push(Box::pin(attempt.run(sender, request)));
     }
 
     /// Asks another instance while the others go on, if there is one and the budget allows it.
-    fn hedge<'c, S: Sender>(&'c self, flight: &mut Flight<'c, S::Answer>, sender: &'c S, won: &'c AtomicU32) {
-        match self.other(&flight.past) {
-            Some(target) if self.callee.withdraw() => {
-                tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
-                self.begin(flight, target, sender, won);
-            }
-            _ => flight.hedge = Some(Instant::now() + LOOK_AGAIN),
-        }
+    fn hedge<'c, S: Sender>(
+        &'c self,
+        flight: &mut Flight<'c, S::Request, S::Answer>,
+        sender: &'c S,
+        won: &'c AtomicU32,
+    ) {
+        let Some(target) = self.other(&flight.past).and_then(|target| self.paid(target)) else {
+            flight.hedge = Some(Instant::now() + LOOK_AGAIN);
+            return;
+        };
+        tracing::debug!(instance = %target.instance.id, "no answer yet; asking another one as well");
+        measure::hedged(&self.callee.service);
+        self.begin(flight, target, sender, won);
     }
 
     /// Where another try goes after one that came to nothing. While others are under way, nobody is asked twice.
     async fn follow_up<S: Sender>(
         &self,
-        flight: &mut Flight<'_, S::Answer>,
+        flight: &mut Flight<'_, S::Request, S::Answer>,
         tried: &Tried<S::Answer>,
     ) -> Option<Target> {
-        if flight.spare.is_none() || !self.may_repeat::<S>(tried) {
+        let whole = flight.spare.as_ref().is_some_and(Outgoing::is_whole);
+        if !whole || !self.may_repeat::<S>(tried) || Instant::now() >= self.deadline {
             return None;
         }
+        let free = tried.outcome.as_ref().is_err_and(Failure::is_refused);
         if flight.under_way.is_empty() {
+            if !free && !self.callee.withdraw() {
+                return None;
+            }
             return self.target(&mut flight.past).await;
         }
-        self.other(&flight.past)
+        let target = self.other(&flight.past)?;
+        if free { Some(target) } else { self.paid(target) }
+    }
+
+    /// The target, if the budget allows another request. Otherwise it is left for others to choose.
+    fn paid(&self, target: Target) -> Option<Target> {
+        if self.callee.withdraw() {
+            return Some(target);
+        }
+        target.put_back();
+        None
     }
 
     /// When an answer may be expected: by what is usual for the instance, and never too soon.
@@ -167,12 +189,9 @@ impl Course<'_> {
         }
     }
 
+    /// Whether sending it once more does no harm.
     fn may_repeat<S: Sender>(&self, tried: &Tried<S::Answer>) -> bool {
-        let (safe, free) = match &tried.outcome {
-            Ok(_) => (self.plan.idempotent, false),
-            Err(failure) => (self.plan.idempotent || !failure.maybe_sent, failure.is_refused()),
-        };
-        safe && Instant::now() < self.deadline && (free || self.callee.withdraw())
+        self.plan.idempotent || tried.outcome.as_ref().is_err_and(|failure| !failure.maybe_sent)
     }
 
     /// Somebody who was not asked and is not passed over.
@@ -193,14 +212,14 @@ impl Course<'_> {
         let wanted = |pick: &Pick| !self.plan.avoiding.contains(&pick.id);
         let key = self.plan.key.as_deref().filter(|_| past.begun == 0);
         let pick = key
-            .and_then(|key| self.balancer.pick_for(&snapshot, key).filter(wanted))
+            .and_then(|key| self.balancer.pick_for_except(&snapshot, key, &self.plan.avoiding))
             .or_else(|| self.balancer.pick_except(&snapshot, past.passed_over()).filter(wanted))
             .or_else(|| self.balancer.pick_except(&snapshot, &self.plan.avoiding).filter(wanted))?;
         Some(Target::picked(pick))
     }
 
     /// The end of the call. Where there was an answer, it is better than none.
-    fn settled<A>(&self, flight: Flight<'_, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
+    fn settled<R, A>(&self, flight: Flight<'_, R, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
         let Tried { instance, nth, outcome, verdict } = tried;
         let (past, held) = (flight.past, flight.held);
         let failure = match outcome {
@@ -229,7 +248,7 @@ impl Course<'_> {
 
 // === impl Flight ===
 
-impl<A> Flight<'_, A> {
+impl<R, A> Flight<'_, R, A> {
     /// Notes a try that came to nothing, or to an answer that is to be bettered.
     fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
         match &tried.outcome {

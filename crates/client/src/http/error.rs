@@ -74,6 +74,18 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// The body of an answer that was [streamed](super::Streamed) broke off, or the time of its call was up.
+    #[error("{} of `{}` at {} answered {status}, and the body broke off: {detail}", .instance.id, .instance.name, .instance.address)]
+    BodyBroken {
+        /// Who answered.
+        instance: Arc<Instance>,
+        /// The status of its answer.
+        status: StatusCode,
+        /// What kind of failure it was: [`Trouble::Timeout`] where the time was up.
+        trouble: Trouble,
+        /// What happened, in words.
+        detail: String,
+    },
     /// The status of the answer is one of an error; made by
     /// [`Response::error_for_status`](super::Response::error_for_status) alone.
     #[error("{} of `{}` at {} answered {status}", .instance.id, .instance.name, .instance.address)]
@@ -143,7 +155,7 @@ impl Error {
             Self::Discovery(error) => matches!(error, crate::Error::Closed),
             Self::NobodyThere { .. } | Self::Invalid(_) => false,
             Self::Deadline { tries, .. } | Self::Failed { tries, .. } => tries.iter().any(|tried| tried.maybe_sent),
-            Self::TooLarge { .. } | Self::Unreadable { .. } | Self::Status { .. } => true,
+            Self::TooLarge { .. } | Self::Unreadable { .. } | Self::BodyBroken { .. } | Self::Status { .. } => true,
         }
     }
 
@@ -153,9 +165,10 @@ impl Error {
         match self {
             Self::Discovery(_) | Self::NobodyThere { .. } | Self::Invalid(_) => None,
             Self::Deadline { tries, .. } | Self::Failed { tries, .. } => tries.last().map(|tried| &tried.instance),
-            Self::TooLarge { instance, .. } | Self::Unreadable { instance, .. } | Self::Status { instance, .. } => {
-                Some(instance)
-            }
+            Self::TooLarge { instance, .. }
+            | Self::Unreadable { instance, .. }
+            | Self::BodyBroken { instance, .. }
+            | Self::Status { instance, .. } => Some(instance),
         }
     }
 

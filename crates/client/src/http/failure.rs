@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, io, time::Duration};
 
 use http::StatusCode;
+use hyper_util::client::legacy;
 use roundsman_protocol::{Address, Trouble, time};
 
 use super::CONNECT_TIMEOUT;
@@ -27,6 +28,10 @@ pub(crate) enum Kind {
     /// Its answer is longer than the caller wants.
     TooLarge,
     /// It is none of its fault.
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        allow(dead_code, reason = "a client of our own is asked for nothing that it cannot do")
+    )]
     Request,
 }
 
@@ -63,43 +68,85 @@ impl Failure {
         Self { trouble: Trouble::Reset, detail: error.to_string(), maybe_sent: true, kind: Kind::Request }
     }
 
+    /// No connection came about: nothing was sent.
+    fn unconnected(error: &(dyn StdError + 'static)) -> Self {
+        let refused = root(error).downcast_ref::<io::Error>();
+        let refused = refused.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+        let detail = if chain(error).any(is_late) {
+            format!("no connection within {}", time::display(CONNECT_TIMEOUT))
+        } else {
+            describe_root(error)
+        };
+        let trouble = if refused { Trouble::Refused } else { Trouble::Timeout };
+        Self { trouble, detail, maybe_sent: false, kind: Kind::Instance }
+    }
+
+    /// The connection broke, or what came was not HTTP.
+    pub(crate) fn broken(error: &(dyn StdError + 'static)) -> Self {
+        let trouble = if chain(error).any(is_late) { Trouble::Timeout } else { Trouble::Reset };
+        let maybe_sent = !chain(error).any(is_untouched);
+        Self { trouble, detail: describe_root(error), maybe_sent, kind: Kind::Instance }
+    }
+
     /// Nobody was there.
     pub(crate) fn is_refused(&self) -> bool {
         !self.maybe_sent && self.trouble == Trouble::Refused
     }
 }
 
+impl From<legacy::Error> for Failure {
+    fn from(error: legacy::Error) -> Self {
+        if error.is_connect() { Self::unconnected(&error) } else { Self::broken(&error) }
+    }
+}
+
+#[cfg(feature = "reqwest")]
 impl From<&reqwest::Error> for Failure {
     fn from(error: &reqwest::Error) -> Self {
-        let kind = if error.is_builder() { Kind::Request } else { Kind::Instance };
-        let root = root(error);
-        let cause = root.downcast_ref::<io::Error>();
-        let detail = cause.map_or_else(|| root.to_string(), describe);
         if error.is_builder() {
-            return Self { trouble: Trouble::Reset, detail, maybe_sent: false, kind };
+            let detail = describe_root(error);
+            return Self { trouble: Trouble::Reset, detail, maybe_sent: false, kind: Kind::Request };
         }
-        if !error.is_connect() {
-            let trouble = if error.is_timeout() { Trouble::Timeout } else { Trouble::Reset };
-            return Self { trouble, detail, maybe_sent: true, kind };
-        }
-        let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
-        let trouble = if refused { Trouble::Refused } else { Trouble::Timeout };
-        let detail = if error.is_timeout() {
-            format!("no connection within {}", time::display(CONNECT_TIMEOUT))
-        } else {
-            detail
-        };
-        Self { trouble, detail, maybe_sent: false, kind }
+        if error.is_connect() { Self::unconnected(error) } else { Self::broken(error) }
     }
+}
+
+/// Whether it was the time that was up.
+fn is_late(error: &(dyn StdError + 'static)) -> bool {
+    #[cfg(feature = "reqwest")]
+    if error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout) {
+        return true;
+    }
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Whether the other side says that it has not looked at the request, as one that leaves does.
+#[cfg(feature = "grpc")]
+fn is_untouched(error: &(dyn StdError + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<h2::Error>().filter(|error| error.is_remote()) else { return false };
+    let reason = error.reason();
+    // Of those that it had seen it says nothing when it goes away in good order.
+    reason == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+}
+
+/// Nobody says so over HTTP/1.
+#[cfg(not(feature = "grpc"))]
+fn is_untouched(_: &(dyn StdError + 'static)) -> bool {
+    false
+}
+
+fn describe_root(error: &(dyn StdError + 'static)) -> String {
+    let root = root(error);
+    root.downcast_ref::<io::Error>().map_or_else(|| root.to_string(), describe)
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
 /// The cause of all causes.
 fn root<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    let mut root = error;
-    while let Some(cause) = root.source() {
-        root = cause;
-    }
-    root
+    chain(error).last().unwrap_or(error)
 }
 
 /// To the millisecond, for people.

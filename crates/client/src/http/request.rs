@@ -2,20 +2,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use roundsman_protocol::{Instance, InstanceId};
 use serde::Serialize;
-use tokio::time::Instant;
 
-use super::{
-    Error, Response, SUFFIX, Service,
-    attempt::Sender,
-    call::{Call, Plan},
-    engine::Answered,
-    failure::Failure,
-};
-use crate::trace::{self, TraceContext};
+use super::{Body, Error, Service, call::Plan, draft::Draft};
+use crate::trace::TraceContext;
 
 /// A call to be made; made by [`Service::get`] and the like. Nothing happens until [`Request::send`] or [`Request::stream`].
 ///
@@ -38,32 +30,20 @@ use crate::trace::{self, TraceContext};
 /// ```
 #[must_use = "nothing is sent until `send`"]
 pub struct Request {
-    service: Service,
-    request: Result<reqwest::RequestBuilder, Error>,
-    plan: Plan,
-    trace: Option<TraceContext>,
-}
-
-/// Reads each answer to its end.
-struct Whole {
-    client: reqwest::Client,
-    limit: usize,
-}
-
-/// Reads only the head.
-struct Head {
-    client: reqwest::Client,
-    deadline: Instant,
+    pub(super) service: Service,
+    pub(super) draft: Result<Draft, Error>,
+    pub(super) plan: Plan,
+    pub(super) trace: Option<TraceContext>,
 }
 
 // === impl Request ===
 
 impl Request {
     pub(super) fn new(service: Service, method: Method, path: &str) -> Self {
-        let mut plan = Plan::new(service.limits.clone(), &method);
+        let mut plan = Plan::new(service.settings.limits.clone(), &method);
         plan.limits.on_route(path);
-        let request = begin(&service, method, path);
-        Self { service, request, plan, trace: None }
+        let draft = service.name.clone().map_err(Error::from).and_then(|name| Draft::new(&name, method, path));
+        Self { service, draft, plan, trace: None }
     }
 
     /// Adds a header. One that is none is told by [`Request::send`].
@@ -74,12 +54,15 @@ impl Request {
         HeaderValue: TryFrom<V>,
         <HeaderValue as TryFrom<V>>::Error: Into<http::Error>,
     {
-        self.with(|request| request.header(name, value))
+        self.with(|draft| draft.header(name, value))
     }
 
     /// Sets headers, in place of those of the same names.
     pub fn headers(self, headers: HeaderMap) -> Self {
-        self.with(|request| request.headers(headers))
+        self.with(|draft| {
+            draft.headers(headers);
+            Ok(())
+        })
     }
 
     /// Adds to the query of the URL: anything that serializes to pairs.
@@ -91,26 +74,30 @@ impl Request {
     /// # }
     /// ```
     pub fn query(self, query: &(impl Serialize + ?Sized)) -> Self {
-        self.with(|request| request.query(query))
+        self.with(|draft| draft.query(query))
     }
 
-    /// Sets the body: bytes, a text, or a stream, which is a [`reqwest::Body`] made of any `http_body::Body`. A stream cannot be
-    /// sent twice: such a request is tried once, and neither repeated nor hedged.
+    /// Sets the body: bytes, a text, or a stream ([`Body::wrap`], [`Body::from_stream`]). A stream cannot be sent twice: such a
+    /// request is not hedged, and is repeated only where nobody has begun to read it, because there was no connection.
     ///
     /// ```no_run
-    /// # async fn example(discovery: roundsman::Discovery, file: reqwest::Body) -> Result<(), roundsman::http::Error> {
+    /// # use roundsman::http::Body;
+    /// # async fn example(discovery: roundsman::Discovery, file: Body) -> Result<(), roundsman::http::Error> {
     /// let request = discovery.http("product").put("/pictures/aaa").body(file);
     /// let answer = request.timeout(std::time::Duration::from_secs(600)).send().await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
-        self.with(|request| request.body(body))
+    pub fn body(self, body: impl Into<Body>) -> Self {
+        self.with(|draft| {
+            draft.body(body.into());
+            Ok(())
+        })
     }
 
     /// Sets the body and its content type: this value as JSON.
     pub fn json(self, body: &(impl Serialize + ?Sized)) -> Self {
-        self.with(|request| request.json(body))
+        self.with(|draft| draft.json(body))
     }
 
     /// How long the call may take in all: waiting for the first list of instances, all tries, the pauses between
@@ -232,124 +219,18 @@ impl Request {
         self
     }
 
-    /// Sends it, and reads the answer to its end. Cancel safe: dropping the future abandons the call, which may or may not have
-    /// happened.
-    ///
-    /// # Errors
-    /// When there is no answer; see [`Error`]. A status is an answer.
-    pub async fn send(self) -> Result<Response, Error> {
-        let limit = self.plan.limits.body;
-        let answered = self.go(|client, _| Whole { client, limit }).await?;
-        let Answered { answer: (status, headers, body), instance, tries, verdict } = answered;
-        Ok(Response { status, headers, body, instance, tries, verdict: verdict.map(Arc::new) })
-    }
-
-    /// Sends it, and returns the answer as soon as its head is there: for bodies that are long or without an end.
-    ///
-    /// A body that breaks off is the caller's to deal with. It is cut off when the whole [time](Request::timeout) is up, so
-    /// allow for it. Who answered is among the response's extensions.
-    ///
-    /// ```no_run
-    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::{sync::Arc, time::Duration};
-    ///
-    /// let request = discovery.http("product").get("/catalogue").timeout(Duration::from_secs(600));
-    /// let mut answer = request.stream().await?;
-    /// let from = answer.extensions().get::<Arc<roundsman::Instance>>().cloned();
-    /// while let Some(chunk) = answer.chunk().await? {
-    ///     println!("{} bytes of {:?}", chunk.len(), from);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// When there is no answer; see [`Error`]. A status is an answer.
-    pub async fn stream(self) -> Result<reqwest::Response, Error> {
-        let Answered { mut answer, instance, .. } = self.go(|client, deadline| Head { client, deadline }).await?;
-        answer.extensions_mut().insert(instance);
-        Ok(answer)
-    }
-
-    async fn go<S: Sender>(
-        self,
-        sender: impl FnOnce(reqwest::Client, Instant) -> S,
-    ) -> Result<Answered<S::Answer>, Error> {
-        let began = Instant::now();
-        let Service { discovery, name, choice, .. } = self.service;
-        let (client, request) = self.request?.build_split();
-        let mut request = request.map_err(|error| Error::invalid("this request cannot be sent", &error))?;
-        trace::forward(self.trace, request.headers_mut());
-        let (service, choice) = (name?, &choice);
-        let call = Call { discovery: &discovery, service: &service, choice, plan: &self.plan, began };
-        let sender = sender(client, call.deadline());
-        call.make(request, &sender).await
-    }
-
-    fn with(mut self, change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder) -> Self {
-        self.request = self.request.map(change);
+    fn with(mut self, change: impl FnOnce(&mut Draft) -> Result<(), Error>) -> Self {
+        if let Ok(draft) = &mut self.draft
+            && let Err(error) = change(draft)
+        {
+            self.draft = Err(error);
+        }
         self
     }
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("request", &self.request).field("plan", &self.plan).finish_non_exhaustive()
-    }
-}
-
-fn begin(service: &Service, method: Method, path: &str) -> Result<reqwest::RequestBuilder, Error> {
-    let name = service.name.clone()?;
-    if !path.starts_with('/') {
-        return Err(Error::Invalid(format!("a path begins with a slash, got `{path}`")));
-    }
-    let inner = &service.discovery.inner;
-    Ok(inner.calls.client(inner)?.request(method, format!("http://{name}{SUFFIX}{path}")))
-}
-
-// === impl Whole ===
-
-impl Sender for Whole {
-    type Answer = (StatusCode, HeaderMap, Bytes);
-
-    async fn send(&self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
-        let failed = |error: reqwest::Error| Failure::from(&error);
-        let mut response = self.client.execute(request).await.map_err(failed)?;
-        let fits = |length: usize| if length > self.limit { Err(Failure::too_large(self.limit)) } else { Ok(()) };
-        fits(response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX)))?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            fits(body.len().saturating_add(chunk.len()))?;
-            body.extend_from_slice(&chunk);
-        }
-        Ok((response.status(), std::mem::take(response.headers_mut()), body.freeze()))
-    }
-
-    fn status(answer: &Self::Answer) -> StatusCode {
-        answer.0
-    }
-
-    fn headers(answer: &Self::Answer) -> &HeaderMap {
-        &answer.1
-    }
-}
-
-// === impl Head ===
-
-impl Sender for Head {
-    type Answer = reqwest::Response;
-
-    async fn send(&self, mut request: reqwest::Request) -> Result<Self::Answer, Failure> {
-        // For the body, which is read when this call has returned.
-        *request.timeout_mut() = Some(self.deadline.saturating_duration_since(Instant::now()));
-        self.client.execute(request).await.map_err(|error| Failure::from(&error))
-    }
-
-    fn status(answer: &Self::Answer) -> StatusCode {
-        answer.status()
-    }
-
-    fn headers(answer: &Self::Answer) -> &HeaderMap {
-        answer.headers()
+        f.debug_struct("Request").field("draft", &self.draft).field("plan", &self.plan).finish_non_exhaustive()
     }
 }

@@ -13,7 +13,7 @@ impl Course<'_> {
             if !past.asked(&target.instance.id) {
                 return Some(target);
             }
-            drop(target);
+            target.put_back();
             if !self.pause(past).await {
                 return None;
             }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-use super::args::LogFormat;
+use super::settings::LogFormat;
 
 /// What is logged unless `RUST_LOG` says otherwise. tarpc's spans are of level info, and not worth their price.
 const LOG_FILTER: &str = "info,tarpc=warn";

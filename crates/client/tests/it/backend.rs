@@ -246,7 +246,34 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
         more(stream, buffer).await?;
     }
     seen.body = buffer.drain(..length).collect();
+    if seen.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let chunk = chunk(stream, buffer).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            seen.body.extend(chunk);
+        }
+    }
     Some(seen)
+}
+
+/// Reads one chunk; the last one is empty.
+async fn chunk(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let end = loop {
+        if let Some(end) = buffer.windows(2).position(|two| two == b"\r\n") {
+            break end;
+        }
+        more(stream, buffer).await?;
+    };
+    let head: Vec<u8> = buffer.drain(..end + 2).collect();
+    let length = usize::from_str_radix(str::from_utf8(&head).ok()?.trim(), 16).ok()?;
+    while buffer.len() < length + 2 {
+        more(stream, buffer).await?;
+    }
+    let chunk = buffer.drain(..length).collect();
+    buffer.drain(..2);
+    Some(chunk)
 }
 
 async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {

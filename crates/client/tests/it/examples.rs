@@ -5,7 +5,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     backend::{Manner, Service},
-    support::{client, eventually, server, soon},
+    shop::{self, Shop},
+    support::{client, eventually, instance, server, soon},
 };
 
 macro_rules! examples {
@@ -19,6 +20,7 @@ macro_rules! examples {
 examples! {
     balance: "../../examples/balance.rs",
     call: "../../examples/call.rs",
+    grpc: "../../examples/grpc.rs",
     middleware: "../../examples/middleware.rs",
     resolve: "../../examples/resolve.rs",
     serve: "../../examples/serve.rs"
@@ -42,6 +44,9 @@ async fn callers_reach_the_product() {
     assert_eq!(service.count(), 2);
     soon(balance::run(&discovery)).await.unwrap();
     assert_eq!(service.count(), 5);
+    let greeter = Shop::start(shop::Manner::Well).await;
+    let _greeter = discovery.register(instance("greeter", greeter.addr.port())).await.unwrap();
+    assert_eq!(soon(grpc::run(&discovery, "greeter")).await.unwrap(), "SERVING");
     server.stop().await;
 }
 

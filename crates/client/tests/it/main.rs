@@ -13,9 +13,13 @@ mod breaking;
 mod calls;
 mod crowd;
 mod digests;
-#[cfg(all(feature = "axum", feature = "middleware", feature = "tower"))]
+#[cfg(all(feature = "axum", feature = "grpc", feature = "middleware", feature = "tower"))]
 mod examples;
 mod failing;
+mod fixed;
+mod frozen;
+#[cfg(feature = "grpc")]
+mod grpc;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
@@ -23,20 +27,28 @@ mod http_deaths;
 #[cfg(feature = "http")]
 mod http_faults;
 mod identity;
+#[cfg(all(feature = "http", feature = "metrics"))]
+mod metrics;
 #[cfg(feature = "middleware")]
 mod middleware;
 mod model;
 mod paging;
 mod registering;
+mod replaced;
 mod resolving;
 #[cfg(feature = "http")]
 mod selecting;
 #[cfg(feature = "service")]
 mod service;
 mod serving;
+#[cfg(feature = "grpc")]
+mod shop;
+mod strange;
 mod subsets;
 mod support;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 #[cfg(feature = "tower")]
 mod tower;
 #[cfg(all(feature = "http", feature = "axum"))]

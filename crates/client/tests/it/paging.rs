@@ -42,6 +42,7 @@ fn page(number: usize) -> Vec<Arc<Instance>> {
             version: None,
             weight,
             history: Default::default(),
+            forget_after: None,
         })
     };
     if number == 4 { vec![instance(4, 1), instance(1, 5)] } else { vec![instance(number, 1)] }

@@ -277,12 +277,20 @@ async fn an_update_of_what_the_server_forgot_registers_it() {
 }
 
 #[tokio::test]
-async fn a_drain_by_an_operator_is_ended_by_its_owner() {
+async fn a_drain_by_an_operator_is_ended_by_an_operator_alone() {
     let server = server().await;
-    let discovery = client(&server).await;
+    let (discovery, operator) = (client(&server).await, client(&server).await);
     let registration = discovery.register(instance("product", 7070)).await.unwrap();
-    client(&server).await.drain(registration.id(), true).await.unwrap();
+    operator.drain(registration.id(), true).await.unwrap();
     registration.passing().await.unwrap();
+    assert_eq!(known(&discovery).await.status, InstanceStatus::Draining);
+    // Nor does it end when the process is restarted at another address, and registers under its id.
+    let id = registration.id().clone();
+    drop(registration);
+    let moved = client(&server).await;
+    let registration = moved.register(instance("product", 7071).id(id.as_str()).unwrap()).await.unwrap();
+    assert_eq!(known(&discovery).await.status, InstanceStatus::Draining);
+    operator.drain(&id, false).await.unwrap();
     discovery.get("product").await.unwrap();
     let again = registration.clone();
     registration.close().await.unwrap();

@@ -1,11 +1,13 @@
 //! A server of an earlier release.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use roundsman::{
     Discovery, Error, Expect, NewInstance, Query,
     protocol::{
-        Codec, Cursor, DiscoveryResponse, Page, Version,
+        Codec, Cursor, DiscoveryResponse, Dismissed, Page, Patch, Version,
         handshake::Hello,
         instance::{Outcome, Registered},
         v1,
@@ -34,8 +36,9 @@ async fn serve(mut framed: Framed<TcpStream, LengthDelimitedCodec>) {
         let answer = match v1::Request::of(read_request(version, &body).unwrap()).unwrap() {
             v1::Request::Register { registration } => {
                 let id = registration.id.unwrap();
-                DiscoveryResponse::Register(Ok(Registered { id, outcome: Outcome::Created }))
+                DiscoveryResponse::Register(Ok(Registered { id, outcome: Outcome::Created, replaced: Vec::new() }))
             }
+            v1::Request::Deregister { .. } => DiscoveryResponse::Deregister(Ok(())),
             v1::Request::List { .. } => DiscoveryResponse::List(Ok(Page { cursor, instances: Vec::new(), next: None })),
             _ => continue,
         };
@@ -56,4 +59,17 @@ async fn todays_client_gets_along_with_a_server_of_version_1() {
     let Error::Invalid(invalid) = &refused else { panic!("{refused}") };
     assert_eq!(invalid.field, "check.expect");
     assert!(refused.to_string().contains("the server speaks version 1 of the protocol"), "{refused}");
+
+    // What came later: done in another way where there is one, and refused in a sentence where there is none.
+    let (id, hour) = ("product-1".parse().unwrap(), Duration::from_secs(3_600));
+    assert_eq!(soon(discovery.dismiss(&id, None)).await, Ok(Dismissed::default()));
+    let field = |refused: Error| match refused {
+        Error::Invalid(invalid) => invalid.field,
+        other => panic!("{other}"),
+    };
+    assert_eq!(field(soon(discovery.dismiss(&id, Some(hour))).await.unwrap_err()), "block");
+    assert_eq!(field(soon(discovery.patch(&id, &Patch::default())).await.unwrap_err()), "update");
+    assert_eq!(field(soon(discovery.register(instance().forget_after(hour))).await.unwrap_err()), "forget_after");
+    // The connection is none the worse for it.
+    assert!(soon(discovery.list(Query::default())).await.unwrap().is_empty());
 }

@@ -6,6 +6,7 @@ const RULES: Rules = Rules {
     interval: Duration::from_secs(5),
     failures: 2,
     probation: Duration::from_secs(60),
+    eager: Duration::from_secs(60),
     start_deadline: Duration::from_secs(30),
 };
 
@@ -99,6 +100,37 @@ fn probation_is_watched_closely_and_ends() {
     let forgotten = (0..100).find(|_| run.sees(Evidence::Proof).next == Next::Forget);
     assert!(forgotten.is_some());
     assert_eq!(run.now - evicted_at, RULES.probation);
+}
+
+#[test]
+fn a_long_probation_is_visited_ever_more_slowly_and_ends() {
+    let hours = Duration::from_secs(72 * 3_600);
+    let rules = Rules { probation: hours, ..RULES };
+    let mut run = Run::new(Health::Passing);
+    run.sees(Evidence::Proof);
+    let (evicted_at, mut visits) = (run.machine.since, Vec::new());
+    let left = loop {
+        let step = run.machine.visited(&rules, Evidence::Proof, Hold::Nothing, run.now);
+        let Next::After(delay) = step.next else { break step };
+        visits.push(delay.as_millis());
+        run.now += delay;
+    };
+    assert_eq!((left.next, run.now - evicted_at), (Next::Forget, hours));
+    assert_eq!(visits[..6], [200, 400, 800, 1_600, 3_200, 5_000], "for the usual probation as often as everybody else");
+    let slow = visits.iter().filter(|delay| **delay == 30_000).count();
+    assert!((8_600..8_640).contains(&slow) && visits.len() < slow + 30, "{slow} of {}", visits.len());
+    assert!(!run.machine.is_forgotten(&rules, evicted_at + hours / 2));
+    assert!(run.machine.is_forgotten(&rules, evicted_at + hours));
+}
+
+#[test]
+fn late_in_a_long_probation_a_pass_reinstates_at_once() {
+    let rules = Rules { probation: Duration::from_secs(72 * 3_600), ..RULES };
+    let mut run = Run::new(Health::Passing);
+    run.sees(Evidence::Proof);
+    run.now += Duration::from_secs(3_600);
+    let step = run.machine.visited(&rules, Evidence::Pass, Hold::Nothing, run.now);
+    assert_eq!(step, Step { flip: Some(Flip::Reinstated), next: Next::Round });
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) struct Finding {
 }
 
 /// A finding in words, written out only when somebody wants to read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Detail {
     Connected,
     Code(u16),

@@ -1,11 +1,15 @@
 //! Instances that nobody visits, because they call in within their ttl.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use roundsman_protocol::Timestamp;
 use roundsman_registry::{Health, Record};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Name;
+use super::{Name, PROBATION, forgotten_after, name};
 use crate::{
     line::{Line, Renewal},
     observation::Class,
@@ -18,6 +22,9 @@ const GATE_DELAY: Duration = Duration::from_millis(200);
 /// time and again.
 pub(super) const FORGIVEN_STOPS: u8 = 3;
 
+/// How often the clock is looked at while an id is kept out.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long an instance may still take to call in.
 #[derive(Clone, Copy, Debug)]
 struct Grace {
@@ -28,17 +35,26 @@ struct Grace {
 }
 
 /// Waits for the renewals of an instance, and evicts it when they stop. It registered, which counts as the first one;
-/// after a restart or a stop of the server it gets one full ttl. Only registering again brings it back after an eviction.
+/// after a restart or a stop of the server it gets one full ttl. Only registering again brings it back after an eviction, or
+/// calling in, for one that is remembered for a time of its own.
 pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Record>, ttl: Duration) {
     let name = name(&record);
-    let (health, since) = (record.observed.health, record.observed.since);
+    let (mut health, since) = (record.observed.health, record.observed.since);
     // Not held on to: the record changes, and this task may outlive it by months.
     drop(record);
     let mut served = Duration::ZERO;
     if health == Health::Evicted {
         line.expire_now();
         served = shared.clock.now().since(since);
-    } else {
+    }
+    loop {
+        if health == Health::Evicted {
+            if let Some(why) = remembered(&shared, &line, served).await {
+                let _ = shared.forget(&name, why).await;
+                return;
+            }
+            served = Duration::ZERO;
+        }
         let called_in = Arc::from("called in");
         if health != Health::Passing && shared.observe(&name, Health::Passing, Class::Passed, called_in).await.is_err()
         {
@@ -49,9 +65,43 @@ pub(crate) async fn called(shared: Arc<Shared>, line: Arc<Line>, record: Arc<Rec
         if shared.observe(&name, Health::Evicted, Class::Ttl, reason.into()).await.is_err() {
             return;
         }
+        health = Health::Evicted;
     }
-    sleep(shared.settings.probation.saturating_sub(served)).await;
-    let _ = shared.forget(&name).await;
+}
+
+/// Waits until the probation of one is over that does not call in; `served`: how much of it is. Why it is forgotten, or
+/// `None` when it called in.
+async fn remembered(shared: &Shared, line: &Line, served: Duration) -> Option<Arc<str>> {
+    let began = Instant::now();
+    loop {
+        let own = line.forget_after();
+        let left = own.unwrap_or(shared.settings.probation).saturating_sub(served + began.elapsed());
+        if left.is_zero() {
+            return Some(own.map_or_else(|| Arc::from(PROBATION), forgotten_after));
+        }
+        if line.renewal().is_some() {
+            shared.counters.reinstatements.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        tokio::select! {
+            () = sleep(left) => {}
+            // It called in, or is remembered for another time from now on.
+            () = line.nudged() => {}
+        }
+    }
+}
+
+/// Waits until the block of an id is over.
+pub(crate) async fn kept_out(shared: Arc<Shared>, name: Name, until: Timestamp) {
+    loop {
+        let left = until.since(shared.clock.now());
+        if left.is_zero() {
+            break;
+        }
+        // A clock that is set meanwhile is looked at again.
+        sleep(left.min(LOOK_AGAIN)).await;
+    }
+    let _ = shared.forget(&name, Arc::from("its block is over")).await;
 }
 
 /// Ends when no renewal came for a whole ttl; from then on renewals are refused.
@@ -77,10 +127,6 @@ async fn expired(shared: &Shared, line: &Line, ttl: Duration) {
             return;
         }
     }
-}
-
-fn name(record: &Record) -> Name {
-    Name { key: record.key(), incarnation: record.asked.incarnation }
 }
 
 // === impl Grace ===

@@ -1,6 +1,9 @@
 //! What a visit counts for: as evidence, or as nothing where the fault may be ours.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use roundsman_protocol::time::display;
 use roundsman_registry::Health;
@@ -17,7 +20,7 @@ use crate::{
 
 impl Visitor {
     pub(super) fn judge(&mut self, finding: &Finding, now: Instant) -> Step {
-        let mut rules = self.shared.rules(self.interval);
+        let mut rules = self.shared.rules(self.interval, self.seat.line.forget_after());
         let evidence = evidence(finding.class);
         if self.machine.health() == Health::Starting {
             // Nobody could be seen to start while we were stopped.
@@ -69,11 +72,13 @@ impl Visitor {
 
     /// Whether this tells something new of an instance that does not pass yet.
     pub(super) fn is_news(&mut self, finding: &Finding) -> bool {
-        let news = self.machine.health() == Health::Starting && finding.class.is_some() && finding.class != self.told;
-        if news {
-            self.told = finding.class;
+        if self.machine.health() != Health::Starting || finding.class.is_none() {
+            return false;
         }
-        news
+        let mut hasher = DefaultHasher::new();
+        (finding.class, &finding.detail).hash(&mut hasher);
+        let found = Some(hasher.finish());
+        std::mem::replace(&mut self.told, found) != found
     }
 }
 

@@ -5,9 +5,12 @@ use std::{net::SocketAddr, sync::Arc};
 use roundsman_health::{Class, Settings};
 use roundsman_protocol::Check;
 use roundsman_registry::{Health, Record};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket},
+};
 
-use crate::support::{NEVER, OK, Server, UNAVAILABLE, Watched, http, record, settings, until};
+use crate::support::{NEVER, OK, Server, UNAVAILABLE, Watched, http, record, request, settings, until};
 
 const HUNG: usize = 300;
 
@@ -103,6 +106,27 @@ async fn why_a_new_instance_does_not_pass_is_said_once_for_each_kind_of_reason()
     assert_eq!(watched.pending(), []);
     drop(server);
     assert_eq!(watched.flip().await.0, Health::Starting, "another reason");
+    watched.stop().await;
+}
+
+#[tokio::test]
+async fn another_answer_of_a_new_instance_is_another_reason() {
+    let server = Server::start(|_, mut stream, seen| async move {
+        while request(&mut stream, &seen).await {
+            let broken = b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n";
+            let answer = if seen.requests() == 1 { UNAVAILABLE } else { &broken[..] };
+            if stream.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let mut watched = Watched::start(settings());
+    watched.rounds.track(&http("product-1", server.addr, Health::Starting));
+    for code in ["GET /health: 503 in ", "GET /health: 500 in "] {
+        let (health, class, reason) = watched.flip().await;
+        assert!((health, class) == (Health::Starting, Class::Status) && reason.starts_with(code), "{reason}");
+    }
     watched.stop().await;
 }
 

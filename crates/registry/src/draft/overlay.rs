@@ -53,10 +53,11 @@ impl Ledger for Overlay<'_> {
             let known = &record.instance;
             (known.namespace.clone(), known.name.clone(), known.address.clone())
         };
-        if let Some(before) = before {
+        // What is left of a blocked one is nowhere.
+        if let Some(before) = before.filter(|before| !before.is_blocked()) {
             self.addresses.insert(place(before), None);
         }
-        if let Some(after) = after {
+        if let Some(after) = after.filter(|after| !after.is_blocked()) {
             self.addresses.insert(place(after), Some(after.instance.id.clone()));
         }
         if let Some(record) = after.or(before) {

@@ -13,7 +13,7 @@ pub(super) static DRAINED: LazyLock<Arc<str>> = LazyLock::new(|| "drained by req
 static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
 
 /// What an owner or an operator asked for, beside what the instance shows of it: its registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Grows with everything that is asked for, removals included. About the time in milliseconds: see
     /// [`Registry::next_version`](crate::Registry::next_version).
@@ -23,6 +23,11 @@ pub struct Asked {
     pub incarnation: u64,
     /// Whether it is to be kept out of the lookups.
     pub draining: bool,
+    /// Whether an operator asked for that, and not its owner: then it holds until an operator takes it back, whatever
+    /// registers under the id meanwhile. Only where `draining` is set.
+    pub held: bool,
+    /// Until when an operator keeps the id out. What is left of the instance is on probation until then, and nobody visits it.
+    pub blocked: Option<Timestamp>,
 }
 
 /// What was observed of an instance in this life.
@@ -72,11 +77,18 @@ impl Observed {
         };
         Self { health, reason: Arc::clone(reason), since: now, by: Arc::clone(&NOBODY) }
     }
+
+    /// What is left of one whose id is kept out.
+    pub(super) fn out(reason: Arc<str>, now: Timestamp) -> Self {
+        Self { health: Health::Evicted, reason, since: now, by: Arc::clone(&NOBODY) }
+    }
 }
 
 /// The status that everyone sees, and why it is so.
 pub(super) fn shown(asked: Asked, observed: &Observed) -> (InstanceStatus, Arc<str>) {
     let status = match observed.health {
+        // Also where a server of an earlier release, which knows no blocks, visited it and found it well.
+        _ if asked.blocked.is_some() => InstanceStatus::Evicted,
         Health::Evicted => InstanceStatus::Evicted,
         _ if asked.draining => InstanceStatus::Draining,
         Health::Starting => InstanceStatus::Starting,

@@ -12,6 +12,7 @@ mod costs;
 mod growing;
 mod late;
 mod model;
+mod operating;
 mod owners;
 mod snapshots;
 mod watching;

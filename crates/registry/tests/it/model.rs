@@ -5,20 +5,47 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use roundsman_protocol::{
-    Cursor, Instance, InstanceId, InstanceStatus, Namespace, Query, Registration, Scope, ServiceName, Timestamp,
+    Cursor, Instance, InstanceId, InstanceStatus, Namespace, Patch, Query, Registration, Scope, ServiceName, Timestamp,
 };
-use roundsman_registry::{Edit, Health, Key, Limits, Registry};
+use roundsman_registry::{Draft, Edit, Health, Key, Limits, Registry};
 
 const LOG_CAPACITY: usize = 8;
 const LOG_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Register { id: Option<u8>, service: u8, port: u16, tagged: bool },
-    Deregister { id: u8 },
-    Drain { id: u8, on: bool },
-    Observe { id: u8, health: Health, stale: bool },
-    Look { watcher: usize },
+    Register {
+        id: Option<u8>,
+        service: u8,
+        port: u16,
+        tagged: bool,
+        again: bool,
+    },
+    Deregister {
+        id: u8,
+    },
+    Drain {
+        id: u8,
+        on: bool,
+        operator: bool,
+    },
+    /// Keeps an id out, or ends that.
+    Block {
+        id: u8,
+        on: bool,
+    },
+    Update {
+        id: u8,
+        tagged: bool,
+    },
+    Observe {
+        id: u8,
+        health: Health,
+        stale: bool,
+    },
+    Look {
+        watcher: usize,
+    },
 }
 
 /// What the model knows of an instance.
@@ -28,6 +55,8 @@ struct Known {
     port: u16,
     tagged: bool,
     draining: bool,
+    held: bool,
+    blocked: bool,
     health: Health,
 }
 
@@ -65,10 +94,12 @@ fn steps() -> impl Strategy<Value = Step> {
     let health =
         prop_oneof![Just(Health::Passing), Just(Health::Suspect), Just(Health::Evicted), Just(Health::Passing)];
     prop_oneof![
-        4 => (proptest::option::weighted(0.9, 0..6_u8), 0..3_u8, 1..5_u16, any::<bool>())
-            .prop_map(|(id, service, port, tagged)| Step::Register { id, service, port, tagged }),
+        4 => (proptest::option::weighted(0.9, 0..6_u8), 0..3_u8, 1..5_u16, any::<bool>(), any::<bool>())
+            .prop_map(|(id, service, port, tagged, again)| Step::Register { id, service, port, tagged, again }),
         1 => (0..6_u8).prop_map(|id| Step::Deregister { id }),
-        1 => (0..6_u8, any::<bool>()).prop_map(|(id, on)| Step::Drain { id, on }),
+        1 => (0..6_u8, any::<bool>(), any::<bool>()).prop_map(|(id, on, operator)| Step::Drain { id, on, operator }),
+        1 => (0..6_u8, proptest::bool::weighted(0.4)).prop_map(|(id, on)| Step::Block { id, on }),
+        1 => (0..6_u8, any::<bool>()).prop_map(|(id, tagged)| Step::Update { id, tagged }),
         5 => (0..6_u8, health, proptest::bool::weighted(0.1))
             .prop_map(|(id, health, stale)| Step::Observe { id, health, stale }),
         3 => (0..4_usize).prop_map(|watcher| Step::Look { watcher }),
@@ -89,6 +120,7 @@ fn list(registry: &Registry, query: &Query) -> Vec<Arc<Instance>> {
 
 fn status(known: &Known) -> InstanceStatus {
     match known.health {
+        _ if known.blocked => InstanceStatus::Evicted,
         Health::Evicted => InstanceStatus::Evicted,
         _ if known.draining => InstanceStatus::Draining,
         Health::Starting => InstanceStatus::Starting,
@@ -100,26 +132,54 @@ fn status(known: &Known) -> InstanceStatus {
 /// Does a step to the model; the ids that the registry makes up are added by `Check`.
 fn step_model(model: &mut BTreeMap<u8, Known>, step: &Step) {
     match step {
-        Step::Register { id: Some(id), service, port, tagged } => {
-            let fresh =
-                Known { service: *service, port: *port, tagged: *tagged, draining: false, health: Health::Starting };
-            if model.get(id).is_some_and(|known| known.service != *service) {
+        Step::Register { id: Some(id), service, port, tagged, again } => {
+            let fresh = Known {
+                service: *service,
+                port: *port,
+                tagged: *tagged,
+                draining: false,
+                held: false,
+                blocked: false,
+                health: Health::Starting,
+            };
+            if model.get(id).is_some_and(|known| known.service != *service || known.blocked) {
                 return;
             }
-            model.retain(|other, known| other == id || known.service != *service || known.port != *port);
+            let is_there = |other: &u8, known: &Known| {
+                other != id && known.service == *service && known.port == *port && !known.blocked
+            };
+            if *again && model.iter().any(|(other, known)| is_there(other, known) && known.health != Health::Evicted) {
+                return;
+            }
+            model.retain(|other, known| !is_there(other, known));
             let known = model.entry(*id).or_insert(fresh.clone());
             if known.port != *port {
-                *known = fresh;
+                *known = Known { draining: known.held, held: known.held, ..fresh };
             } else if known.health == Health::Evicted {
-                *known = Known { draining: known.draining, ..fresh };
+                *known = Known { draining: known.draining, held: known.held, ..fresh };
             }
             known.tagged = *tagged;
         }
         Step::Register { id: None, .. } | Step::Look { .. } => {}
-        Step::Deregister { id } => drop(model.remove(id)),
-        Step::Drain { id, on } => {
+        Step::Deregister { id } => {
+            if model.get(id).is_some_and(|known| !known.blocked) {
+                model.remove(id);
+            }
+        }
+        Step::Drain { id, on, operator } => {
+            if let Some(known) = model.get_mut(id).filter(|known| !known.blocked && (*on || *operator || !known.held)) {
+                (known.draining, known.held) = (*on, *on && (*operator || known.held));
+            }
+        }
+        Step::Block { id, on: true } => {
             if let Some(known) = model.get_mut(id) {
-                known.draining = *on;
+                (known.blocked, known.health) = (true, Health::Evicted);
+            }
+        }
+        Step::Block { id, on: false } => drop(model.remove(id)),
+        Step::Update { id, tagged } => {
+            if let Some(known) = model.get_mut(id).filter(|known| !known.blocked) {
+                known.tagged = *tagged;
             }
         }
         Step::Observe { id, health, stale } => {
@@ -130,29 +190,40 @@ fn step_model(model: &mut BTreeMap<u8, Known>, step: &Step) {
     }
 }
 
-fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
-    let mut draft = registry.draft(Limits::default());
+/// Plans a step; whether it is one that is planned.
+fn plan(draft: &mut Draft<'_>, step: &Step, now: Timestamp) -> bool {
     match step {
-        Step::Register { id: Some(id), service, port, tagged } => {
-            let _ = draft.register(&namespace(), Arc::new(registration(*id, *service, *port, *tagged)), now);
+        Step::Register { id: Some(id), service, port, tagged, again } => {
+            let registration = Registration { again: *again, ..registration(*id, *service, *port, *tagged) };
+            let _ = draft.register(&namespace(), Arc::new(registration), now);
         }
         Step::Deregister { id } => drop(draft.deregister(key(*id), now)),
-        Step::Drain { id, on } => drop(draft.drain(key(*id), *on, now)),
-        Step::Observe { id, health, stale } => {
-            let Some(record) = registry.find(&key(*id)) else { return };
-            let incarnation = if *stale { record.asked.incarnation - 1 } else { record.asked.incarnation };
-            let reason = format!("{health:?}").into();
-            registry.apply(&[Edit::Observe {
-                key: key(*id),
-                incarnation,
-                health: *health,
-                reason,
-                by: "here".into(),
-                at: now,
-            }]);
+        Step::Drain { id, on, operator: false } => drop(draft.drain(key(*id), *on, now)),
+        Step::Drain { id, on, operator: true } => drop(draft.hold(key(*id), *on, now)),
+        Step::Block { id, on } => {
+            let until = if *on { Timestamp::MAX } else { Timestamp::default() };
+            drop(draft.block(key(*id), until, &"somebody".into(), now));
         }
-        Step::Register { id: None, .. } | Step::Look { .. } => {}
+        Step::Update { id, tagged } => {
+            let blue = vec!["blue".into()];
+            let (tags, untag) = if *tagged { (blue, Vec::new()) } else { (Vec::new(), blue) };
+            drop(draft.update(key(*id), &Patch { tags, untag, ..Patch::default() }, now));
+        }
+        Step::Register { id: None, .. } | Step::Observe { .. } | Step::Look { .. } => return false,
     }
+    true
+}
+
+fn step_registry(registry: &Registry, step: &Step, now: Timestamp) {
+    let mut draft = registry.draft(Limits::default());
+    if let Step::Observe { id, health, stale } = step {
+        let Some(record) = registry.find(&key(*id)) else { return };
+        let incarnation = if *stale { record.asked.incarnation - 1 } else { record.asked.incarnation };
+        let reason = format!("{health:?}").into();
+        let (key, by) = (key(*id), "here".into());
+        registry.apply(&[Edit::Observe { key, incarnation, health: *health, reason, by, at: now }]);
+    }
+    plan(&mut draft, step, now);
     let (edits, _) = draft.finish(Timestamp::default());
     registry.apply(&edits);
 }
@@ -178,7 +249,7 @@ fn agree(registry: &Registry, model: &BTreeMap<u8, Known>) {
         }
         let summary = registry.services(&namespace()).into_iter().find(|summary| summary.name == service(number));
         assert_eq!(summary.is_some(), mine().count() > 0);
-        let evicted = mine().filter(|known| known.health == Health::Evicted).count();
+        let evicted = mine().filter(|known| status(known) == InstanceStatus::Evicted).count();
         assert_eq!(summary.map_or(0, |summary| summary.evicted as usize), evicted);
     }
 }
@@ -231,14 +302,8 @@ proptest! {
         let (batched, single) = (Registry::new(1), Registry::new(1));
         let mut draft = batched.draft(Limits::default());
         for step in &steps {
-            match step {
-                Step::Register { id: Some(id), service, port, tagged } => {
-                    let registration = Arc::new(registration(*id, *service, *port, *tagged));
-                    let _ = draft.register(&namespace(), registration, Timestamp::default());
-                }
-                Step::Deregister { id } => drop(draft.deregister(key(*id), Timestamp::default())),
-                Step::Drain { id, on } => drop(draft.drain(key(*id), *on, Timestamp::default())),
-                Step::Register { id: None, .. } | Step::Observe { .. } | Step::Look { .. } => continue,
+            if !plan(&mut draft, step, Timestamp::default()) {
+                continue;
             }
             step_registry(&single, step, Timestamp::default());
         }
@@ -276,7 +341,13 @@ fn the_watchers_of_an_emptied_namespace_are_told_and_their_cursors_never_mistake
     let query = Query { scope: Scope::All, ..Query::default() };
     let mut watcher = Watcher { query, cursor: None, copy: BTreeMap::new() };
     for round in 0..40_u8 {
-        let step = Step::Register { id: Some(round % 3), service: 0, port: 1 + u16::from(round % 2), tagged: false };
+        let step = Step::Register {
+            id: Some(round % 3),
+            service: 0,
+            port: 1 + u16::from(round % 2),
+            tagged: false,
+            again: false,
+        };
         step_registry(&registry, &step, Timestamp::default());
         if round % 4 != 0 {
             watcher.look(&registry);
@@ -329,7 +400,7 @@ proptest! {
         wishes in proptest::collection::vec(wishes(), 1..12), last in proptest::bool::ANY,
     ) {
         let registry = Registry::new(1);
-        step_registry(&registry, &Step::Register { id: Some(1), service: 0, port: 1, tagged: false }, Timestamp::default());
+        step_registry(&registry, &Step::Register { id: Some(1), service: 0, port: 1, tagged: false, again: false }, Timestamp::default());
         let (mut draining, mut tagged) = (false, false);
         for (wish, before, meanwhile) in &wishes {
             observe(&registry, before);
@@ -355,7 +426,7 @@ proptest! {
         observe(&registry, &[Health::Evicted]);
         if last {
             // What a client does by itself after an eviction.
-            let step = Step::Register { id: Some(1), service: 0, port: 1, tagged };
+            let step = Step::Register { id: Some(1), service: 0, port: 1, tagged, again: false };
             step_registry(&registry, &step, Timestamp::default());
         }
         observe(&registry, &[Health::Passing]);
@@ -370,7 +441,7 @@ proptest! {
 fn a_drain_asked_for_while_an_eviction_is_on_its_way_holds_after_the_reinstatement() {
     let registry = Registry::new(1);
     let step = |step| step_registry(&registry, &step, Timestamp::default());
-    step(Step::Register { id: Some(1), service: 0, port: 1, tagged: false });
+    step(Step::Register { id: Some(1), service: 0, port: 1, tagged: false, again: false });
     observe(&registry, &[Health::Passing]);
     let mut draft = registry.draft(Limits::default());
     draft.drain(key(1), true, Timestamp::default()).unwrap();
@@ -383,7 +454,7 @@ fn a_drain_asked_for_while_an_eviction_is_on_its_way_holds_after_the_reinstateme
     assert_eq!(registry.find(&key(1)).unwrap().status(), InstanceStatus::Draining);
     // And the other way round: undone while it is evicted.
     observe(&registry, &[Health::Evicted]);
-    step(Step::Drain { id: 1, on: false });
+    step(Step::Drain { id: 1, on: false, operator: false });
     observe(&registry, &[Health::Passing]);
     assert_eq!(registry.find(&key(1)).unwrap().status(), InstanceStatus::Passing);
 }

@@ -123,7 +123,7 @@ fn edit(which: u16, at: u64) -> Edit {
     let (at, how) = (Timestamp::from_millis(at), which / 40 % 6);
     match how {
         0 => Edit::Remove { key, reason: "".into(), version: u64::MAX },
-        1 | 2 => Edit::Drain { key, on: how == 1, version: at.as_millis(), at },
+        1 | 2 => Edit::Drain { key, on: how == 1, operator: false, version: at.as_millis(), at },
         _ => {
             let address = format!("10.0.{how}.{}:1", which % 40 + 1).parse().unwrap();
             let registration = Registration {

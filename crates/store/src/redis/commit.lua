@@ -89,7 +89,9 @@ local function given(at, field) return place[field] and ARGV[at + 6 + place[fiel
 -- Whether what was asked for is the same in the store and in a change: two servers may be asked in one millisecond.
 local function says_the_same(at, rest)
   for field, i in pairs(place) do
-    if string.sub(owners, i, i) == 'a' and redis.call('HGET', prefix .. rest, field) ~= ARGV[at + 6 + i] then return false end
+    if string.sub(owners, i, i) == 'a' and (redis.call('HGET', prefix .. rest, field) or '') ~= ARGV[at + 6 + i] then
+      return false
+    end
   end
   return true
 end
@@ -191,6 +193,12 @@ local function whole(key)
   return fields
 end
 
+-- Whoever is remembered for a time of its own, or kept out, is forgotten by a server, and not by Redis.
+local function is_forgotten_by_servers(key)
+  local own = redis.call('HMGET', key, 'forget_after', 'blocked')
+  return own[1] and own[1] ~= '' or own[2] and own[2] ~= ''
+end
+
 for at = changes, #ARGV, width do
   local ttl, id, rest, version = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 5]
   local ruling, old, op, record = rulings[at], redis.call('HGET', KEYS[3], id), 'put', nil
@@ -203,6 +211,13 @@ for at = changes, #ARGV, width do
     redis.call('HSET', KEYS[3], id, rest)
   elseif ruling == 'asked' or ruling == 'updated' then
     redis.call('HSET', prefix .. old, unpack(part(at, ruling == 'asked' and 'a' or 'u')))
+    if string.match(old, '^evicted:') then
+      if is_forgotten_by_servers(prefix .. old) then
+        redis.call('PERSIST', prefix .. old)
+      elseif ttl > 0 then
+        redis.call('PEXPIRE', prefix .. old, ttl)
+      end
+    end
     record = whole(prefix .. old)
   elseif ruling == 'observed' then
     if old ~= rest then
@@ -210,7 +225,11 @@ for at = changes, #ARGV, width do
       redis.call('HSET', KEYS[3], id, rest)
     end
     redis.call('HSET', prefix .. rest, unpack(part(at, 'o')))
-    if ttl > 0 then redis.call('PEXPIRE', prefix .. rest, ttl) else redis.call('PERSIST', prefix .. rest) end
+    if ttl > 0 and not is_forgotten_by_servers(prefix .. rest) then
+      redis.call('PEXPIRE', prefix .. rest, ttl)
+    else
+      redis.call('PERSIST', prefix .. rest)
+    end
     record = whole(prefix .. rest)
   elseif ruling == 'bury' or ruling == 'remember' then
     op = 'remove'

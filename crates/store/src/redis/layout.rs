@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `roundsman:namespaces` | set of the namespaces |
 //! | `roundsman:{NS}:instance:NAME:ID` | hash, a live record |
-//! | `roundsman:{NS}:evicted:NAME:ID` | hash, a record on probation; expires with it |
+//! | `roundsman:{NS}:evicted:NAME:ID` | hash, a record on probation; expires with it, unless it has `forget_after` or is `blocked`: servers forget those |
 //! | `roundsman:{NS}:instances` | hash, id → the rest of the record's key |
 //! | `roundsman:{NS}:damaged:…` | a record that could not be read, under what was the rest of its key |
 //! | `roundsman:{NS}:damaged:index` | hash, what was wrong in the index alone |

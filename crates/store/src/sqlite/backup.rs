@@ -1,4 +1,4 @@
-//! The copy that is made before a file is migrated: `PATH.before-3` before it becomes version 3.
+//! The copy that is made before a file is migrated: `PATH.before-4` before it becomes version 4.
 //!
 //! It gets its name once all of it is on the disk, and never the name of an earlier one.
 

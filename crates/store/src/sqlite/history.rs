@@ -123,7 +123,8 @@ pub(super) fn read(
     query: &HistoryQuery,
 ) -> rusqlite::Result<HistoryPage> {
     let (mut page, most) = (HistoryPage::default(), query.most());
-    let before = query.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(i64::MAX);
+    let before = query.after.as_deref().and_then(|after| after.parse::<u64>().ok());
+    let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
     let since = query.since.map_or(0, number);
     let sql = format!(
         "SELECT {COLUMNS}, \"number\" FROM history WHERE \"number\" >= ?1 AND \"number\" < ?2 \

@@ -13,12 +13,16 @@ use super::{backup, error::failed};
 use crate::StoreError;
 
 /// The version that this server writes.
-pub(super) const CURRENT: u32 = 3;
+pub(super) const CURRENT: u32 = 4;
 
 /// What makes each version out of the one before, version 1 out of nothing. Never edited once released: files out
 /// there went through them as they are.
-const STEPS: [(u32, &str); CURRENT as usize] =
-    [(1, include_str!("schema/1.sql")), (2, include_str!("schema/2.sql")), (3, include_str!("schema/3.sql"))];
+const STEPS: [(u32, &str); CURRENT as usize] = [
+    (1, include_str!("schema/1.sql")),
+    (2, include_str!("schema/2.sql")),
+    (3, include_str!("schema/3.sql")),
+    (4, include_str!("schema/4.sql")),
+];
 
 /// How far a migration has come. Where it can be killed, tests kill it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row};
 use super::{places::Plan, table};
 use crate::{
     Standing,
-    stored::{COUNT, FIELDS, OWNERS, Reader, evicted_until, values},
+    stored::{COUNT, FIELDS, OWNERS, evicted_until, values},
 };
 
 /// The statements that carry a batch out.
@@ -22,6 +22,7 @@ pub(super) struct Statements<'c> {
     updated: CachedStatement<'c>,
     row: CachedStatement<'c>,
     observed: CachedStatement<'c>,
+    until: CachedStatement<'c>,
     look: CachedStatement<'c>,
     remove: CachedStatement<'c>,
     gone: CachedStatement<'c>,
@@ -53,6 +54,7 @@ static TEXTS: LazyLock<Texts> = LazyLock::new(|| {
 impl<'c> Statements<'c> {
     pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
         let look = "SELECT \"asked\", \"incarnation\", \"registered_at\", \"draining\", \"observed\" FROM instances WHERE \"place\" = ?1";
+        let until = "UPDATE instances SET \"evicted_until\" = ?1 WHERE \"place\" = ?2 AND \"observed\" = 'evicted'";
         let gone = "SELECT \"version\" FROM removed WHERE \"namespace\" = ?1 AND \"id\" = ?2";
         Ok(Self {
             put: connection.prepare_cached(&TEXTS.put)?,
@@ -60,6 +62,7 @@ impl<'c> Statements<'c> {
             updated: connection.prepare_cached(&TEXTS.updated)?,
             row: connection.prepare_cached(&TEXTS.row)?,
             observed: connection.prepare_cached(&TEXTS.observed)?,
+            until: connection.prepare_cached(until)?,
             look: connection.prepare_cached(look)?,
             remove: connection.prepare_cached("DELETE FROM instances WHERE \"place\" = ?1")?,
             gone: connection.prepare_cached(gone)?,
@@ -123,7 +126,7 @@ impl<'c> Statements<'c> {
 
     /// The record at a place, if it can be read.
     fn read(&mut self, place: i64) -> rusqlite::Result<Option<Record>> {
-        let read = |row: &Row<'_>| Ok(table::read(&mut Reader::default(), row).ok());
+        let read = |row: &Row<'_>| Ok(table::read(row).ok());
         self.row.query_row([place], read).optional().map(Option::flatten)
     }
 
@@ -149,10 +152,15 @@ impl<'c> Statements<'c> {
         }
         if matches!(part, Part::All | Part::Observed) {
             at += 1;
-            statement.raw_bind_parameter(at, until)?;
+            statement.raw_bind_parameter(at, &until)?;
         }
         statement.raw_bind_parameter(at + 1, place)?;
-        statement.raw_execute().map(drop)
+        statement.raw_execute()?;
+        // It may be remembered for another time from now on.
+        if record.is_evicted() && matches!(part, Part::Asked | Part::Updated) {
+            self.until.execute((until, place))?;
+        }
+        Ok(())
     }
 }
 
@@ -173,5 +181,8 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         incarnation = version;
     }
     let is = |n: usize, text: &str| row.get_ref(n).is_ok_and(|found| found.as_str().is_ok_and(|found| found == text));
-    Ok(Known { asked: Asked { version, incarnation, draining: is(3, "true") }, evicted: is(4, "evicted") })
+    Ok(Known {
+        asked: Asked { version, incarnation, draining: is(3, "true"), ..Asked::default() },
+        evicted: is(4, "evicted"),
+    })
 }

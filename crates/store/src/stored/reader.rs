@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName, Timestamp, limits};
+use roundsman_protocol::{
+    Check, Flip, Instance, InstanceStatus, Meta, Namespace, ServiceName, Timestamp, limits, time,
+};
 use roundsman_registry::{Asked, Health, Observed, Record};
 use serde::Deserialize;
 
@@ -21,7 +23,7 @@ const MAX_REASONS: usize = 1_024;
 /// The last version of a record that is believed. More than [`Asked::LATEST`], after which versions may come.
 const MAX_VERSION: u64 = Asked::LATEST * 2;
 /// The longest field that is believed. What clients may say is far shorter.
-const MAX_FIELD_BYTES: usize = 1 << 20;
+pub(crate) const MAX_FIELD_BYTES: usize = 1 << 20;
 
 /// Restores records from their fields.
 ///
@@ -88,6 +90,9 @@ impl Reader {
             evidence,
             observed_since,
             observed_by,
+            forget_after,
+            held,
+            blocked,
         ] = values;
         if let Some(n) = values.iter().position(|value| value.len() > MAX_FIELD_BYTES) {
             let field = FIELDS.get(n).copied().unwrap_or_default();
@@ -112,14 +117,20 @@ impl Reader {
             version: Some(version).filter(|version| !version.is_empty()).map(Into::into),
             weight: weight_from(weight)?,
             history: Box::default(),
+            forget_after: if forget_after.is_empty() { None } else { Some(forget_after_from(forget_after)?) },
         };
         // Earlier releases wrote none of these.
         let earlier = asked.is_empty() || asked == "0";
         let version = if earlier { registered_at_time.as_millis() } else { version_from("asked", asked)? };
+        let draining = parsed("draining", draining)?;
+        let held = held_from(held)?;
         let asked = Asked {
             version,
             incarnation: if earlier { version } else { version_from("incarnation", incarnation)? },
-            draining: parsed("draining", draining)?,
+            draining,
+            // A server of an earlier release takes a drain back without a look at whose it is.
+            held: draining && held,
+            blocked: if blocked.is_empty() { None } else { Some(parsed("blocked", blocked)?) },
         };
         let observed = Observed {
             health: observed_from(observed)?,
@@ -222,6 +233,16 @@ fn version_from(field: &'static str, text: &str) -> Result<u64, Damaged> {
         return Ok(version);
     }
     Err(Damaged { field, reason: format!("{version} is beyond all time") })
+}
+
+/// A time within what holds today: the rules may have been wider when it was stored.
+fn forget_after_from(text: &str) -> Result<Duration, Damaged> {
+    let after = time::parse(text).map_err(|reason| Damaged { field: "forget_after", reason })?;
+    Ok(after.clamp(*limits::FORGET_AFTER.start(), *limits::FORGET_AFTER.end()))
+}
+
+fn held_from(text: &str) -> Result<bool, Damaged> {
+    if text.is_empty() { Ok(false) } else { parsed("held", text) }
 }
 
 fn weight_from(text: &str) -> Result<u32, Damaged> {

@@ -259,7 +259,10 @@ async fn a_tombstone_that_somebody_wrote_by_hand_makes_no_later_record_unreadabl
     }
     let fresh = record("product", 2);
     let version = registry.next_version(now());
-    let fresh = Record { asked: roundsman_registry::Asked { version, incarnation: version, draining: false }, ..fresh };
+    let fresh = Record {
+        asked: roundsman_registry::Asked { version, incarnation: version, ..roundsman_registry::Asked::default() },
+        ..fresh
+    };
     let _: Key = fresh.key();
     store.commit(&[Change::Asked { record: Arc::new(fresh), expected: 0 }], &[]).await.unwrap();
     let snapshot = store.load().await.unwrap();

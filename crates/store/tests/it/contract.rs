@@ -6,11 +6,11 @@ use roundsman_protocol::{Namespace, Registration, Timestamp, limits};
 use roundsman_registry::{Health, Key, Record};
 use roundsman_store::{Position, Store};
 
-pub(crate) use crate::owners::*;
 use crate::records::{
     RETENTION, again, asked, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw,
     shared,
 };
+pub(crate) use crate::{lasting::*, owners::*};
 
 /// Runs the whole suite: `$start` makes a place for a store, which has `store()`.
 macro_rules! contract {
@@ -35,6 +35,8 @@ macro_rules! contract {
             ten_thousand_records_go_in_one_batch,
             a_store_that_was_loaded_passes_the_probe,
             a_refill_of_a_whole_store_keeps_what_is_in_it,
+            who_is_remembered_longer_is_forgotten_by_servers_alone,
+            blocks_and_the_drains_of_operators_are_kept,
         );
     };
     ($start:expr; $($name:ident),* $(,)?) => {

@@ -14,6 +14,7 @@ mod contract;
 mod damaged;
 mod disk;
 mod history;
+mod lasting;
 mod memory;
 mod migration;
 mod owners;

@@ -77,7 +77,7 @@ async fn a_newer_schema_is_left_alone_and_both_versions_are_named() {
     newer.execute_batch("PRAGMA user_version = 23").unwrap();
     drop(newer);
     let message = refused(&folder).await;
-    assert!(message.contains("schema is 23") && message.contains("knows 3"), "{message}");
+    assert!(message.contains("schema is 23") && message.contains("knows 4"), "{message}");
 }
 
 #[tokio::test]

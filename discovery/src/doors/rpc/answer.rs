@@ -94,6 +94,12 @@ impl Desk {
             DiscoveryRequest::Drain { id: instance, on } => {
                 change(id, self.api.drain(instance, on).map(DiscoveryResponse::Drain))
             }
+            DiscoveryRequest::Dismiss { id: instance, block } => {
+                change(id, self.api.dismiss(instance, block).map(DiscoveryResponse::Dismiss))
+            }
+            DiscoveryRequest::Update { id: instance, patch } => {
+                change(id, self.api.update(instance, patch).map(DiscoveryResponse::Update))
+            }
         }
     }
 

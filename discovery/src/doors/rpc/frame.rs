@@ -88,8 +88,8 @@ impl Outgoing {
     fn write(&self, dialect: Dialect, out: &mut Vec<u8>) -> io::Result<()> {
         let Dialect { version, codec } = dialect;
         match self {
-            // What it keeps is an instance of version 2, which is still that of the current one.
-            Self::Got { id, record } if codec == Codec::Postcard && version >= Version::V2 => {
+            // What it keeps is an instance of the current version.
+            Self::Got { id, record } if codec == Codec::Postcard && version >= Version::V3 => {
                 put_number(*id, out)?;
                 // Response.message: Ok; DiscoveryResponse: Get; its result: Ok; and the instance.
                 out.extend_from_slice(&[0, Method::Get.number(), 0]);

@@ -116,4 +116,7 @@ fn while_the_store_is_gone_the_oldest_are_dropped_and_a_mark_says_so() {
     journal.put_back(vec![other.clone()]);
     assert_eq!(journal.take(Instant::now(), |_| false), [other], "as far as that namespace goes");
     assert_eq!(journal.take(Instant::now() + REST, |_| false), flips[7..8]);
+    journal.untold(rest[1..2].to_vec(), Instant::now());
+    journal.try_again();
+    assert_eq!(journal.take(Instant::now(), |_| false), flips[8..9], "there is room again");
 }

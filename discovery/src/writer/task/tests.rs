@@ -77,7 +77,7 @@ fn deregister(id: &str) -> (Request, Receiver<Result<(), DiscoveryError>>) {
 
 fn drain(id: &str) -> (Request, Receiver<Result<(), DiscoveryError>>) {
     let (reply, answer) = oneshot::channel();
-    (Request::Drain { key: key(id), on: true, by: by(), reply }, answer)
+    (Request::Drain { key: key(id), on: true, operator: false, by: by(), reply }, answer)
 }
 
 fn saw(record: &Record, health: Health) -> Observation {

@@ -95,7 +95,7 @@ impl Connection {
         self.asked = match self.dialect {
             Dialect { codec: Codec::Json, .. } => self.with_cursor_in_json(frame),
             Dialect { version: Version::V1, .. } => self.with_cursor::<v1::Registration>(frame),
-            Dialect { version: Version::V2, .. } => self.with_cursor::<roundsman_protocol::Registration>(frame),
+            Dialect { version: Version::V2, .. } => self.with_cursor::<v2::Registration>(frame),
             Dialect { version: Version::V3, .. } => panic!("a version of its own has its own types"),
         };
         let asked = self.asked.clone();

@@ -18,7 +18,7 @@ pub(super) fn sentence(event: &Event) -> String {
         EventKind::Reinstated => format!("It was reinstated: {reason}. It was handed out again."),
         EventKind::Drained => format!("It was drained{by}: registered, and no longer handed out."),
         EventKind::Undrained => format!("Its drain was undone{by}."),
-        EventKind::Deregistered => format!("It was deregistered{by}."),
+        EventKind::Deregistered => format!("It was {reason}{by}."),
         EventKind::Replaced => format!("It was {reason}."),
         EventKind::Forgotten => format!("It was forgotten: {reason}."),
         EventKind::Cut => format!("(Events are missing here: {reason}.)"),

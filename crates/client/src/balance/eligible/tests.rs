@@ -334,3 +334,27 @@ async fn tries_go_to_others_for_as_long_as_there_are_any() {
     }
     assert!(world.balancer.pick_except(&world.snapshot, &tried).is_some(), "then one of them after all");
 }
+
+#[tokio::test(start_paused = true)]
+async fn at_another_address_it_is_another_process() {
+    let mut world = World::of(4, Policy::RoundRobin);
+    world.fail("i1");
+    assert_eq!(world.ejected(), ["i1"]);
+    let moved = world.snapshot.instances().iter().map(|instance| match instance.id.as_str() {
+        "i1" => Arc::new(Instance { address: "10.0.0.8:7070".parse().unwrap(), ..Instance::clone(instance) }),
+        _ => Arc::clone(instance),
+    });
+    let moved = Arc::new(Snapshot::known(moved.collect(), None));
+    world.snapshot = moved;
+    assert_eq!(world.ejected(), [""; 0]);
+    assert_eq!(world.called(200), ["i0", "i1", "i2", "i3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn near_ones_without_a_weight_are_near_all_the_same() {
+    let near = (0..2).map(|n| Instance { weight: 0, ..at(&format!("i{n}"), "here", "10.0.0.7") });
+    let far = at("i2", "there", "10.0.0.7");
+    let nearness = Nearness { zone: Some("here".into()), ..Nearness::default() };
+    let world = World::new(near.chain([far]).collect(), Policy::Weighted, nearness);
+    assert_eq!(world.called(200), ["i0", "i1"]);
+}

@@ -53,7 +53,7 @@ async fn nobody_and_one_are_no_special_cases() {
         assert!(pool(&[]).choose(policy, 3).is_none());
         assert_eq!(id(pool(&[1]).choose(policy, usize::MAX)), "i0");
     }
-    assert!(pool(&[]).choose_for(b"aaa").is_none());
+    assert!(pool(&[]).choose_for(b"aaa", &[]).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,8 @@ async fn what_is_known_of_an_instance_outlasts_a_change_of_the_list() {
 #[tokio::test(start_paused = true)]
 async fn keys_stay_where_they_are() {
     let keys: Vec<String> = (0..CALLS).map(|n| format!("key-{n}")).collect();
-    let homes = |pool: &Pool| -> Vec<String> { keys.iter().map(|key| id(pool.choose_for(key.as_bytes()))).collect() };
+    let homes =
+        |pool: &Pool| -> Vec<String> { keys.iter().map(|key| id(pool.choose_for(key.as_bytes(), &[]))).collect() };
     let of = |ids: &[usize]| {
         let instances = ids.iter().map(|n| instance("product", &format!("i{n}"))).collect();
         homes(&pool_of(instances, &Nearness::default()))

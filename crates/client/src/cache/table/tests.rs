@@ -1,7 +1,7 @@
 //! The cache's knowledge, answer by answer, with the clock held still.
 
 use super::*;
-use roundsman_protocol::{InstanceStatus, Removed};
+use roundsman_protocol::{InstanceStatus, Removed, Update};
 
 const GRACE: Duration = Duration::from_secs(30);
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     balance::{Peers, Policy, peers},
     cache::{Feed, tests::instance},
-    http::{Limits, choice::Choice},
+    http::{Body, choice::Choice, settings::Limits},
     link::Link,
     snapshot::Snapshot,
 };
@@ -23,6 +23,7 @@ use crate::{
 mod breaking;
 mod hedging;
 mod splitting;
+mod trials;
 mod waiting;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -88,7 +89,7 @@ impl World {
         let balancer = self.callee.balancer(choice, plan.key.as_deref(), &self.peers);
         let deadline = Instant::now() + plan.limits.timeout;
         let course = Course { callee: &self.callee, balancer: &balancer, plan, deadline };
-        let request = reqwest::Request::new(method, "http://product.roundsman/".parse().unwrap());
+        let request = http::Request::builder().method(method).uri("/").body(Body::default()).unwrap();
         course.run(request, self).await
     }
 
@@ -130,6 +131,7 @@ impl World {
 }
 
 impl Sender for World {
+    type Request = http::Request<Body>;
     type Answer = (usize, StatusCode);
 
     fn headers(answer: &Self::Answer) -> &HeaderMap {
@@ -139,8 +141,8 @@ impl Sender for World {
         if answer.1 == StatusCode::SERVICE_UNAVAILABLE { &LATER } else { &NONE }
     }
 
-    async fn send(&self, request: reqwest::Request) -> Result<Self::Answer, Failure> {
-        let to = usize::from(request.url().port().unwrap_or(80)) - 1;
+    async fn send(&self, request: Self::Request) -> Result<Self::Answer, Failure> {
+        let to = usize::from(request.uri().port_u16().unwrap()) - 1;
         self.came.lock().unwrap().push(Came { to, at: Instant::now() });
         let failed = |trouble: Trouble, maybe_sent| {
             let detail = trouble.to_string();

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use roundsman_protocol::{Bookmark, Codec, Cursor, Dialect, Instance, Version, limits, v1};
+use roundsman_protocol::{Bookmark, Codec, Cursor, Dialect, Instance, Version, limits, v1, v2};
 
 use super::{
     super::frame::{put, put_number},
@@ -132,7 +132,8 @@ impl Lines {
         }
         match version {
             Version::V1 => put(codec, &mut self.out, &v1::Instance::from(Arc::clone(instance)))?,
-            Version::V2 | Version::V3 => put(codec, &mut self.out, instance)?,
+            Version::V2 => put(codec, &mut self.out, &<v2::Instance>::from(Arc::clone(instance)))?,
+            Version::V3 => put(codec, &mut self.out, instance)?,
         }
         let written = self.out.len() - before;
         if self.count > 0 && self.len + written > most {

@@ -1,0 +1,117 @@
+//! Servers on one Redis: what operators ask of one holds on the other, and nobody is dropped by Redis whom servers remember.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::{Redis, database};
+use crate::support::{Raw, SOON};
+
+/// Registers until the answer is right.
+async fn registers_until(raw: &mut Raw, registration: Value, right: impl Fn(&Value) -> bool) -> Value {
+    let asked = async {
+        loop {
+            let answer = raw.register(registration.clone()).await;
+            if right(&answer) {
+                return answer;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, asked).await.expect("never came true")
+}
+
+#[tokio::test]
+async fn a_block_on_one_server_holds_on_the_other_and_on_the_next() {
+    let redis = Redis::start(false).await;
+    let (one, other) = (redis.server().await, redis.server().await);
+    let (mut operator, mut owner) = (Raw::connect_today(&one).await, Raw::connect_today(&other).await);
+    owner.register(database(1)).await;
+    operator.until(Raw::list("db"), |answer| answer["Ok"]["instances"][0]["id"] == "db-1").await;
+    operator.call(json!({"Dismiss": {"id": "db-1", "block": "1h"}})).await;
+    // At once, whether or not that server has heard of it: it is told when it plans on something older.
+    let refused =
+        owner.register(json!({"name": "db", "id": "db-1", "address": "10.0.0.7:9", "check": {"kind": "none"}})).await;
+    assert!(refused["Err"]["Blocked"]["reason"].as_str().is_some_and(|why| why.contains("blocked until")), "{refused}");
+    assert_eq!(redis.cli(&["PTTL", "roundsman:{default}:evicted:db:db-1"]).trim(), "-1", "servers end it");
+    one.stop().await;
+    other.stop().await;
+    let next = redis.server().await;
+    let mut raw = Raw::connect_today(&next).await;
+    assert!(raw.register(database(1)).await["Err"]["Blocked"].is_object());
+    raw.call(json!({"Dismiss": {"id": "db-1", "block": "0s"}})).await;
+    assert_eq!(raw.register(database(1)).await["Ok"]["outcome"], "created");
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_by_an_operator_holds_whatever_registers_at_the_other_server() {
+    let redis = Redis::start(false).await;
+    let (one, other) = (redis.server().await, redis.server().await);
+    let (mut operator, mut owner) = (Raw::connect_today(&one).await, Raw::connect_today(&other).await);
+    owner.register(database(1)).await;
+    operator.until(Raw::list("db"), |answer| answer["Ok"]["instances"][0]["id"] == "db-1").await;
+    operator.call(json!({"Drain": {"id": "db-1", "on": true}})).await;
+    owner.until(Raw::list("db"), |answer| answer["Ok"]["instances"][0]["status"] == "draining").await;
+    owner.call(json!({"Drain": {"id": "db-1", "on": false}})).await;
+    owner.register(json!({"name": "db", "id": "db-1", "address": "10.0.0.7:9", "check": {"kind": "none"}})).await;
+    operator.until(Raw::list("db"), |answer| answer["Ok"]["instances"][0]["address"] == "10.0.0.7:9").await;
+    for raw in [&mut operator, &mut owner] {
+        assert_eq!(raw.call(Raw::list("db")).await["Ok"]["instances"][0]["status"], "draining");
+    }
+    let fields = redis.hash("roundsman:{default}:instance:db:db-1");
+    assert_eq!((&*fields["draining"], &*fields["held"]), ("true", "true"));
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn changes_in_part_at_two_servers_all_hold() {
+    let redis = Redis::start(false).await;
+    let (one, other) = (redis.server().await, redis.server().await);
+    let (mut here, mut there) = (Raw::connect_today(&one).await, Raw::connect_today(&other).await);
+    here.register(database(1)).await;
+    there.until(Raw::list("db"), |answer| answer["Ok"]["instances"][0]["id"] == "db-1").await;
+    for n in 0..10 {
+        for (raw, side) in [(&mut here, "here"), (&mut there, "there")] {
+            raw.begin(json!({"Update": {"id": "db-1", "patch": {"meta": {(format!("{side}-{n}")): "1"}}}})).await;
+        }
+    }
+    for _ in 0..10 {
+        for raw in [&mut here, &mut there] {
+            let answer = raw.receive().await.unwrap();
+            assert_eq!(answer["message"]["Ok"]["Update"]["Ok"]["outcome"], "updated", "{answer}");
+        }
+    }
+    for raw in [&mut here, &mut there] {
+        let all =
+            |answer: &Value| answer["Ok"]["instances"][0]["meta"].as_object().is_some_and(|meta| meta.len() == 20);
+        raw.until(Raw::list("db"), all).await;
+    }
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_that_repeat_their_registrations_at_two_servers_one_stays() {
+    let redis = Redis::start(false).await;
+    let (one, other) = (redis.server().await, redis.server().await);
+    let (mut here, mut there) = (Raw::connect_today(&one).await, Raw::connect_today(&other).await);
+    let at = |id: &str| json!({"name": "db", "id": id, "address": "10.0.0.7:1", "check": {"kind": "none"}});
+    let again = |id: &str| {
+        let mut registration = at(id);
+        registration["again"] = json!(true);
+        registration
+    };
+    here.register(at("a")).await;
+    there.until(Raw::list("db"), |answer| answer["Ok"]["instances"][0]["id"] == "a").await;
+    there.register(at("b")).await;
+    let refused = registers_until(&mut here, again("a"), |answer| answer.get("Err").is_some()).await;
+    assert_eq!(refused["Err"]["Replaced"], json!({"id": "a", "by": "b"}));
+    let listed = there.call(Raw::list("db")).await;
+    let ids: Vec<&Value> = listed["Ok"]["instances"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(ids, ["b"]);
+    one.stop().await;
+    other.stop().await;
+}
