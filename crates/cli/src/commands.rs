@@ -26,6 +26,7 @@ use roundsman::{Builder, Discovery};
 use crate::{
     args::{ClientArgs, Shape},
     exit::Failure,
+    output::printable,
 };
 
 /// Connects as the flags say.
@@ -45,5 +46,5 @@ fn builder<O: Shape>(args: &ClientArgs<O>) -> Builder {
 /// Says on stderr what is no part of the answer.
 fn note(text: &str) {
     // With stderr closed there is nobody left to tell.
-    drop(writeln!(io::stderr(), "roundsman: {text}"));
+    drop(writeln!(io::stderr(), "roundsman: {}", printable(text)));
 }

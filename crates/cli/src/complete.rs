@@ -44,6 +44,7 @@ fn ask(question: impl AsyncFnOnce(Discovery) -> Result<Vec<String>, Error>) -> V
     let words: Vec<OsString> = std::env::args_os().collect();
     let said = |flag: &str, variable: &str, default: &str| {
         let variable = || std::env::var_os(variable).and_then(|value| value.into_string().ok());
+        let variable = || variable().filter(|value| !value.is_empty());
         flag_of(&words, flag).or_else(variable).unwrap_or_else(|| default.to_owned())
     };
     let server = said("--server", "ROUNDSMAN_SERVER", DEFAULT_SERVER);

@@ -8,11 +8,13 @@ use std::{
 use roundsman::{DiscoveryError, Error, ServiceName};
 use roundsman_discovery::ServeError;
 
+use crate::output::{printable, short};
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The server could not be asked, or refused.
-    #[error("{0}{hint}", hint = hint(.0))]
+    #[error("{}{}", short(&.0.to_string()), hint(.0))]
     Client(#[from] Error),
     /// The server did not start, or stopped.
     #[error(transparent)]
@@ -62,7 +64,7 @@ impl Failure {
             return ExitCode::SUCCESS;
         }
         // With stderr closed there is nobody left to tell.
-        drop(writeln!(io::stderr(), "roundsman: {self}"));
+        drop(writeln!(io::stderr(), "roundsman: {}", printable(&self.to_string())));
         ExitCode::from(self.code())
     }
 

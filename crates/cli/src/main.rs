@@ -8,6 +8,7 @@ mod instances;
 mod output;
 mod table;
 mod usage;
+mod wrap;
 
 use std::process::ExitCode;
 

@@ -8,7 +8,16 @@ use std::{
 use roundsman::{InstanceStatus, Timestamp, protocol::Clock};
 use serde::Serialize;
 
-use crate::{args::Data, exit::Failure};
+use crate::{
+    args::Data,
+    exit::Failure,
+    wrap::{shown, wrap},
+};
+
+/// The most of what others say that is told in an error.
+const SHORT: usize = 600;
+/// Narrower than this, wrapping would do more harm than good.
+pub(crate) const NARROWEST: usize = 16;
 
 /// Standard output, and what it can show.
 #[derive(Debug)]
@@ -48,6 +57,15 @@ impl Screen {
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         writeln!(self.out, "{line}")?;
         Ok(self.out.flush()?)
+    }
+
+    /// Writes a line whose `rest`, where a terminal is too narrow for it, goes on below its own beginning.
+    pub(crate) fn wrapped(&mut self, begin: &str, rest: &str) -> Result<(), Failure> {
+        let Some(width) = self.width else { return self.line(&format!("{begin}{rest}")) };
+        for line in folded(begin, rest, width) {
+            self.line(&line)?;
+        }
+        Ok(())
     }
 
     /// Writes bytes as they are.
@@ -140,9 +158,40 @@ pub(crate) fn age(duration: Duration) -> String {
     }
 }
 
+fn folded(begin: &str, rest: &str, width: usize) -> Vec<String> {
+    let before = shown(begin);
+    if width < NARROWEST || before + shown(rest) <= width {
+        return vec![format!("{begin}{rest}")];
+    }
+    // Beside a beginning that fills the line there is no room: then all of it is one text.
+    let indent = if before + NARROWEST <= width { before } else { 4.min(width - NARROWEST) };
+    let text = if indent == before { rest.to_owned() } else { format!("{begin}{rest}") };
+    let lines = wrap(&text, width - indent).into_iter().enumerate();
+    let lines = lines.map(|(nth, line)| match nth {
+        0 if indent == before => format!("{begin}{line}"),
+        0 => line,
+        _ => format!("{:indent$}{line}", ""),
+    });
+    lines.map(|line| line.trim_end_matches(' ').to_owned()).collect()
+}
+
 /// Text from elsewhere, without what could play tricks on a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character turns the direction of writing, or ends a line: it makes what is read another thing than what is there.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What somebody else says, on one line of a sane length.
+pub(crate) fn short(text: &str) -> String {
+    let text = printable(text);
+    match text.char_indices().nth(SHORT) {
+        Some((end, _)) => format!("{}… (and more)", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -169,5 +218,28 @@ mod tests {
     #[test]
     fn escapes_do_not_reach_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(printable("a\u{202e}b\u{2066}c\u{2028}"), "a\u{fffd}b\u{fffd}c\u{fffd}");
+        assert_eq!(printable("größer → 日本"), "größer → 日本");
+    }
+
+    #[test]
+    fn what_others_say_is_cut() {
+        assert_eq!(short("no\nroom"), "no\u{fffd}room");
+        let cut = short(&"ä".repeat(2_000));
+        assert!(cut.chars().count() < 620 && cut.ends_with("(and more)"), "{cut}");
+    }
+
+    #[test]
+    fn lines_go_on_below_their_beginning() {
+        assert_eq!(folded("10:00  ", "all is well", 40), ["10:00  all is well"]);
+        let text = "GET /health: connection refused, three times";
+        assert_eq!(
+            folded("10:00  ", text, 27),
+            ["10:00  GET /health:", "       connection refused,", "       three times"]
+        );
+        let lines = folded("a beginning that fills the line  ", text, 40);
+        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:?}");
+        assert_eq!(lines.concat().replace(' ', ""), format!("a beginning that fills the line{text}").replace(' ', ""));
+        assert_eq!(folded("a", text, 5).len(), 1, "too narrow to be of any use");
     }
 }

@@ -1,8 +1,9 @@
-//! Tables that fit the terminal: the last column is wrapped, all others are as wide as they need to be.
+//! Tables that fit the terminal: the last column is wrapped, and where that is not enough, a row takes several lines.
 
 use crate::{
     exit::Failure,
-    output::{Screen, Style, printable},
+    output::{NARROWEST, Screen, Style, printable},
+    wrap::wrap,
 };
 
 /// A table under construction.
@@ -23,8 +24,8 @@ pub(crate) struct Cell {
 
 /// Between two columns.
 const GAP: usize = 2;
-/// Narrower than this, wrapping the last column would do more harm than good.
-const NARROWEST: usize = 16;
+/// What the second line of a row begins with, and each after it.
+const INDENT: usize = 4;
 
 // === impl Table ===
 
@@ -50,15 +51,12 @@ impl Table {
     }
 
     fn render(&self, width: Option<usize>, colour: bool) -> String {
-        let widths = self.widths();
-        let before_last: usize = widths.iter().rev().skip(1).map(|width| width + GAP).sum();
-        // What is left for the last column, where there is an edge.
-        let room = width.map(|width| width.saturating_sub(before_last)).filter(|room| *room >= NARROWEST);
+        let lines = folded(self.widths(), width);
         let titles = self.titles.iter().map(|text| Cell { text: text.clone(), style: Style::Bold }).collect();
         let titles = self.headers.then_some(&titles);
         let mut out = String::new();
         for row in titles.into_iter().chain(&self.rows) {
-            render_row(&mut out, row, &widths, room, colour);
+            render_row(&mut out, row, &lines, colour);
         }
         out
     }
@@ -73,52 +71,57 @@ impl Table {
     }
 }
 
-fn render_row(out: &mut String, row: &[Cell], widths: &[usize], room: Option<usize>, colour: bool) {
-    let paint = |cell: &Cell, text: &str| if colour { cell.style.paint(text) } else { text.to_owned() };
-    let Some((last, others)) = row.split_last() else { return };
-    let mut indent = 0;
-    for (cell, width) in others.iter().zip(widths) {
-        let pad = width.saturating_sub(cell.text.chars().count()) + GAP;
-        out.push_str(&paint(cell, &cell.text));
-        out.extend(std::iter::repeat_n(' ', pad));
-        indent += width + GAP;
-    }
-    let lines = room.map_or_else(|| vec![last.text.clone()], |room| wrap(&last.text, room));
-    for (nth, line) in lines.iter().enumerate() {
-        if nth > 0 {
-            out.extend(std::iter::repeat_n(' ', indent));
+/// Which columns are on each line of a row, by their widths.
+fn folded(widths: Vec<usize>, edge: Option<usize>) -> Vec<Vec<usize>> {
+    let Some(edge) = edge.filter(|edge| *edge >= NARROWEST) else { return vec![widths] };
+    let (last, mut used) = (widths.len().saturating_sub(1), 0);
+    let mut lines = vec![Vec::new()];
+    for (nth, width) in widths.into_iter().enumerate() {
+        // The last column is wrapped, where there is room for that.
+        let least = if nth == last { width.min(NARROWEST) } else { width };
+        let begins = lines.last().is_none_or(Vec::is_empty);
+        if !begins && used + GAP + least > edge {
+            lines.push(Vec::new());
+            used = INDENT;
+        } else if !begins {
+            used += GAP;
         }
-        out.push_str(&paint(last, line));
+        let width = width.min(edge - used);
+        used += width;
+        if let Some(line) = lines.last_mut() {
+            line.push(width);
+        }
+    }
+    lines
+}
+
+fn render_row(out: &mut String, mut row: &[Cell], lines: &[Vec<usize>], colour: bool) {
+    for (nth, widths) in lines.iter().enumerate() {
+        let (here, rest) = row.split_at(widths.len().min(row.len()));
+        render_cells(out, here, widths, if nth == 0 { 0 } else { INDENT }, colour);
+        row = rest;
+    }
+}
+
+/// Cells beside each other, of which each may have several lines.
+fn render_cells(out: &mut String, cells: &[Cell], widths: &[usize], indent: usize, colour: bool) {
+    let columns: Vec<_> =
+        cells.iter().zip(widths).map(|(cell, width)| (cell, wrap(&cell.text, *width), *width)).collect();
+    let height = columns.iter().map(|(_, lines, _)| lines.len()).max().unwrap_or_default();
+    for nth in 0..height {
+        out.extend(std::iter::repeat_n(' ', indent));
+        for (cell, lines, width) in &columns {
+            let line = lines.get(nth).map_or("", String::as_str);
+            if !line.is_empty() {
+                out.push_str(&if colour { cell.style.paint(line) } else { line.to_owned() });
+            }
+            let pad = width.saturating_sub(line.chars().count()) + GAP;
+            out.extend(std::iter::repeat_n(' ', pad));
+        }
         // No line ends in blanks, not even where the last cell is empty.
         out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
     }
-}
-
-/// Breaks a text into lines of at most `width` characters, between words where there are any.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        loop {
-            let Some(line) = lines.last_mut() else { return lines };
-            let used = line.chars().count();
-            let blank = usize::from(used > 0);
-            if used + blank + word.len() <= width {
-                line.extend(std::iter::repeat_n(' ', blank));
-                line.extend(word);
-                break;
-            }
-            if used == 0 {
-                line.extend(word.drain(..width.min(word.len())));
-            }
-            lines.push(String::new());
-        }
-    }
-    if lines.len() > 1 && lines.last().is_some_and(String::is_empty) {
-        lines.pop();
-    }
-    lines
 }
 
 // === impl Cell ===
@@ -171,8 +174,8 @@ mod tests {
             text.contains("evicted  GET /health: connection\n                                   refused\n"),
             "{text}"
         );
-        // Too narrow to be of any use: left alone.
-        assert!(table().render(Some(40), false).contains("connection refused"));
+        let text = table().render(Some(40), false);
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
     }
 
     #[test]
@@ -182,9 +185,31 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_broken_and_nothing_is_lost() {
-        assert_eq!(wrap("abcdefgh ij", 4), ["abcd", "efgh", "ij"]);
-        assert_eq!(wrap("", 4), [""]);
-        assert_eq!(wrap("a b c d e", 3), ["a b", "c d", "e"]);
+    fn where_the_last_column_is_not_enough_a_row_takes_several_lines() {
+        let mut table = Table::new(["TIME", "INSTANCE", "WHO", "REASON"]);
+        let reason = "GET /health: connection refused by the one who was asked";
+        table.row([Cell::new("12s ago"), Cell::new("p1"), Cell::new("order@10.0.0.9:4711"), Cell::new(reason)]);
+        assert_eq!(
+            table.render(Some(40), false),
+            "TIME     INSTANCE  WHO\n    REASON\n12s ago  p1        order@10.0.0.9:4711\n    GET /health: connection refused by\n    \
+             the one who was asked\n"
+        );
+        table.row([Cell::new("9h ago"), Cell::new("p".repeat(100)), Cell::new("-"), Cell::new("")]);
+        for width in [120, 80, 60, 40, 24, 16] {
+            let text = table.render(Some(width), false);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            assert_eq!(text.matches('p').count(), 101, "{text}");
+        }
+        assert_eq!(table.render(Some(12), false), table.render(None, false), "too narrow to be of any use");
+    }
+
+    #[test]
+    fn wide_lists_fit() {
+        let mut table = Table::new((0..12).map(|nth| format!("COLUMN{nth}")));
+        table.row((0..12).map(|nth| Cell::new("word ".repeat(nth))));
+        for width in [40, 80, 100, 120] {
+            let text = table.render(Some(width), false);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod asking;
 mod file;
 mod known;
+mod missing;
 mod table;
 mod task;
 
@@ -63,6 +64,8 @@ pub(crate) struct Cache {
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) query: Query,
+    /// Whether instances that a server new to us does not know stay for a while.
+    keeps_missing: bool,
     current: ArcSwap<Snapshot>,
     changes: watch::Sender<Arc<Snapshot>>,
     /// Whether the task of a subset runs.
@@ -89,13 +92,14 @@ impl Cache {
     }
 
     /// The list for a query; the one there is, if somebody holds it already.
-    pub(crate) fn subscribe(&self, query: Query) -> Arc<Feed> {
+    pub(crate) fn subscribe(&self, query: Query, keeps_missing: bool) -> Arc<Feed> {
         let mut feeds = self.lock();
         feeds.retain(|feed| feed.strong_count() > 0);
-        if let Some(feed) = feeds.iter().filter_map(Weak::upgrade).find(|feed| feed.query == query) {
+        let same = |feed: &Arc<Feed>| feed.query == query && feed.keeps_missing == keeps_missing;
+        if let Some(feed) = feeds.iter().filter_map(Weak::upgrade).find(same) {
             return feed;
         }
-        let feed = Arc::new(Feed::new(query));
+        let feed = Arc::new(Feed { keeps_missing, ..Feed::new(query) });
         feeds.push(Arc::downgrade(&feed));
         drop(feeds);
         if feed.query.subset.is_none() {
@@ -205,7 +209,7 @@ impl Feed {
         let unknown = Arc::new(Snapshot::unknown(Stale::since(Instant::now())));
         let (changes, _) = watch::channel(Arc::clone(&unknown));
         let (started, dropped) = (Once::new(), CancellationToken::new().drop_guard());
-        Self { query, current: ArcSwap::new(unknown), changes, started, dropped }
+        Self { query, keeps_missing: false, current: ArcSwap::new(unknown), changes, started, dropped }
     }
 
     /// A list that stays as it is, unless a test says otherwise.

@@ -81,8 +81,11 @@ pub(crate) enum Plain {
 impl<O: Shape> ClientArgs<O> {
     /// Takes in what was said before the command's name, or in the environment.
     pub(crate) fn fill(&mut self, globals: &Globals) -> Result<(), Failure> {
-        self.server.get_or_insert_with(|| globals.server.clone());
-        if self.namespace.is_none() {
+        // An empty variable is one that nobody has set, as everywhere.
+        if !globals.server.is_empty() {
+            self.server.get_or_insert_with(|| globals.server.clone());
+        }
+        if self.namespace.is_none() && !globals.namespace.is_empty() {
             self.namespace = Some(Namespace::try_new(&globals.namespace).map_err(roundsman::Error::from)?);
         }
         if let Some(output) = globals.output.as_ref().filter(|_| self.output.is_none()) {

@@ -7,7 +7,7 @@ use clap_complete::ArgValueCompleter;
 use roundsman::{Discovery, Instance, ServiceName, protocol::time};
 
 use crate::{
-    args::{ClientArgs, Filter},
+    args::{ClientArgs, Filter, Shape},
     commands::{connect, connect_lazy, get::one_of, wait::for_instances},
     complete,
     exit::Failure,
@@ -19,7 +19,7 @@ pub(crate) struct ExecArgs {
     #[arg(long = "service", value_name = "NAME", required = true, value_parser = ServiceName::try_new,
           add = ArgValueCompleter::new(complete::services))]
     services: Vec<ServiceName>,
-    /// Wait so long at most until each of them has an instance, such as 30s
+    /// Wait so long at most until each of them has an instance, such as 30s; 0s asks once
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -32,6 +32,9 @@ pub(crate) struct ExecArgs {
 }
 
 pub(crate) async fn run(args: ExecArgs) -> Result<(), Failure> {
+    if args.client.output().data().is_some() {
+        return Err(Failure::Usage("exec prints nothing of its own; leave -o out".to_owned()));
+    }
     let discovery = match args.wait {
         Some(_) => connect_lazy(&args.client)?,
         None => connect(&args.client).await?,

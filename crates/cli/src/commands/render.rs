@@ -1,29 +1,37 @@
 //! `roundsman render TEMPLATE OUT`: a file made from live lists, for programs that read a file.
 
+mod bounds;
 mod command;
 mod file;
 mod lists;
+mod round;
+mod source;
+mod stop;
 mod template;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
 use roundsman::{Discovery, Error, protocol::time};
+use serde::Serialize;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::SignalKind,
     time::{Instant, sleep, timeout_at},
 };
 
 use self::{
     file::Target,
     lists::Lists,
-    template::{Rendered, Template},
+    round::{Commands, Done, Round},
+    stop::{Signals, Stop, listen},
+    template::Template,
 };
 use crate::{
-    args::{ClientArgs, values::key_value},
+    args::{ClientArgs, Shape, values::key_value},
     commands::{connect, connect_lazy, note},
     exit::Failure,
     output::Screen,
@@ -63,47 +71,55 @@ pub(crate) struct RenderArgs {
     pub(crate) client: ClientArgs,
 }
 
-/// The work of the command.
+/// What --once did, for programs.
+#[derive(Serialize)]
+struct Answer<'a> {
+    file: &'a Path,
+    written: bool,
+    command_run: bool,
+}
+
+/// The work until the process is told to stop.
 struct Render {
-    template: Template,
-    target: Target,
-    lists: Lists,
-    exec: Option<String>,
-    check: Option<String>,
-    command_timeout: Duration,
-    /// The file has changed, and whoever reads it does not know yet.
-    owed: bool,
+    round: Round,
+    stop: Stop,
+    out: PathBuf,
 }
 
 pub(crate) async fn run(args: RenderArgs) -> Result<(), Failure> {
     if args.check.as_ref().is_some_and(|check| !check.contains(command::PLACE)) {
         return Err(Failure::Usage("--check must say where the new file goes: {} in the command".to_owned()));
     }
+    let data = args.client.output().data();
+    if data.is_some() && !args.once {
+        return Err(Failure::Usage("render answers with a file; -o is for --once alone".to_owned()));
+    }
+    let target = Target::new(&args.out)?;
+    if target.is_at(&args.template) {
+        let text = "the template and the file to write are the same, and the template would be lost; name another file";
+        return Err(Failure::Usage(text.to_owned()));
+    }
     let discovery = if args.once { connect(&args.client).await? } else { connect_lazy(&args.client)? };
-    let mut render = Render {
-        template: Template::new(args.template, args.client.namespace(), args.set),
-        target: Target::new(&args.out)?,
-        lists: Lists::new(discovery),
-        exec: args.exec,
-        check: args.check,
-        command_timeout: args.command_timeout,
-        owed: false,
+    let (mut signals, stop) = Signals::listen()?;
+    let template = Arc::new(Template::new(args.template, args.client.namespace(), args.set));
+    let commands = Commands { exec: args.exec, check: args.check, timeout: args.command_timeout };
+    let runs = commands.exec.is_some();
+    let round = Round::new(template, target, Lists::new(discovery), commands, stop.clone());
+    let mut render = Render { round, stop, out: args.out };
+    let work = async {
+        if !args.once {
+            return render.go_on(args.debounce).await;
+        }
+        let (done, mut screen) = (render.round.run().await?, Screen::stdout());
+        let Some(data) = data else { return screen.line(&render.told(done)?) };
+        render.told(done)?;
+        let (written, made_up) = (done == Done::Written, done == Done::MadeUp);
+        screen.data(data, &Answer { file: &render.out, written, command_run: made_up || written && runs })
     };
-    if args.once {
-        let written = render.round().await?;
-        let done = if written { "is written" } else { "is as it was" };
-        return Screen::stdout().line(&format!("{} {done}", args.out.display()));
-    }
-    let (mut interrupted, mut terminated) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     tokio::select! {
-        failed = render.go_on(args.debounce, &args.out) => failed,
-        _ = interrupted.recv() => Ok(()),
-        _ = terminated.recv() => Ok(()),
+        ended = work => ended,
+        () = signals.count() => Ok(()),
     }
-}
-
-fn listen(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(Failure::Runtime)
 }
 
 /// Returns when there is a server.
@@ -118,19 +134,24 @@ async fn back(discovery: &Discovery) {
 
 impl Render {
     /// Until the process is told to stop. What fails is told once, and tried again.
-    async fn go_on(&mut self, debounce: Duration, out: &Path) -> Result<(), Failure> {
-        let discovery = self.lists.discovery();
+    async fn go_on(&mut self, debounce: Duration) -> Result<(), Failure> {
+        let (discovery, stop) = (self.round.lists.discovery(), self.stop.clone());
         let mut hangup = listen(SignalKind::hangup())?;
         let (mut told, mut pause) = (None, PAUSES.0);
         loop {
             let mut away = false;
-            let failed = match self.round().await {
-                Ok(written) => {
-                    if written || told.is_some() {
-                        note(&format!("{} is {}", out.display(), if written { "written" } else { "right again" }));
+            let ended = self.round.run().await;
+            if stop.is_told() {
+                return self.leave(ended);
+            }
+            let failed = match ended {
+                Ok(done) => {
+                    match (done, &told) {
+                        (Done::Same | Done::MadeUp, Some(_)) => note(&format!("{} is right again", self.out.display())),
+                        (Done::Same, None) => {}
+                        _ => note(&self.told(done)?),
                     }
-                    told = None;
-                    pause = PAUSES.0;
+                    (told, pause) = (None, PAUSES.0);
                     false
                 }
                 // Nothing that time could mend.
@@ -146,7 +167,9 @@ impl Render {
                 }
             };
             tokio::select! {
-                () = self.lists.changed() => self.gather(debounce).await,
+                biased;
+                () = stop.told(1) => return self.leave(Ok(Done::Stopped)),
+                () = self.changed(debounce) => {}
                 () = back(&discovery), if away => {}
                 _ = hangup.recv() => {}
                 () = sleep(pause), if failed => pause = (pause * 2).min(PAUSES.1),
@@ -154,45 +177,40 @@ impl Render {
         }
     }
 
-    /// Waits until nothing more changes, within reason.
-    async fn gather(&mut self, debounce: Duration) {
-        let latest = Instant::now() + debounce * PATIENCE;
+    /// Told to stop: whether everything is as it should be.
+    fn leave(&self, ended: Result<Done, Failure>) -> Result<(), Failure> {
+        if !self.round.is_owed() {
+            return Ok(());
+        }
+        Err(ended.err().unwrap_or_else(|| {
+            let out = self.out.display();
+            Failure::Failed(format!(
+                "{out} is written, but the command of --exec has not succeeded; the next start runs it"
+            ))
+        }))
+    }
+
+    /// Returns when something has changed, and nothing more changes, within reason. Cancelled, it may have seen a change.
+    async fn changed(&mut self, debounce: Duration) {
+        let lists = &mut self.round.lists;
+        lists.changed().await;
+        let latest = Instant::now() + debounce.saturating_mul(PATIENCE);
         loop {
             let quiet = (Instant::now() + debounce).min(latest);
-            if timeout_at(quiet, self.lists.changed()).await.is_err() {
+            if timeout_at(quiet, lists.changed()).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Makes the file what the lists say; tells whether it was something else.
-    async fn round(&mut self) -> Result<bool, Failure> {
-        let text = self.text().await?;
-        let changed = !self.target.is(&text).await;
-        if changed {
-            let draft = self.target.draft(text).await?;
-            if let Some(check) = &self.check {
-                let checked = command::run(check, draft.made(), self.command_timeout).await;
-                checked.map_err(|why| Failure::Failed(format!("{} stays as it is: {why}", self.target)))?;
-            }
-            draft.commit().await?;
-            self.owed = true;
-        }
-        if let Some(exec) = self.exec.as_ref().filter(|_| self.owed) {
-            let ran = command::run(exec, self.target.path(), self.command_timeout).await;
-            ran.map_err(|why| Failure::Failed(format!("{} is written, but {why}", self.target)))?;
-        }
-        self.owed = false;
-        Ok(changed)
-    }
-
-    /// Renders until the template asks for nothing that is not followed yet.
-    async fn text(&mut self) -> Result<String, Failure> {
-        loop {
-            let Rendered { text, asked } = self.template.render(self.lists.known())?;
-            if !self.lists.follow(asked).await? {
-                return Ok(text);
-            }
+    /// What has been done, in a sentence.
+    fn told(&self, done: Done) -> Result<String, Failure> {
+        let out = self.out.display();
+        match done {
+            Done::Same => Ok(format!("{out} is as it was")),
+            Done::Written => Ok(format!("{out} is written")),
+            Done::MadeUp => Ok(format!("{out} is as it was, and the command that an earlier run owed was run")),
+            Done::Stopped => Err(Failure::Failed(format!("told to stop before {out} was written; it is as it was"))),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     }
     for (title, text) in summary(&screen, &status) {
         let title = screen.paint(Style::Bold, &format!("{title:8}"));
-        screen.line(&format!("{title}  {text}"))?;
+        screen.wrapped(&format!("{title}  "), &text)?;
     }
     for namespace in &status.namespaces {
         screen.line("")?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use futures::FutureExt;
-use roundsman::{Discovery, Error, Event, Instance, InstanceId, Scope, ServiceName, protocol::time};
+use roundsman::{Discovery, Error, Event, Instance, InstanceId, Query, Scope, ServiceName, protocol::time};
 
 use crate::{
     args::{ClientArgs, Filter, Output, Shape},
@@ -24,7 +24,7 @@ pub(crate) struct WaitArgs {
     /// Until so many of its instances are handed out (passing or suspect), or are in the --status asked for
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     passing: u32,
-    /// For so long at most, such as 30s or 5m
+    /// For so long at most, such as 30s or 5m; 0s asks once
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = time::parse)]
     timeout: Duration,
     #[command(flatten)]
@@ -55,7 +55,11 @@ pub(crate) async fn for_instances(
     wanted: u32,
     timeout: Duration,
 ) -> Result<Vec<Arc<Instance>>, Failure> {
-    let mut changes = discovery.watch(filter.query(Some(name), Scope::Available)?)?;
+    let query = filter.query(Some(name), Scope::Available)?;
+    if timeout.is_zero() {
+        return at_once(discovery, name, filter, wanted, query).await;
+    }
+    let mut changes = discovery.watch(query)?;
     let mut known: BTreeMap<InstanceId, Arc<Instance>> = BTreeMap::new();
     let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
     let mut heard = false;
@@ -83,6 +87,27 @@ pub(crate) async fn for_instances(
         Err(_) => return Err(late(discovery, name, known.len(), wanted, timeout)),
     }
     Ok(known.into_values().collect())
+}
+
+/// Without any patience: the server is asked once, for as long as every command asks it.
+async fn at_once(
+    discovery: &Discovery,
+    name: &ServiceName,
+    filter: &Filter,
+    wanted: u32,
+    query: Query,
+) -> Result<Vec<Arc<Instance>>, Failure> {
+    let mut instances = match discovery.list(query).await {
+        // Nobody has this name: that is an answer, too.
+        Err(error) if error.is_not_found() => Vec::new(),
+        listed => listed?,
+    };
+    instances.retain(|instance| filter.passes(instance));
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if instances.len() < wanted {
+        return Err(late(discovery, name, instances.len(), wanted, Duration::ZERO));
+    }
+    Ok(instances)
 }
 
 /// Without a server nobody knows who is there.

@@ -12,7 +12,7 @@ use crate::{
     commands::{connect, note},
     complete,
     exit::Failure,
-    output::{Screen, Style, now, printable},
+    output::{Screen, Style, now, printable, short},
 };
 
 #[derive(Args, Debug)]
@@ -63,7 +63,7 @@ pub(crate) async fn interruption(discovery: &Discovery) {
         Error::Unreachable { tried } | Error::Refused { tried } => tried.to_string(),
         error => error.to_string(),
     };
-    note(&format!("lost the server ({tried}); waiting for it"));
+    note(&format!("lost the server ({}); waiting for it", short(&tried)));
     if discovery.connected().await.is_ok() {
         note("connected again");
     }
@@ -151,14 +151,14 @@ impl Follower {
         }
         self.widths = (self.widths.0.max(id.as_str().len()), self.widths.1.max(address.len()));
         let who = format!("{id:0$}  {address:1$}", self.widths.0, self.widths.1);
-        let text = match line {
-            Line::Present { instance } | Line::Changed { instance } => self.instance_line(&who, instance, old),
-            Line::Removed { removed } => self.removed_line(&who, removed),
+        let (status, rest) = match line {
+            Line::Present { instance } | Line::Changed { instance } => self.instance_line(instance, old),
+            Line::Removed { removed } => self.removed_line(removed),
         };
-        self.screen.line(&text)
+        self.screen.wrapped(&format!("{}  {status}  {who}  ", clock()), &rest)
     }
 
-    fn instance_line(&self, who: &str, instance: &Instance, old: Option<&Instance>) -> String {
+    fn instance_line(&self, instance: &Instance, old: Option<&Instance>) -> (String, String) {
         let status = self.screen.paint(Style::of(instance.status), &format!("{:8}", instance.status));
         let from = match old {
             Some(old) if old.status != instance.status => format!(" (was {})", old.status),
@@ -167,12 +167,19 @@ impl Follower {
         };
         let reason = printable(&instance.reason);
         let more = if self.output == Output::Wide { more(instance) } else { String::new() };
-        format!("{}  {status}  {who}  {reason}{from}{more}", clock())
+        (status, format!("{reason}{from}{more}"))
     }
 
-    fn removed_line(&self, who: &str, removed: &Removed) -> String {
-        let status = self.screen.paint(Style::Red, "removed ");
-        format!("{}  {status}  {who}  {}", clock(), printable(&removed.reason))
+    fn removed_line(&self, removed: &Removed) -> (String, String) {
+        let reason = printable(&removed.reason);
+        match removed.status.filter(|_| !self.filter.is_empty()) {
+            // It is there, and it is not what was asked for any more.
+            Some(status) => (
+                self.screen.paint(Style::Dim, "left    "),
+                format!("no longer what you ask for; it is {status}: {reason}"),
+            ),
+            None => (self.screen.paint(Style::Red, "removed "), reason),
+        }
     }
 }
 

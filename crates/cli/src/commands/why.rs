@@ -59,7 +59,7 @@ pub(crate) async fn run(args: WhyArgs) -> Result<(), Failure> {
         return screen.data(data, &Answer { id: &args.id, instance: instance.as_deref(), events: &events });
     }
     let state = state(&args.id, instance.as_ref(), &events);
-    screen.line(&screen.paint(Style::Bold, &state))?;
+    screen.wrapped("", &screen.paint(Style::Bold, &state))?;
     if events.len() >= usize::try_from(args.limit).unwrap_or(usize::MAX) {
         screen.line(&screen.paint(Style::Dim, "(What was before is left out: see --limit.)"))?;
     }
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: WhyArgs) -> Result<(), Failure> {
         _ => told(&mut screen, events.iter().map(|event| (event.at.to_string(), sentence(event))))?,
     }
     match instance.as_deref().and_then(next) {
-        Some(next) => screen.line(&next),
+        Some(next) => screen.wrapped("", &next),
         None => Ok(()),
     }
 }
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: WhyArgs) -> Result<(), Failure> {
 fn told(screen: &mut Screen, lines: impl Iterator<Item = (String, String)>) -> Result<(), Failure> {
     for (at, sentence) in lines {
         let at = at.split_once('.').map_or_else(|| at.clone(), |(seconds, _)| format!("{seconds}Z"));
-        screen.line(&format!("{}  {}", screen.paint(Style::Dim, &at), printable(&sentence)))?;
+        screen.wrapped(&format!("{}  ", screen.paint(Style::Dim, &at)), &printable(&sentence))?;
     }
     Ok(())
 }

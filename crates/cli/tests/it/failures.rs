@@ -1,6 +1,9 @@
 //! How commands fail: which code, which sentence, and never a panic.
 
-use std::process::Stdio;
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+};
 
 use crate::support::{Ended, Served, eventually, roundsman};
 
@@ -114,4 +117,37 @@ fn a_closed_pipe_is_no_failure() {
         let ended = Ended::from(child.wait_with_output().unwrap());
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{args:?}");
     }
+}
+
+#[test]
+fn what_a_server_says_is_one_line_of_a_sane_length() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let strange = std::thread::spawn(move || {
+        let more = "x".repeat(2_000);
+        let welcome =
+            format!(r#"{{"ok":false,"roundsman":9,"oldest":8,"error":"go\u001b[31m away\nplease \u202eyawa {more}"}}"#);
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut hello = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+        stream.read_exact(&mut hello).unwrap();
+        stream.write_all(&u32::try_from(welcome.len()).unwrap().to_be_bytes()).unwrap();
+        stream.write_all(welcome.as_bytes()).unwrap();
+    });
+    let line = alone(&["list", "--server", &address]).complaint(4);
+    strange.join().unwrap();
+    assert!(line.contains("[31m away") && line.ends_with("name another with --server or ROUNDSMAN_SERVER"), "{line}");
+    assert!(!line.contains(['\u{1b}', '\u{202e}']) && line.len() < 1_000, "{line}");
+}
+
+#[test]
+fn an_empty_variable_is_one_that_nobody_has_set() {
+    let server = Served::start();
+    let listed = server.command(&["list", "--server", &server.rpc]).env("ROUNDSMAN_NAMESPACE", "").output().unwrap();
+    assert!(Ended::from(listed).ok().contains("in namespace `default`"));
+    let default = roundsman().args(["list"]).env("ROUNDSMAN_SERVER", "").output().unwrap();
+    assert!([Some(0), Some(4)].contains(&default.status.code()), "{default:?}");
+    let empty = alone(&["list", "--server", ""]);
+    assert!(empty.complaint(2).contains("server: "));
 }

@@ -10,6 +10,7 @@
 mod changing;
 mod commands;
 mod completing;
+mod documented;
 mod durability;
 mod events;
 mod failures;
@@ -24,6 +25,7 @@ mod proxies;
 mod recipe;
 mod registering;
 mod render;
+mod rendering;
 mod support;
 mod usage;
 mod waiting;

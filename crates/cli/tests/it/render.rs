@@ -7,41 +7,41 @@ use tempfile::TempDir;
 use crate::support::{Served, Watching, eventually, roundsman};
 
 /// A folder with a template in it.
-struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    fn with(template: &str) -> Self {
+    pub(crate) fn with(template: &str) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         fs::write(folder.path("t.j2"), template).unwrap();
         folder
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    fn out(&self) -> String {
+    pub(crate) fn out(&self) -> String {
         fs::read_to_string(self.path("out")).unwrap_or_default()
     }
 
     /// Names of all files, those that are hidden, too.
-    fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let names = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.collect();
         names.sort();
         names
     }
 
-    fn becomes(&self, expected: &str) {
+    pub(crate) fn becomes(&self, expected: &str) {
         eventually(&format!("{expected:?} is written"), || (self.out() == expected).then_some(()));
     }
 }
 
-const ADDRESSES: &str = "{% for i in service('product') %}\n{{ i.address }}\n{% endfor %}\n";
+pub(crate) const ADDRESSES: &str = "{% for i in service('product') %}\n{{ i.address }}\n{% endfor %}\n";
 
 #[test]
 fn once_writes_what_is_there_and_runs_the_command_only_when_it_changed() {
@@ -70,6 +70,9 @@ fn a_file_that_the_check_refuses_replaces_nothing() {
     let folder = Folder::with(ADDRESSES);
     let (template, out) = (folder.text("t.j2"), folder.text("out"));
     fs::write(&out, "old\n").unwrap();
+    // A name that somebody has, and nobody who is handed out.
+    let other = server.register("product", "10.0.0.8:1");
+    server.run(&["drain", &other]).ok();
     let check = ["--check", "echo no >&2; grep -q 10.0.0.7 {}"];
     let refused = server.run(&[&["render", &template, &out, "--once"][..], &check].concat()).complaint(1);
     assert!(
@@ -123,6 +126,7 @@ fn it_begins_before_its_server_and_one_that_comes_back_empty_empties_nothing() {
     let mut live = Watching::begin(roundsman().args(["render", &template, &out, "--server", &address]));
     assert!(live.note().contains("no discovery server could be reached"));
     let server = Served::start_on(&address);
+    assert!(live.note().contains("nobody has the name `product`"));
     assert!(live.note().ends_with("out is written"), "an empty list is one, too");
     server.register("product", "10.0.0.7:1");
     folder.becomes("10.0.0.7:1\n");
@@ -133,7 +137,18 @@ fn it_begins_before_its_server_and_one_that_comes_back_empty_empties_nothing() {
     // Something that comes after it has heard from the new server: another instance, and nothing before that.
     server.register("product", "10.0.0.7:2");
     assert!(live.note().ends_with("out is written"));
-    assert!(folder.out().contains("10.0.0.7:2\n"), "{}", folder.out());
+    let lines = || folder.out().lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    assert!(lines().iter().eq(["10.0.0.7:1", "10.0.0.7:2"]), "who is missing stays for now: {}", folder.out());
+    // What the new server itself says counts at once.
+    let third = server.register("product", "10.0.0.7:3");
+    eventually("the third is there", || (lines().len() == 3).then_some(()));
+    server.run(&["deregister", &third]).ok();
+    eventually("and gone, and the first is not", || lines().iter().eq(["10.0.0.7:1", "10.0.0.7:2"]).then_some(()));
+    // Whoever is back at an address takes the place of who was there.
+    server.register("product", "10.0.0.7:1");
+    server.register("product", "10.0.0.7:4");
+    eventually("all are there once", || lines().contains("10.0.0.7:4").then_some(()));
+    assert_eq!((lines().len(), folder.out().lines().count()), (3, 3), "{}", folder.out());
 }
 
 #[test]
@@ -183,6 +198,7 @@ fn many_changes_become_few_reloads() {
 #[test]
 fn mistakes_are_told_and_touch_nothing() {
     let server = Served::start();
+    server.register("product", "10.0.0.7:1");
     let folder = Folder::with("{{ servce('product') }}\n");
     let (template, out) = (folder.text("t.j2"), folder.text("out"));
     let says = server.run(&["render", &template, &out, "--once"]).complaint(1);
@@ -198,7 +214,6 @@ fn mistakes_are_told_and_touch_nothing() {
     // A link stays a link: what it points to is replaced.
     fs::write(folder.path("real"), "old").unwrap();
     std::os::unix::fs::symlink(folder.path("real"), folder.path("out")).unwrap();
-    server.register("product", "10.0.0.7:1");
     server.run(&["render", &template, &out, "--once"]).ok();
     assert!(fs::symlink_metadata(&out).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(folder.path("real")).unwrap(), "10.0.0.7:1\n");

@@ -80,6 +80,7 @@ fn a_command_finds_addresses_in_its_environment() {
     assert!(missing.contains("cannot run `no-such-command-anywhere`"), "{missing}");
     server.run(&["exec", "--service", "product"]).complaint(2);
     server.run(&["exec", "--", "true"]).complaint(2);
+    server.run(&["exec", "-o", "json", "--service", "product", "--", "true"]).complaint(2);
 }
 
 #[test]
@@ -93,4 +94,21 @@ fn a_command_waits_for_whom_it_needs() {
     eventually("it has run", || child.try_wait().unwrap());
     assert_eq!(Ended::from(child.wait_with_output().unwrap()).ok(), "7\n");
     server.run(&["exec", "--service", "never", "--wait", "200ms", "--", "true"]).complaint(3);
+}
+
+#[test]
+fn whoever_has_no_patience_asks_once() {
+    let server = Served::start();
+    assert!(server.run(&["wait", "product", "--timeout", "0s"]).complaint(3).contains("0 there"));
+    server.register("product", "10.0.0.7:1");
+    assert_eq!(server.run(&["wait", "product", "--timeout", "0s"]).ok(), "1 instance of product is there\n");
+    server.run(&["wait", "product", "--timeout", "0s", "--passing", "2"]).complaint(3);
+    server.run(&["wait", "product", "--timeout", "0s", "--status", "draining"]).complaint(3);
+    let exec = ["exec", "--service", "product", "--wait", "0s", "--", "sh", "-c", "echo $PRODUCT_PORT"];
+    for _ in 0..5 {
+        assert_eq!(server.run(&exec).ok(), "1\n");
+    }
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let gone = roundsman().args(["wait", "product", "--timeout", "0s", "--server", &nowhere]).output().unwrap();
+    Ended::from(gone).complaint(4);
 }

@@ -49,3 +49,19 @@ fn a_restarted_server_is_told_as_what_it_changed() {
     let removed = watching.json();
     assert_eq!((removed["event"].as_str(), removed["removed"]["id"].as_str()), (Some("removed"), Some(&*id)));
 }
+
+#[test]
+fn whoever_leaves_a_filter_is_not_told_as_removed() {
+    let server = Served::start();
+    let args = ["register", "--name", "product", "--id", "p-1", "--address", "10.0.0.7:1", "--check", "none"];
+    server.run(&[&args[..], &["--zone", "q"]].concat()).ok();
+    let mut watching = Watching::start(&server, &["watch", "product", "--zone", "q"]);
+    assert!(watching.line().contains("passing   p-1"));
+    server.run(&["update", "p-1", "--zone", "r"]).ok();
+    let line = watching.line();
+    assert!(line.contains("left      p-1  10.0.0.7:1  no longer what you ask for; it is passing: "), "{line}");
+    server.run(&["update", "p-1", "--zone", "q"]).ok();
+    assert!(watching.line().contains("passing   p-1"));
+    server.run(&["deregister", "p-1"]).ok();
+    assert!(watching.line().contains("removed   p-1"));
+}

@@ -13,7 +13,7 @@ use std::{
 use roundsman_protocol::{Cursor, Digest, Instance, InstanceId, Query, ServiceName};
 use tokio::time::Instant;
 
-use super::known::Known;
+use super::{known::Known, missing::Missing};
 use crate::snapshot::{Snapshot, Stale};
 
 /// The instances of all services that somebody resolves.
@@ -32,6 +32,8 @@ pub(crate) struct Table {
     /// Since when there is no connection on which changes would come.
     stale: Option<Stale>,
     grace: Duration,
+    /// Whether somebody wants to see those that are missing.
+    keeps_missing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +45,8 @@ struct Service {
     held_until: Option<Instant>,
     /// Whether a server told it, so that changes can be applied to it.
     synced: bool,
+    /// Kept apart: only those who ask for it see them.
+    missing: Missing,
 }
 
 /// Which services are concerned by a change.
@@ -66,6 +70,7 @@ impl Table {
             epoch: None,
             stale: Some(Stale::since(now)),
             grace,
+            keeps_missing: false,
         }
     }
 
@@ -115,6 +120,14 @@ impl Table {
         (self.complete, self.synced) = (false, false);
     }
 
+    /// Whether instances that a server new to us does not know are to be kept apart, for those who want to see them.
+    pub(crate) fn keep_missing(&mut self, keep: bool) {
+        self.keeps_missing = keep;
+        if !keep {
+            self.services.values_mut().for_each(|service| service.missing = Missing::default());
+        }
+    }
+
     /// What is known of these services, in a few bytes; `None` when that is nothing.
     pub(crate) fn digest(&self, asked: &[ServiceName]) -> Option<Digest> {
         let mut digest = Digest::default();
@@ -141,7 +154,8 @@ impl Table {
     /// When to begin anew, because the grace of an empty answer is over and the server is to be asked again.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.cursor?;
-        self.services.values().filter_map(|service| service.held_until).min()
+        let due = |service: &Service| service.held_until.into_iter().chain(service.missing.until()).min();
+        self.services.values().filter_map(due).min()
     }
 
     /// Takes over a list that was saved earlier, where no server has told one. Whether it was of use.
@@ -151,7 +165,7 @@ impl Table {
         }
         let mut restored = Known::default();
         restored.replace(instances.to_vec());
-        let service = Service { instances: restored, stale: Some(stale), held_until: None, synced: false };
+        let service = Service { instances: restored, stale: Some(stale), ..Service::default() };
         self.services.insert(name.clone(), service);
         true
     }
@@ -161,8 +175,8 @@ impl Table {
         self.complete = true;
     }
 
-    /// What a query matches, or `None` while that is not known.
-    pub(crate) fn view(&self, query: &Query) -> Option<Snapshot> {
+    /// What a query matches, or `None` while that is not known; with those that are missing, or without.
+    pub(crate) fn seen(&self, query: &Query, missing: bool) -> Option<Snapshot> {
         let nothing = Service::default();
         let mut services = Vec::new();
         if query.services.is_empty() {
@@ -175,10 +189,24 @@ impl Table {
             let absent = self.complete.then_some(&nothing);
             services.push(self.services.get(name).or(absent)?);
         }
-        let doubts = services.iter().filter_map(|service| service.stale);
+        let doubts = services.iter().flat_map(|service| {
+            let missing = service.missing.stale().filter(|_| missing);
+            service.stale.into_iter().chain(missing)
+        });
         let stale = doubts.chain(self.stale).reduce(Stale::older);
-        let instances = services.iter().flat_map(|service| service.instances.values());
-        Some(Snapshot::known(instances.filter(|instance| query.matches(instance)).cloned().collect(), stale))
+        let instances: Vec<_> = if missing {
+            services.iter().flat_map(|service| service.with_missing()).collect()
+        } else {
+            services.iter().flat_map(|service| service.instances.values()).collect()
+        };
+        let matching = instances.into_iter().filter(|instance| query.matches(instance));
+        Some(Snapshot::known(matching.cloned().collect(), stale))
+    }
+
+    /// The same without those that are missing.
+    #[cfg(test)]
+    pub(crate) fn view(&self, query: &Query) -> Option<Snapshot> {
+        self.seen(query, false)
     }
 
     /// The lists that are certain, for the snapshot file.
@@ -191,6 +219,16 @@ impl Table {
     fn of(&self, asked: &[ServiceName]) -> impl Iterator<Item = &Service> {
         let asked_for = |name: &ServiceName| asked.is_empty() || asked.binary_search(name).is_ok();
         self.services.iter().filter(move |(name, _)| asked_for(name)).map(|(_, service)| service)
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// All that is known and all that is missing, sorted by id.
+    fn with_missing(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        let both = self.missing.values().chain(self.instances.values());
+        both.map(|instance| (&instance.id, instance)).collect::<BTreeMap<_, _>>().into_values()
     }
 }
 

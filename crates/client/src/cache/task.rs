@@ -187,11 +187,13 @@ impl Task {
     }
 
     fn next_step(&mut self, caught_up: bool) -> Option<Step> {
-        let Some(wanted) = wanted(&self.feeds()) else {
+        let feeds = self.feeds();
+        let Some(wanted) = wanted(&feeds) else {
             self.table.clear(Instant::now());
             return None;
         };
         self.table.retain(&wanted);
+        self.table.keep_missing(feeds.iter().any(|feed| feed.keeps_missing));
         let after = self.table.cursor();
         let watch = |services, wait| Some(Step::Watch { services, after, wait });
         let Some(missing) = self.table.missing(&wanted).filter(|_| after.is_some()) else {
@@ -238,7 +240,7 @@ impl Task {
     fn show(&self, touched: &Touched) {
         for feed in self.feeds() {
             if (touched.concerns(&feed.query) || !feed.current().is_known())
-                && let Some(snapshot) = self.table.view(&feed.query)
+                && let Some(snapshot) = self.table.seen(&feed.query, feed.keeps_missing)
             {
                 feed.show(snapshot);
             }

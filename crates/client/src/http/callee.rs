@@ -117,7 +117,7 @@ impl Calls {
         let share = choice.share.as_ref().map(|share| share.subset(inner)).transpose()?;
         let select = Query { services: vec![service.clone()], ..Query::clone(&choice.select) };
         let query = Query { subset: share.or(select.subset.clone()), ..select };
-        let feed = inner.cache.subscribe(query);
+        let feed = inner.cache.subscribe(query, false);
         inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
         let of_service = callees.values().find(|callee| callee.service == *service);
         let budget = of_service.map_or_else(Callee::budget, |callee| Arc::clone(&callee.budget));

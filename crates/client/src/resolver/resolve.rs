@@ -45,6 +45,7 @@ pub struct Resolve {
     query: Result<Query, Error>,
     timeout: Duration,
     even_if_unknown: bool,
+    keep_missing: bool,
     policy: Policy,
     nearness: Nearness,
     share: Option<Share>,
@@ -56,7 +57,8 @@ impl Resolve {
     pub(crate) fn new(discovery: &Discovery, query: Result<Query, Error>) -> Self {
         let timeout = discovery.inner.timeout;
         let (policy, nearness) = (Policy::default(), Nearness::default());
-        Self { discovery: discovery.clone(), query, timeout, even_if_unknown: false, policy, nearness, share: None }
+        let (discovery, even_if_unknown, keep_missing) = (discovery.clone(), false, false);
+        Self { discovery, query, timeout, even_if_unknown, keep_missing, policy, nearness, share: None }
     }
 
     /// How long to wait for the first list. By default as long as [a call may take](crate::Builder::timeout).
@@ -68,6 +70,22 @@ impl Resolve {
     /// Also for a service that nobody has registered yet: its list is empty until somebody does.
     pub fn even_if_unknown(mut self) -> Self {
         self.even_if_unknown = true;
+        self
+    }
+
+    /// Also keeps, for as long as [`Builder::empty_grace`](crate::Builder::empty_grace), instances that a server which is new
+    /// to us does not know, or not yet: until they are back, or the server says that they are gone. Otherwise the list is what
+    /// the server knows as soon as one of its instances has registered again. For those who do something costly with each
+    /// list, or for whom one that is there and not listed is worse than one that is listed and not there.
+    ///
+    /// ```no_run
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// let backends = discovery.resolver("product").keep_missing().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_missing(mut self) -> Self {
+        self.keep_missing = true;
         self
     }
 
@@ -183,7 +201,7 @@ impl Resolve {
         if inner.stop.is_cancelled() {
             return Err(Error::Closed);
         }
-        let feed = inner.cache.subscribe(Query { history: false, ..query });
+        let feed = inner.cache.subscribe(Query { history: false, ..query }, self.keep_missing);
         inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
         let balancer = Arc::new(Balancer::new(self.policy, self.nearness, Arc::clone(&inner.peers), &feed.current()));
         Ok(Resolver { feed, balancer, discovery: self.discovery })

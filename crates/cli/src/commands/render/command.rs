@@ -19,27 +19,32 @@ const KEPT: usize = 4_096;
 /// How long to go on reading from a command that has ended: one that it left behind may hold the pipe for ever.
 const REST: Duration = Duration::from_millis(100);
 
-/// Runs it in a shell. When it fails, or takes too long, says so in words that follow a comma.
+/// Runs it in a shell. When it fails, or takes too long, says so in words that follow a comma. Dropped, it is killed, with all
+/// that it has started.
 pub(super) async fn run(command: &str, file: &Path, patience: Duration) -> Result<(), String> {
     let text = command.replace(PLACE, &quoted(file));
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(&text).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A group of its own, so that all of it can be killed.
     let spawned = shell.process_group(0).kill_on_drop(true).spawn();
-    let mut child = spawned.map_err(|error| format!("`{command}` cannot be run: {error}"))?;
-    let mut pipe = child.stderr.take();
+    let child = spawned.map_err(|error| format!("`{command}` cannot be run: {error}"))?;
+    let mut group = Group::of(child);
+    let mut pipe = group.shell.stderr.take();
     let mut said = Vec::new();
     let ended = timeout(patience, async {
         tokio::select! {
-            status = child.wait() => return status,
+            status = group.shell.wait() => return status,
             () = listen(&mut pipe, &mut said) => {}
         }
-        child.wait().await
+        group.shell.wait().await
     });
     let status = match ended.await {
-        Ok(status) => status.map_err(|error| format!("`{command}` cannot be waited for: {error}"))?,
+        Ok(status) => {
+            let status = status.map_err(|error| format!("`{command}` cannot be waited for: {error}"))?;
+            group.left = None;
+            status
+        }
         Err(_) => {
-            kill(&child);
             return Err(format!("`{command}` did not end within {} and was killed", time::display(patience)));
         }
     };
@@ -65,10 +70,25 @@ async fn listen(pipe: &mut Option<ChildStderr>, said: &mut Vec<u8>) {
     }
 }
 
-fn kill(child: &Child) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    // An error says that it has ended at this very moment.
-    let _ended = pid.map(|pid| kill_process_group(pid, Signal::KILL));
+/// A shell and whatever it starts.
+struct Group {
+    shell: Child,
+    /// Who is killed, unless the shell has ended by itself.
+    left: Option<Pid>,
+}
+
+impl Group {
+    fn of(shell: Child) -> Self {
+        let left = shell.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Self { shell, left }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // An error says that it has ended at this very moment.
+        let _ended = self.left.map(|pid| kill_process_group(pid, Signal::KILL));
+    }
 }
 
 /// For a shell, whatever is in the path.

@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -14,12 +14,17 @@ use crate::exit::Failure;
 /// What everybody may do with a new file, less what the umask takes away.
 const MODE: u32 = 0o644;
 
+/// More links than any path has.
+const LINKS: usize = 40;
+
 /// Where the file goes.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     path: PathBuf,
     folder: PathBuf,
     draft: PathBuf,
+    /// There while whoever reads the file has not been told of it.
+    owed: PathBuf,
 }
 
 /// The new file, not in its place yet. Dropped, it is gone.
@@ -33,8 +38,7 @@ pub(super) struct Draft {
 
 impl Target {
     pub(super) fn new(out: &Path) -> Result<Self, Failure> {
-        // Through links: what they point to is replaced, not they.
-        let path = fs::canonicalize(out).unwrap_or_else(|_| out.to_owned());
+        let path = resolved(out)?;
         let shown = out.display();
         if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
             return Err(Failure::Usage(format!("{shown} is no regular file; name one that may be replaced")));
@@ -45,8 +49,35 @@ impl Target {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Hidden, and without its ending: whoever reads all of conf.d/*.conf does not see it.
         let draft = folder.join(format!(".{}.roundsman-{}", name.to_string_lossy(), std::process::id()));
+        let owed = folder.join(format!(".{}.roundsman-pending", name.to_string_lossy()));
         let folder = folder.to_owned();
-        Ok(Self { path, folder, draft })
+        Ok(Self { path, folder, draft, owed })
+    }
+
+    /// Whether it is the same file as this one.
+    pub(super) fn is_at(&self, other: &Path) -> bool {
+        let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        id(&self.path).is_some_and(|found| id(other) == Some(found))
+    }
+
+    /// Whether an earlier process wrote it, and then did not get to tell whoever reads it.
+    pub(super) fn is_owed(&self) -> bool {
+        fs::symlink_metadata(&self.owed).is_ok()
+    }
+
+    /// Whoever reads it has been told.
+    pub(super) async fn settle(&self) -> Result<(), Failure> {
+        let target = self.clone();
+        let settled = blocking(move || match fs::remove_file(&target.owed) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        });
+        settled.await.map_err(|error| {
+            Failure::Failed(format!(
+                "cannot remove {}, so that the command will be run again: {error}",
+                self.owed.display()
+            ))
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -96,9 +127,14 @@ impl Draft {
     }
 
     /// Puts it into its place: whoever opens the file finds the old one or the new one, whole.
-    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+    /// Where somebody has to be `told`, that is noted down first, so that it is made up for whatever happens.
+    pub(super) async fn commit(mut self, told: bool) -> Result<(), Failure> {
         let target = self.target.clone();
         let renamed = blocking(move || {
+            if told && !target.is_owed() {
+                fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(&target.owed)?;
+                fs::File::open(&target.folder)?.sync_all()?;
+            }
             fs::rename(&target.draft, &target.path)?;
             fs::File::open(&target.folder)?.sync_all()
         });
@@ -114,6 +150,18 @@ impl Drop for Draft {
             drop(fs::remove_file(&self.target.draft));
         }
     }
+}
+
+/// Through links, also one that leads to nothing yet: what they point to is replaced, not they.
+fn resolved(out: &Path) -> Result<PathBuf, Failure> {
+    let mut path = out.to_owned();
+    for _ in 0..LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => return Ok(fs::canonicalize(&path).unwrap_or(path)),
+        }
+    }
+    Err(Failure::Usage(format!("{} is a link that leads in a circle; remove it, or name another file", out.display())))
 }
 
 /// Disks are slow at times, and the connection to the server lives on this thread.

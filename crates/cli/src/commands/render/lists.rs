@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt, stream::SelectAll};
 use roundsman::{Changes, Discovery, Instance, Query, Resolver, ServiceName};
 
-use crate::exit::Failure;
+use crate::{commands::note, exit::Failure};
 
 /// What a template can ask for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,8 @@ pub(super) type Known = BTreeMap<Asked, Vec<Arc<Instance>>>;
 #[derive(Debug)]
 pub(super) struct Lists {
     discovery: Discovery,
-    /// Resolvers, and not watches: they keep the last list while no server is there, or one that has lost its memory.
+    /// Resolvers, and not watches: they keep the last list while no server is there, and who is missing when one comes back
+    /// that has lost its memory.
     followed: BTreeMap<Asked, Resolver>,
     changes: SelectAll<Changes>,
 }
@@ -46,6 +47,7 @@ impl Lists {
     /// Follows these as well, once their first lists are there; tells whether that was news.
     pub(super) async fn follow(&mut self, asked: BTreeSet<Asked>) -> Result<bool, Failure> {
         let mut news = false;
+        let mut empty = Vec::new();
         for asked in asked {
             if self.followed.contains_key(&asked) {
                 continue;
@@ -54,12 +56,33 @@ impl Lists {
                 Asked::Service(name) => Query::service(name.clone()),
                 Asked::Everything => Query::default(),
             };
-            let resolver = self.discovery.resolver_for(query).even_if_unknown().await?;
+            let resolver = self.discovery.resolver_for(query).even_if_unknown().keep_missing().await?;
+            if let Asked::Service(name) = &asked
+                && resolver.instances().is_empty()
+            {
+                empty.push(name.clone());
+            }
             self.changes.push(resolver.changes());
             self.followed.insert(asked, resolver);
             news = true;
         }
+        self.tell_of_strangers(&empty).await;
         Ok(news)
+    }
+
+    /// Says of these which are no names of services at all, once for each. Those may be typing errors.
+    async fn tell_of_strangers(&self, empty: &[ServiceName]) {
+        if empty.is_empty() {
+            return;
+        }
+        // Without an answer nobody knows, and the list is as good as it was.
+        let Ok(services) = self.discovery.services().await else { return };
+        for name in empty.iter().filter(|name| !services.iter().any(|service| service.name == **name)) {
+            note(&format!(
+                "nobody has the name `{name}`, for which the template asks: its list is empty until somebody has (see `roundsman \
+                 list` for the names that there are)"
+            ));
+        }
     }
 
     /// Returns when one of them has changed. Cancel safe.

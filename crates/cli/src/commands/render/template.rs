@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use minijinja::{
@@ -12,9 +13,17 @@ use minijinja::{
     value::{Kwargs, Serde},
 };
 use roundsman::{Instance, Namespace, ServiceName, protocol::limits};
+use tokio::sync::oneshot;
 
-use super::lists::{Asked, Known};
+use super::{
+    bounds::{self, Bounded, LONGEST, STEPS},
+    lists::{Asked, Known},
+    source,
+};
 use crate::exit::Failure;
+
+/// As much as the main thread has: macros may call themselves.
+const STACK: usize = 8 * 1_024 * 1_024;
 
 /// Where the template is, and its variables.
 #[derive(Debug)]
@@ -39,13 +48,25 @@ impl Template {
         Self { path, namespace, variables }
     }
 
-    /// Reads it anew each time: it may have been edited.
-    pub(super) fn render(&self, known: Known) -> Result<Rendered, Failure> {
-        let path = self.path.display();
-        let source = std::fs::read_to_string(&self.path)
-            .map_err(|error| Failure::Failed(format!("cannot read the template {path}: {error}")))?;
-        self.render_source(&source, known)
-            .map_err(|error| Failure::Failed(format!("the template {path} cannot be rendered: {error}")))
+    /// What it says at this moment: it may be edited at any time.
+    pub(super) async fn read(self: &Arc<Self>) -> Result<Arc<str>, Failure> {
+        let template = Arc::clone(self);
+        apart(move || source::read(&template.path).map(Arc::from)).await
+    }
+
+    /// Makes the file of what it says, which may take a while.
+    pub(super) async fn render(self: &Arc<Self>, source: &Arc<str>, known: Known) -> Result<Rendered, Failure> {
+        let (template, source) = (Arc::clone(self), Arc::clone(source));
+        apart(move || {
+            let path = template.path.display();
+            template.render_source(&source, known).map_err(|error| match error.kind() {
+                ErrorKind::OutOfFuel => Failure::Failed(format!(
+                    "the template {path} takes more than {STEPS} steps; do its loops have an end?"
+                )),
+                _ => Failure::Failed(format!("the template {path} cannot be rendered: {}", said(&error))),
+            })
+        })
+        .await
     }
 
     fn render_source(&self, source: &str, known: Known) -> Result<Rendered, Error> {
@@ -54,8 +75,9 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_syntax(syntax()?);
+        bounds::put_on(&mut environment);
         let (lists, asking) = (Arc::clone(&known), Arc::clone(&asked));
-        environment.add_function("service", move |name: String, which: Kwargs| service(&lists, &asking, &name, &which));
+        environment.add_function("service", move |name: Value, which: Kwargs| service(&lists, &asking, &name, &which));
         let asking = Arc::clone(&asked);
         environment.add_function("services", move || {
             note(&asking, Asked::Everything);
@@ -68,7 +90,9 @@ impl Template {
             environment.add_global(key.clone(), value.clone());
         }
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = environment.render_named_str(&name, source, ())?;
+        let mut written = Bounded::new(LONGEST);
+        environment.template_from_named_str(&name, source)?.render_captured_to((), &mut written)?;
+        let text = written.into_text()?;
         let asked = std::mem::take(&mut *asked.lock().unwrap_or_else(PoisonError::into_inner));
         if asked.len() > limits::MAX_QUERY_SERVICES {
             let most = limits::MAX_QUERY_SERVICES;
@@ -83,6 +107,23 @@ fn syntax() -> Result<SyntaxConfig, Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()
 }
 
+/// Does it on a thread of its own, on which nobody waits when the process is told to stop meanwhile: a runtime waits for its
+/// own at its end, and a template may take long.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let (told, done) = oneshot::channel();
+    let thread = thread::Builder::new().name("render".to_owned()).stack_size(STACK);
+    thread.spawn(move || drop(told.send(work()))).map_err(Failure::Runtime)?;
+    done.await.unwrap_or_else(|_| Err(Failure::Failed("the template cannot be rendered: it is too much".to_owned())))
+}
+
+/// With what is behind it, where that says more.
+fn said(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 fn note(asked: &Mutex<BTreeSet<Asked>>, what: Asked) {
     asked.lock().unwrap_or_else(PoisonError::into_inner).insert(what);
 }
@@ -92,10 +133,12 @@ fn wrong(text: String) -> Error {
 }
 
 /// `service("product", zone="a")`: the instances that are handed out, in the order of their ids.
-fn service(known: &Known, asked: &Mutex<BTreeSet<Asked>>, name: &str, which: &Kwargs) -> Result<Vec<Value>, Error> {
+fn service(known: &Known, asked: &Mutex<BTreeSet<Asked>>, name: &Value, which: &Kwargs) -> Result<Vec<Value>, Error> {
+    let Some(name) = name.as_str() else {
+        return Err(wrong(format!("service() takes a name in quotes, such as service(\"product\"), not {name}")));
+    };
     let name = ServiceName::try_new(name).map_err(|invalid| wrong(invalid.to_string()))?;
-    let (tag, zone, version): (Option<String>, Option<String>, Option<String>) =
-        (which.get("tag")?, which.get("zone")?, which.get("version")?);
+    let (tag, zone, version) = (text(which, "tag")?, text(which, "zone")?, text(which, "version")?);
     which.assert_all_used()?;
     let asked_for = Asked::Service(name);
     let instances = known.get(&asked_for).into_iter().flatten();
@@ -107,6 +150,15 @@ fn service(known: &Known, asked: &Mutex<BTreeSet<Asked>>, name: &str, which: &Kw
     let values = matching.map(|instance| value(instance)).collect();
     note(asked, asked_for);
     values
+}
+
+/// A text in quotes: a version that is written as the number 1.10 would be 1.1.
+fn text(which: &Kwargs, key: &str) -> Result<Option<String>, Error> {
+    let Some(value) = which.get::<Option<Value>>(key)? else { return Ok(None) };
+    match value.as_str() {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => Err(wrong(format!("service() takes a {key} in quotes, such as {key}=\"{value}\""))),
+    }
 }
 
 /// An instance as JSON has it, with the two parts of its address.
@@ -162,5 +214,23 @@ mod tests {
         assert!(says("{{ service('a b') }}").contains("must be 1 to 63"));
         assert!(says("{{ service('product', zonne='a') }}").contains("zonne"));
         assert!(says("{% for %}").contains("t.j2:1"));
+        assert!(says("{{ service(1) }}").contains("service() takes a name in quotes"));
+        assert!(says("{{ service(none) }}").contains("in quotes"));
+        assert!(says("{{ service('product', version=1.10) }}").contains("version=\"1.1\""));
+    }
+
+    #[test]
+    fn what_has_no_end_is_given_up() {
+        let says = |source: &str| rendered(source, known()).unwrap_err();
+        assert!(says("{{ '%10000000000d' | format(3) }}").contains("nothing wider than 1024"));
+        assert!(says("{{ '%.99999999999999999999f' | format(3) }}").contains("nothing wider than 1024"));
+        assert!(says("{{ 'a\nb' | indent(10000000000) }}").contains("nothing wider than 1024"));
+        assert!(says("{{ 'a\nb' | indent(width=10000000000) }}").contains("nothing wider than 1024"));
+        let usual = rendered("{{ '%05.1f|%-4s|' | format(3, 'x') }} {{ 'a\nb' | indent(2) }}", known()).unwrap();
+        assert_eq!(usual.text, "003.0|x   | a\n  b");
+        let loops = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
+        assert!(says(loops).contains("out of fuel"));
+        let long = "{% set a = 'x' * 10000 %}{% for b in range(30000) %}{{ a }}{% endfor %}";
+        assert!(says(long).contains("failed to write output"), "{}", says(long));
     }
 }

@@ -256,3 +256,64 @@ async fn what_was_saved_is_confirmed_by_its_digest() {
         (Some(cursor(1, 7)), vec!["o".into()])
     );
 }
+
+/// Sees also those that are missing.
+fn kept(table: &Table) -> (Vec<String>, bool) {
+    let view = table.seen(&Query::service(name("product")), true).unwrap();
+    (view.instances().iter().map(|instance| instance.id.to_string()).collect(), view.stale().is_some())
+}
+
+/// Instances of `product`, each with a port.
+fn at(cursor: Cursor, instances: &[(&str, u16)]) -> Update {
+    let instances = instances.iter().map(|(id, port)| {
+        let address = format!("10.0.0.7:{port}").parse().unwrap();
+        Arc::new(Instance { address, ..instance("product", id) })
+    });
+    Update { instances: instances.collect(), ..Update::unchanged(cursor) }
+}
+
+fn keeping() -> Table {
+    let mut table = Table::new(GRACE, Instant::now());
+    table.keep_missing(true);
+    let all = Update { snapshot: true, ..at(cursor(1, 6), &[("a", 1), ("b", 2), ("c", 3)]) };
+    table.apply(&[name("product")], all, Instant::now());
+    table
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_missing_is_kept_until_the_grace_is_over_for_those_who_ask_for_it() {
+    let (mut table, asked) = (keeping(), [name("product")]);
+    table.lost(Instant::now());
+    table.apply(&asked, snapshot(cursor(2, 0), &[]), Instant::now());
+    let (due, all) = (Instant::now() + GRACE, stale(&["a", "b", "c"]));
+    assert_eq!((kept(&table), table.next_due()), (all.clone(), Some(due)));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    table.apply(&asked, at(cursor(2, 1), &[("b", 2)]), Instant::now());
+    assert_eq!((product(&table), kept(&table), table.next_due()), (fresh(&["b"]), all.clone(), Some(due)));
+    // Also when the rest of the answer comes as a list.
+    table.apply(&asked, Update { snapshot: true, ..at(cursor(2, 2), &[("b", 2)]) }, Instant::now());
+    assert_eq!(kept(&table), all);
+    tokio::time::advance(GRACE).await;
+    table.begin_anew();
+    table.apply(&asked, Update { snapshot: true, ..at(cursor(2, 3), &[("b", 2)]) }, Instant::now());
+    assert_eq!((kept(&table), table.next_due()), (fresh(&["b"]), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_new_server_says_of_somebody_who_is_missing_counts_at_once() {
+    let (mut table, asked) = (keeping(), [name("product")]);
+    table.apply(&asked, Update { snapshot: true, ..at(cursor(2, 0), &[("b", 2)]) }, Instant::now());
+    assert_eq!(kept(&table), stale(&["a", "b", "c"]));
+    let mut starting = removed(cursor(2, 1), "product", "a");
+    starting.removed[0].status = Some(InstanceStatus::Starting);
+    table.apply(&asked, starting, Instant::now());
+    assert_eq!(kept(&table), stale(&["a", "b", "c"]), "it is back, and not visited yet");
+    let touched = table.apply(&asked, removed(cursor(2, 2), "product", "a"), Instant::now());
+    assert_eq!((touched, kept(&table)), (Touched::Some(asked.clone().into()), stale(&["b", "c"])));
+    // Whoever is missing gives way to another one at its address.
+    table.apply(&asked, at(cursor(2, 3), &[("d", 3)]), Instant::now());
+    assert_eq!((kept(&table), table.next_due()), (fresh(&["b", "d"]), None));
+    // Of the same server everything is believed.
+    table.apply(&asked, Update { snapshot: true, ..at(cursor(2, 4), &[("d", 3)]) }, Instant::now());
+    assert_eq!(kept(&table), fresh(&["d"]));
+}

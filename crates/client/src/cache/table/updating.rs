@@ -78,6 +78,12 @@ impl Table {
             let service = self.services.entry(name.clone()).or_default();
             let doubtful = new_server || !service.synced;
             service.synced = true;
+            if new_server && self.keeps_missing {
+                let stale = service.stale.or(self.stale).unwrap_or(Stale::since(now));
+                service.missing.begin(service.instances.values(), stale, now + self.grace);
+            }
+            service.missing.give_up(now);
+            told.get(name).into_iter().flatten().for_each(|instance| service.missing.back(instance));
             match told.remove(name) {
                 Some(instances) => service.replace(instances),
                 None if service.held_until.is_some_and(|until| until > now) && !new_server => {}
@@ -97,12 +103,12 @@ impl Table {
     fn change(&mut self, update: Update) -> BTreeSet<ServiceName> {
         let mut touched = BTreeSet::new();
         for removed in update.removed {
-            if let Some(service) = self.services.get_mut(&removed.name)
-                && service.instances.remove(&removed.id).is_some()
-            {
-                if service.instances.is_empty() {
-                    service.replace(Vec::new());
-                }
+            let Some(service) = self.services.get_mut(&removed.name) else { continue };
+            let known = service.instances.remove(&removed.id).is_some();
+            if known && service.instances.is_empty() {
+                service.replace(Vec::new());
+            }
+            if service.missing.gone(&removed) || known {
                 touched.insert(removed.name);
             }
         }
@@ -116,11 +122,13 @@ impl Table {
             touched.insert(instance.name.clone());
             // An id is unique: one that registered under another name has left the old one.
             for (name, other) in self.services.iter_mut().filter(|(name, _)| **name != instance.name) {
-                if other.instances.remove(&instance.id).is_some() {
+                let missed = other.missing.moved(&instance.id);
+                if other.instances.remove(&instance.id).is_some() || missed {
                     touched.insert(name.clone());
                 }
             }
             let service = self.services.entry(instance.name.clone()).or_default();
+            service.missing.back(&instance);
             service.instances.insert(instance);
         }
         touched
