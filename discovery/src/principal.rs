@@ -31,6 +31,11 @@ impl Principal {
         Self { session: fastrand::u64(..), door, peer, service }
     }
 
+    /// The number of its session.
+    pub(crate) fn session(&self) -> u64 {
+        self.session
+    }
+
     /// Where it came in.
     pub(crate) fn door(&self) -> Door {
         self.door

@@ -1,7 +1,10 @@
 //! Who asks, and what is counted and accounted for on the way.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ use tokio::{
 use super::owned::Owned;
 use crate::{
     context::Context,
+    keepers::Owner,
     memory::{Reservation, kept},
     method::Method,
     principal::{Door, Principal},
@@ -43,6 +47,10 @@ pub(crate) struct Caller {
 /// What is kept of a caller between two of its calls.
 #[derive(Debug)]
 struct Session {
+    /// Where it is known once it owns something.
+    context: Arc<Context>,
+    principal: Arc<Principal>,
+    is_known: AtomicBool,
     /// One permit for each long answer in the making.
     turns: Semaphore,
     owned: Mutex<Owned>,
@@ -62,8 +70,15 @@ pub(crate) struct Timing {
 
 impl Caller {
     pub(super) fn new(context: Arc<Context>, namespace: Namespace, principal: Principal) -> Self {
-        let session = Session { turns: Semaphore::new(AT_A_TIME), owned: Mutex::default() };
-        Self { context, namespace, principal: Arc::new(principal), session: Arc::new(session) }
+        let principal = Arc::new(principal);
+        let session = Session {
+            context: Arc::clone(&context),
+            principal: Arc::clone(&principal),
+            is_known: AtomicBool::new(false),
+            turns: Semaphore::new(AT_A_TIME),
+            owned: Mutex::default(),
+        };
+        Self { context, namespace, principal, session: Arc::new(session) }
     }
 
     pub(crate) fn namespace(&self) -> &Namespace {
@@ -111,8 +126,15 @@ impl Caller {
     }
 
     pub(super) fn owned(&self) -> MutexGuard<'_, Owned> {
-        // Nothing can panic between two related changes of it.
-        self.session.owned.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.owned()
+    }
+
+    /// From now on others are told what this caller keeps registered.
+    pub(super) fn be_known_as_owner(&self) {
+        if !self.session.is_known.swap(true, Ordering::Relaxed) {
+            let session: Weak<Session> = Arc::downgrade(&self.session);
+            self.context.keepers.enter(&self.principal, &self.namespace, session);
+        }
     }
 
     /// A call that began now.
@@ -221,4 +243,27 @@ fn count<T>(
     }
     context.meters.of(door).called(method, took);
     answer
+}
+
+// === impl Session ===
+
+impl Session {
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        // Nothing can panic between two related changes of it.
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owner for Session {
+    fn owns(&self, key: &Key) -> bool {
+        self.owned().has(&key.id)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if *self.is_known.get_mut() {
+            self.context.keepers.leave(self.principal.session());
+        }
+    }
 }

@@ -50,7 +50,8 @@ impl Caller {
         // Whoever asks to be remembered for a time of its own is kept by nobody, also where the one who registered it has not
         // hung up yet.
         let is_kept = self.context.registry.find(&key).is_some_and(|record| record.forget_after().is_none());
-        let keeper = self.context.keepers.of(&key).filter(|keeper| is_kept && **keeper != *self.principal);
+        let keepers = Some(&self.context.keepers).filter(|_| is_kept);
+        let keeper = keepers.and_then(|keepers| keepers.other_than(&self.principal, &key));
         let blocked_until = until.filter(|_| block.is_some_and(|Wait(block)| !block.is_zero()));
         let known = Dismissed { kept_by: keeper.map(|keeper| keeper.who()), blocked_until };
         let dismissed = self.context.writer.dismiss(key, until, known, self.who()).await?;
@@ -66,10 +67,9 @@ impl Caller {
 
     pub(super) async fn drain(&self, id: InstanceId, on: bool) -> Result<(), DiscoveryError> {
         let began = Instant::now();
-        let key = self.key(id);
         // Whoever did not register it, on this connection, is not its owner.
-        let operator = self.context.keepers.of(&key).is_none_or(|keeper| *keeper != *self.principal);
-        let drained = self.context.writer.drain(key, on, operator, self.who()).await;
+        let operator = !self.owned().has(&id);
+        let drained = self.context.writer.drain(self.key(id), on, operator, self.who()).await;
         self.answered(Method::Drain, began, drained)
     }
 
@@ -79,16 +79,13 @@ impl Caller {
 
     fn no_longer_own(&self, id: &InstanceId) {
         self.owned().forget(id);
-        self.context.keepers.release(&self.key(id.clone()), &self.principal);
     }
 
     /// Has everything visited that was registered by this caller and not deregistered.
     pub(super) fn close(&self) {
         let ids = self.owned().take();
         for id in ids {
-            let key = self.key(id);
-            self.context.keepers.release(&key, &self.principal);
-            self.context.rounds.nudge(&key, Nudge::SessionClosed);
+            self.context.rounds.nudge(&self.key(id), Nudge::SessionClosed);
         }
     }
 
@@ -100,8 +97,7 @@ impl Caller {
         let registered = self.context.writer.register(namespace, registration, twins, by).await?;
         // Before the room is given back, so that it is counted all the time.
         self.owned().keep(registered.id.clone());
-        let (registry, key) = (&self.context.registry, self.key(registered.id.clone()));
-        self.context.keepers.keep(key, &self.principal, registry.len(), |key| registry.find(key).is_some());
+        self.be_known_as_owner();
         drop(claim);
         Ok(registered)
     }

@@ -57,6 +57,10 @@ impl Owned {
         self.coming = self.coming.saturating_sub(room);
     }
 
+    pub(super) fn has(&self, id: &InstanceId) -> bool {
+        self.ids.contains(id)
+    }
+
     pub(super) fn forget(&mut self, id: &InstanceId) {
         self.ids.remove(id);
     }
