@@ -27,8 +27,8 @@ impl io::Write for Log {
     }
 }
 
-#[tokio::test]
-async fn the_log_names_who_asked_for_a_change() {
+/// What the log says of three changes.
+async fn changed() -> Vec<String> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
@@ -41,8 +41,22 @@ async fn the_log_names_who_asked_for_a_change() {
     operator.drain("db-1".parse().unwrap(), true).await.unwrap();
     operator.deregister("db-1".parse().unwrap()).await.unwrap();
     inside.stop().await;
-    let changed: Vec<String> = log.lines().into_iter().filter(|line| line.contains("changed")).collect();
+    log.lines().into_iter().filter(|line| line.contains("changed")).collect()
+}
+
+#[tokio::test]
+async fn the_log_names_who_asked_for_a_change() {
     let by = ["by=order at 10.0.0.9:4711, rpc session ", "by=10.0.0.9:4711, rpc ", "by=10.0.0.9:4711, rpc "];
-    assert_eq!(changed.len(), by.len(), "{changed:#?}");
-    assert!(changed.iter().zip(by).all(|(line, by)| line.contains(by)), "{changed:#?}");
+    let mut lines = changed().await;
+    // Whether anybody listens is remembered for the whole process: a test beside this one, which logs the same for the first
+    // time at this moment, may have it remembered that nobody does.
+    for _ in 0..3 {
+        if lines.len() == by.len() {
+            break;
+        }
+        tracing::callsite::rebuild_interest_cache();
+        lines = changed().await;
+    }
+    assert_eq!(lines.len(), by.len(), "{lines:#?}");
+    assert!(lines.iter().zip(by).all(|(line, by)| line.contains(by)), "{lines:#?}");
 }
