@@ -5,7 +5,7 @@
 
 mod instance;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -83,10 +83,16 @@ pub struct Update<I = Instance> {
     pub removed: Vec<Removed>,
 }
 
+/// How long a client that knows no blocks waits before it asks again.
+const BLOCKED_RETRY: Duration = Duration::from_secs(30);
+
 /// An error in the words of this version.
 fn told(error: DiscoveryError) -> DiscoveryError {
     match error {
-        DiscoveryError::Blocked { .. } => Invalid::new("id", error.to_string()).into(),
+        // It passes, as none of the refusals for good does.
+        DiscoveryError::Blocked { .. } => {
+            DiscoveryError::StoreUnavailable { reason: error.to_string(), retry_after: BLOCKED_RETRY }
+        }
         DiscoveryError::Replaced { id, .. } => DiscoveryError::NotRegistered { id },
         error => error,
     }
@@ -265,7 +271,7 @@ mod tests {
             Request::Get { service: "a".parse().unwrap() },
             Request::List { query: Query::default() },
             Request::Services {},
-            Request::Watch { query: Query::default(), after: None, wait: Wait(std::time::Duration::ZERO) },
+            Request::Watch { query: Query::default(), after: None, wait: Wait(Duration::ZERO) },
             Request::Report { id, trouble: Trouble::Timeout },
             Request::Status {},
             Request::Graph {},
@@ -303,7 +309,7 @@ mod tests {
         let watch = |page| DiscoveryRequest::Watch {
             query: query.clone(),
             after: None,
-            wait: Wait(std::time::Duration::ZERO),
+            wait: Wait(Duration::ZERO),
             known: known.clone(),
             page,
         };
@@ -321,7 +327,7 @@ mod tests {
     #[test]
     fn what_came_later_is_an_error_where_it_must_not_be_lost() {
         let plain = current::Registration::new("a".parse().unwrap(), "a:1".parse().unwrap());
-        let long = std::time::Duration::from_secs(72 * 3_600);
+        let long = Duration::from_secs(72 * 3_600);
         let patient = current::Registration { forget_after: Some(long), ..plain.clone() };
         let refused = <Request>::of(DiscoveryRequest::Register { registration: patient }).unwrap_err();
         assert_eq!(refused.field, "forget_after");
@@ -341,12 +347,13 @@ mod tests {
         let id: InstanceId = "a".parse().unwrap();
         let reason = "blocked until 2026-11-22T02:00:00Z by order".into();
         let blocked = DiscoveryError::Blocked { id: id.clone(), until: crate::time::Timestamp::default(), reason };
-        let Response::Register(Err(DiscoveryError::Invalid(invalid))) =
-            <Response>::from(DiscoveryResponse::Register(Err(blocked)))
-        else {
+        let Response::Register(Err(refusal)) = <Response>::from(DiscoveryResponse::Register(Err(blocked))) else {
             panic!()
         };
-        assert_eq!(invalid.to_string(), "id: instance `a` is blocked until 2026-11-22T02:00:00Z by order");
+        assert!(
+            refusal.is_retryable() && refusal.to_string().contains("blocked until 2026-11-22T02:00:00Z by order"),
+            "{refusal}"
+        );
         let replaced = DiscoveryError::Replaced { id: id.clone(), by: "b".parse().unwrap() };
         let Response::Renew(refused) = <Response>::from(DiscoveryResponse::Renew(Err(replaced))) else { panic!() };
         assert_eq!(refused, Err(DiscoveryError::NotRegistered { id }));

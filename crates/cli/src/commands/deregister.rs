@@ -58,8 +58,8 @@ pub(crate) async fn run(args: DeregisterArgs) -> Result<(), Failure> {
     }
     if let Some(keeper) = kept_by.filter(|_| blocked_until.is_none()) {
         note(&format!(
-            "{} keeps it registered, and will register it again within seconds; `roundsman drain {id}` has it no longer \
-             handed out whatever it does, `roundsman deregister {id} --block 1h` keeps it out",
+            "{} keeps it registered, and will register it again within seconds; once it is back, `roundsman drain {id}` \
+             has it no longer handed out and `roundsman deregister {id} --block 1h` keeps it out",
             who(&keeper)
         ));
     }
