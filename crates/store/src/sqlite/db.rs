@@ -31,7 +31,7 @@ pub(super) struct Db {
     pub(super) places: Option<Places>,
     /// Room for the day on which the disk is full.
     pub(super) reserve: Reserve,
-    /// What [`table::missing`] saw last, and how many records it has yet to look for since.
+    /// What [`missing`](super::table::missing) saw last, and how many records it has yet to look for since.
     pub(super) version: Option<i64>,
     pub(super) unchecked: usize,
     /// What is known of the table of events, and whether the last ones could not be written.
