@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, ops::Range, time::Duration};
 
+use roundsman_protocol::Registration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -21,13 +22,21 @@ pub(super) fn id(number: u32) -> String {
 
 /// What it registers: one of the population, under that name.
 pub(super) fn registration(service: &str, number: u32) -> Result<Value> {
-    let registration = population::instance(number, 1)?;
-    let mut registration = serde_json::to_value(&registration).context("writing a registration")?;
+    let mut registration = in_version_1(&population::instance(number, 1)?)?;
     if let Some(fields) = registration.as_object_mut() {
         fields.insert("name".to_owned(), service.into());
         fields.insert("id".to_owned(), id(number).into());
     }
     Ok(json!({"registration": registration}))
+}
+
+/// A registration without the fields that version 1 refuses.
+fn in_version_1(registration: &Registration) -> Result<Value> {
+    let mut registration = serde_json::to_value(registration).context("writing a registration")?;
+    if let Some(fields) = registration.as_object_mut() {
+        fields.retain(|field, _| !["forget_after", "again"].contains(&field.as_str()));
+    }
+    Ok(registration)
 }
 
 /// Registers these instances of one service.
@@ -39,7 +48,7 @@ pub(super) async fn register(wire: &mut Wire, service: &str, numbers: Range<u32>
 pub(in crate::rows) async fn populate(server: SocketAddr, count: u32, services: u32) -> Result<()> {
     let mut wire = Wire::open(server, "default").await?;
     let registration = |number| {
-        let registration = population::instance(number, services)?;
+        let registration = in_version_1(&population::instance(number, services)?)?;
         Ok(json!({"registration": registration}))
     };
     wire.call_all("Register", (0..count).map(registration), TOGETHER).await
