@@ -23,9 +23,11 @@ async fn a_block_survives_a_restart_and_says_until_when_and_by_whom() {
     let store = format!("sqlite:{}", folder.path().join("roundsman.db").display());
     let server = Server::start(config(&store)).await.unwrap();
     let (mut owner, mut operator) = (Raw::connect_today(&server).await, Raw::connect_today(&server).await);
-    owner.register(database("db-1", 1)).await;
+    let registered = owner.register(database("db-1", 1)).await;
+    assert_eq!(registered["Ok"]["outcome"], "created", "{registered}");
     let plain = operator.call(json!({"Dismiss": {"id": "db-1"}})).await;
-    assert!(plain["Ok"]["kept_by"]["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{plain}");
+    let kept_by = plain["Ok"]["kept_by"]["address"].as_str();
+    assert!(kept_by.is_some_and(|address| address.starts_with("127.0.0.1:")), "{plain}");
     owner.register(database("db-1", 1)).await;
     let blocked = operator.call(json!({"Dismiss": {"id": "db-1", "block": "1h"}})).await;
     assert!(blocked["Ok"]["blocked_until"].is_string(), "{blocked}");
