@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::rows::Name;
 
@@ -84,6 +84,8 @@ pub(crate) enum Child {
         /// Registers itself there.
         #[arg(long)]
         server: Option<SocketAddr>,
+        #[command(flatten)]
+        manner: Manner,
     },
     /// A caller that resolves services, and does nothing else
     #[command(hide = true)]
@@ -131,4 +133,51 @@ pub(crate) enum Child {
         #[arg(long)]
         address: SocketAddr,
     },
+}
+
+/// What an instance is like, and how it answers calls; visits it answers at once, and well.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Manner {
+    /// It answers after so many milliseconds.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) delay: u64,
+    /// What becomes of a PUT.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) puts: Puts,
+    /// Where it runs.
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    /// How much it takes.
+    #[arg(long)]
+    pub(crate) weight: Option<u32>,
+}
+
+/// What becomes of a PUT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Puts {
+    /// It is answered as everything is.
+    #[default]
+    Taken,
+    /// Its connection is reset.
+    Reset,
+    /// It is answered with a 500.
+    Refused,
+}
+
+// === impl Manner ===
+
+impl Manner {
+    /// As the command line says it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Self { delay, puts, zone, weight } = self;
+        let puts = match puts {
+            Puts::Taken => "taken",
+            Puts::Reset => "reset",
+            Puts::Refused => "refused",
+        };
+        let mut arguments = vec![format!("--delay={delay}"), format!("--puts={puts}")];
+        arguments.extend(zone.iter().map(|zone| format!("--zone={zone}")));
+        arguments.extend(weight.iter().map(|weight| format!("--weight={weight}")));
+        arguments
+    }
 }

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) async fn run(child: &Child) -> Result<()> {
     match child {
         Child::Floor { services, answer } => floor::run(*services, *answer).await,
-        Child::Target { id, server } => target::run(id, *server).await,
+        Child::Target { id, server, manner } => target::run(id, *server, manner).await,
         Child::Resolvers { server, services, each } => resolvers::run(*server, *services, *each).await,
         Child::Listeners { first, count, port } => listeners::run(*first, *count, *port).await,
         Child::Hung { first, count, port } => hung::run(*first, *count, *port).await,

@@ -2,7 +2,14 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-use crate::{error::Result, isolated::Core, population, process::Helper, rows::kills::SERVICE};
+use crate::{
+    args::Manner,
+    error::{Context, Result},
+    isolated::Core,
+    population,
+    process::Helper,
+    rows::kills::SERVICE,
+};
 
 /// How long an instance may take until it is handed out.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,9 +27,14 @@ pub(crate) struct Herd {
 impl Herd {
     /// Starts so many, and returns when all of them are handed out.
     pub(crate) async fn start(server: SocketAddr, count: usize) -> Result<Self> {
+        Self::of(server, &vec![Manner::default(); count]).await
+    }
+
+    /// The same with one for each manner.
+    pub(crate) async fn of(server: SocketAddr, manners: &[Manner]) -> Result<Self> {
         let mut herd = Self { server, living: VecDeque::new(), started: 0 };
-        for _ in 0..count {
-            herd.begin().await?;
+        for manner in manners {
+            herd.begin(manner).await?;
         }
         herd.settle().await?;
         Ok(herd)
@@ -30,8 +42,17 @@ impl Herd {
 
     /// One more, handed out.
     pub(crate) async fn grow(&mut self) -> Result<()> {
-        self.begin().await?;
+        self.begin(&Manner::default()).await?;
         self.settle().await
+    }
+
+    /// How often each of them was called, the oldest first.
+    pub(crate) async fn calls(&mut self) -> Result<Vec<u64>> {
+        let mut all = Vec::new();
+        for (_, helper) in &mut self.living {
+            all.push(helper.ask("calls").await?.parse().context("reading an instance's answer")?);
+        }
+        Ok(all)
     }
 
     /// Takes the oldest one out of the herd, with its id: whoever drops it kills it.
@@ -45,10 +66,11 @@ impl Herd {
         population::wait_until_passing(self.server, living, PATIENCE).await
     }
 
-    async fn begin(&mut self) -> Result<()> {
+    async fn begin(&mut self, manner: &Manner) -> Result<()> {
         let id = format!("{SERVICE}-{}", self.started);
         self.started += 1;
-        let arguments = ["target", "--id", &id, "--server", &self.server.to_string()].map(str::to_owned);
+        let mut arguments = ["target", "--id", &id, "--server", &self.server.to_string()].map(str::to_owned).to_vec();
+        arguments.extend(manner.arguments());
         let (helper, _) = Helper::start(Core::Any, &arguments).await?;
         self.living.push_back((id, helper));
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
 use roundsman::{Discovery, http};
 use tokio::{
     task::JoinSet,
@@ -20,11 +21,18 @@ const MOST_UNDER_WAY: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Pace {
     pub(crate) service: http::Service,
+    /// What a call is.
+    pub(crate) call: Call,
     /// Calls a second.
     pub(crate) rate: u32,
     /// Each call asks for the number of microseconds that have passed since then.
     pub(crate) since: Instant,
 }
+
+/// Asks a service for a path.
+pub(crate) type Call = fn(http::Service, String) -> BoxFuture<'static, Answer>;
+
+type Answer = Result<http::Response, http::Error>;
 
 /// What came of the calls.
 #[derive(Debug)]
@@ -42,7 +50,13 @@ pub(crate) struct Outcomes {
 impl Pace {
     /// Of the service in the default namespace of that server; `tries` for each call.
     pub(crate) fn new(discovery: &Discovery, service: &str, tries: u32, rate: u32) -> Self {
-        Self { service: discovery.http(service).tries(tries), rate, since: Instant::now() }
+        Self::of(discovery.http(service).tries(tries), rate)
+    }
+
+    /// GETs of a service, as it is set up.
+    pub(crate) fn of(service: http::Service, rate: u32) -> Self {
+        let call: Call = |service, path| service.get(path).send().boxed();
+        Self { service, call, rate, since: Instant::now() }
     }
 
     /// Calls until `until` is over, and waits for the last answers.
@@ -62,8 +76,9 @@ impl Pace {
                 }
                 Some(call) = calls.join_next() => outcomes.count(call.context("waiting for a call")?),
                 _ = ticks.tick() => {
-                    let (request, start) = (self.service.get(format!("/{}", self.since.elapsed().as_micros())), Instant::now());
-                    calls.spawn(async move { (request.send().await, start.elapsed()) });
+                    let start = Instant::now();
+                    let call = (self.call)(self.service.clone(), format!("/{}", self.since.elapsed().as_micros()));
+                    calls.spawn(async move { (call.await, start.elapsed()) });
                 }
             }
             if calls.len() > MOST_UNDER_WAY {
@@ -84,7 +99,7 @@ impl Outcomes {
         self.latencies.count()
     }
 
-    fn count(&mut self, (answer, took): (Result<http::Response, http::Error>, Duration)) {
+    fn count(&mut self, (answer, took): (Answer, Duration)) {
         self.latencies.record(took);
         match answer.and_then(http::Response::error_for_status) {
             Ok(answer) => self.repeated += u64::from(answer.tries() > 1),

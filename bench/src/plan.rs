@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) call_rate: u32,
     /// Instances that hang, one after the other.
     pub(crate) hangs: usize,
+    /// How long instances are called that are slow, hang or fail.
+    pub(crate) faults: Duration,
     /// Services that are resolved to measure the memory of it.
     pub(crate) resolved: u32,
     /// Instances of each of these.
@@ -96,6 +98,7 @@ impl Plan {
             call_kills: 20,
             call_rate: 1_000,
             hangs: 5,
+            faults: Duration::from_secs(8),
             resolved: 10,
             resolved_each: 1_000,
             births: 60,
@@ -137,6 +140,7 @@ impl Plan {
             call_kills: 3,
             call_rate: 1_000,
             hangs: 1,
+            faults: Duration::from_secs(2),
             resolved: 3,
             resolved_each: 200,
             births: 5,

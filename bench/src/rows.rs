@@ -7,6 +7,7 @@ mod births;
 mod cached;
 mod calls;
 mod compared;
+mod faults;
 mod floor;
 mod growth;
 mod hung;
@@ -50,6 +51,8 @@ pub(crate) enum Name {
     Calls,
     /// A hung instance to the last call sent to it
     Hung,
+    /// Calls by name to instances that are slow, hang, fail in part, or are not alike
+    Faults,
     /// Registered to seen
     Births,
     /// Pending watches
@@ -106,6 +109,7 @@ impl Name {
             Self::Caches => Box::pin(kills::measure_resolvers(plan)),
             Self::Calls => Box::pin(calls::measure(plan)),
             Self::Hung => Box::pin(hung::measure(plan)),
+            Self::Faults => Box::pin(faults::measure(plan)),
             Self::Births => Box::pin(births::measure(plan)),
             Self::Pending => Box::pin(pending::measure(plan)),
             Self::Visits => Box::pin(visits::measure(plan)),
