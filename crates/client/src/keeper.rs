@@ -303,14 +303,16 @@ impl Keeper {
         if let Error::Discovery(DiscoveryError::Replaced { by, .. }) = &error {
             return self.replaced(by);
         }
-        let (since, known) = match &*self.state.borrow() {
-            RegistrationState::Lost { since, error: known } => (Some(*since), is_out(known)),
-            _ => (None, false),
+        let (since, known, was_registered) = match &*self.state.borrow() {
+            RegistrationState::Lost { since, error: known } => (Some(*since), is_out(known), false),
+            state => (None, false, matches!(state, RegistrationState::Registered)),
         };
         if is_out(&error) && !known {
             tracing::warn!(id = %self.id, %error, "an operator keeps the instance out; asking again now and then");
-        } else if since.is_none() {
+        } else if was_registered {
             tracing::warn!(id = %self.id, %error, "the registration is no longer confirmed; registering again");
+        } else if since.is_none() {
+            tracing::warn!(id = %self.id, %error, "not registered yet; asking again until it is");
         } else {
             tracing::debug!(id = %self.id, %error, "the registration is still not confirmed");
         }

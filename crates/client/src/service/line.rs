@@ -91,7 +91,7 @@ fn command<F: Args>(about: &About, settings: &Settings) -> Command {
     let own = F::augment_args(Command::new(about.name));
     let free = |flag: &str| own.get_arguments().all(|arg| arg.get_long() != Some(flag));
     let standard = SETTINGS.iter().filter(|setting| free(setting.flag)).map(|setting| arg(setting, settings));
-    let mut command = Command::new(about.name).about(about.about).args(standard);
+    let mut command = Command::new(about.name).args(standard);
     if free(PROBE.0) {
         let help = "Serve nothing; ask the one that listens for its health, and exit with 0 or 1 (for container health checks)";
         command = command.arg(Arg::new(PROBE.1).long(PROBE.0).action(ArgAction::SetTrue).help(help));
@@ -99,7 +99,8 @@ fn command<F: Args>(about: &About, settings: &Settings) -> Command {
     if let Some(version) = about.version {
         command = command.version(version);
     }
-    F::augment_args(command)
+    // What its flags are described with describes them, and not the service.
+    F::augment_args(command).about(about.about).long_about(None)
 }
 
 /// The flag of a setting. Ids of arguments are the service's own to choose, so it goes by its variable.
