@@ -72,7 +72,7 @@ pub(crate) async fn run(args: UpdateArgs) -> Result<(), Failure> {
         Err(Error::Invalid(invalid)) if invalid.field == "update" => by_hand(&discovery, id, &patch).await?,
         patched => patched?,
     };
-    if before.check != after.check {
+    if before.check != after.check && after.status == InstanceStatus::Starting {
         note(&format!("{id} is visited in another way: it is starting until a visit passes"));
     }
     let mut screen = Screen::stdout();

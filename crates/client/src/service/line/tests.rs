@@ -4,6 +4,7 @@ use super::*;
 
 const ABOUT: About = About { name: "product", about: "Example", version: Some("1.2.3") };
 
+/// Its flags.
 #[derive(Debug, Args)]
 struct Flags {
     /// How many
@@ -37,6 +38,7 @@ fn the_default_port_is_the_services_own() {
     for part in ["Example", "[default: 127.0.0.1:7070]", "[env: ROUNDSMAN_ZONE]", "--stock <STOCK>", "How many"] {
         assert!(help.contains(part), "{part} is missing in {help}");
     }
+    assert!(help.starts_with("Example\n"), "its title is what the flags are described with: {help}");
     assert_eq!(said::<()>(&["--version"], &[]), "product 1.2.3\n");
     command::<Flags>(&ABOUT, &settings).debug_assert();
 }
