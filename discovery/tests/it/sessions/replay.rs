@@ -171,8 +171,8 @@ fn masked(value: &Value, key: &str) -> Value {
             serde_json::json!({ "ok": fields["ok"] })
         }
         Value::Object(fields) => {
-            // Of the parts of a status, their shape.
-            let counts = matches!(key, "store" | "rounds" | "brake" | "doors" | "memory");
+            // Of the parts of a status, and of their parts, their shape.
+            let counts = matches!(key, "store" | "rounds" | "brake" | "doors" | "memory" | "since");
             let masked = fields.iter().map(|(name, value)| {
                 let inner = if counts { "since" } else { name.as_str() };
                 // A status has a version, too: that of the release.
