@@ -187,7 +187,7 @@ async fn unread_answers_of_every_kind_are_bounded() {
     }
     // Half a megabyte each, of which a namespace may have six.
     let mut unread = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..20 {
         let mut raw = Raw::connect(&server).await;
         raw.begin(json!({"Services": {}})).await;
         unread.push(raw);

@@ -211,7 +211,8 @@ pub(crate) async fn ten_thousand_records_go_in_one_batch(store: Arc<dyn Store>) 
     let mut tries = 0;
     while let Err(error) = store.commit(&batch, &[]).await {
         tries += 1;
-        assert!(matches!(error, StoreError::Unavailable { .. }) && tries < 60, "{error}");
+        assert!(matches!(error, StoreError::Unavailable { .. }) && tries < 120, "{error}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let found = loaded(&store).await;
     assert_eq!(found.iter().map(Record::key).collect::<HashSet<_>>().len(), 10_000);
