@@ -152,6 +152,12 @@ impl Ended {
         self.stdout
     }
 
+    /// What it said, when it succeeded and had nothing to print.
+    pub(crate) fn nothing(self) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (0, ""), "{}", self.stderr);
+        self.stderr
+    }
+
     /// The same, read as JSON.
     pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.ok()).unwrap()
