@@ -17,8 +17,8 @@ fn a_wait_ends_when_enough_are_there() {
     assert!(two.try_wait().unwrap().is_none() && zone.try_wait().unwrap().is_none());
     let args = ["register", "--name", "product", "--id", "b-1", "--address", "10.0.0.7:2", "--check", "none"];
     server.run(&[&args[..], &["--zone", "b"]].concat()).ok();
-    assert_eq!(Ended::from(two.wait_with_output().unwrap()).ok(), "2 instances of product are there\n");
-    assert_eq!(Ended::from(zone.wait_with_output().unwrap()).ok(), "b-1\n");
+    assert_eq!(Ended::from(two.wait_with_output().unwrap()).answer(), "2 instances of product are there\n");
+    assert_eq!(Ended::from(zone.wait_with_output().unwrap()).answer(), "b-1\n");
     assert_eq!(server.run(&["wait", "product", "-o", "json"]).json().as_array().unwrap().len(), 2);
     server.run(&["drain", "b-1"]).ok();
     assert_eq!(server.run(&["wait", "product", "--status", "draining"]).ok(), "1 instance of product is there\n");
@@ -82,7 +82,7 @@ fn a_wait_begins_before_its_server() {
     let waiting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let server = Served::start_on(&address);
     server.register("product", "10.0.0.7:1");
-    Ended::from(waiting.wait_with_output().unwrap()).ok();
+    Ended::from(waiting.wait_with_output().unwrap()).answer();
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_command_waits_for_whom_it_needs() {
     assert!(child.try_wait().unwrap().is_none());
     server.register("late", "10.0.0.7:7");
     eventually("it has run", || child.try_wait().unwrap());
-    assert_eq!(Ended::from(child.wait_with_output().unwrap()).ok(), "7\n");
+    assert_eq!(Ended::from(child.wait_with_output().unwrap()).answer(), "7\n");
     assert_eq!(server.run(&["exec", "--service", "never", "--wait", "200ms", "--", "true"]).code, 3);
 }
 
