@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roundsman_protocol::{Instance, InstanceId};
+use roundsman_protocol::{Instance, InstanceId, Trouble};
 use tokio::{sync::watch, time::advance};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -357,4 +357,36 @@ async fn near_ones_without_a_weight_are_near_all_the_same() {
     let nearness = Nearness { zone: Some("here".into()), ..Nearness::default() };
     let world = World::new(near.chain([far]).collect(), Policy::Weighted, nearness);
     assert_eq!(world.called(200), ["i0", "i1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_told_to_come_again_at_once_has_failed() {
+    let world = World::of(3, Policy::RoundRobin);
+    world.fail("i1");
+    advance(Duration::from_millis(1_300)).await;
+    let trial = world.pick();
+    assert_eq!(trial.id.as_str(), "i1");
+    trial.hold(Duration::ZERO);
+    trial.failed_by(Trouble::Status(503));
+    assert_eq!(world.called(50), ["i0", "i2"], "ejected anew");
+    advance(Duration::from_millis(1_300)).await;
+    assert_eq!(world.called(50), ["i0", "i2"], "and for longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn further_answers_that_ask_for_time_are_no_further_ejections() {
+    let world = World::of(3, Policy::RoundRobin);
+    let under_way: Vec<_> = (0..60).map(|_| world.pick()).filter(|pick| pick.id.as_str() == "i1").collect();
+    let before = world.peers.turns();
+    for pick in under_way {
+        advance(Duration::from_millis(1)).await;
+        pick.hold(Duration::from_secs(3));
+        pick.failed_by(Trouble::Status(503));
+    }
+    assert_eq!(world.ejected(), ["i1"]);
+    assert_eq!(world.peers.turns() - before, 1, "of twenty answers");
+    advance(Duration::from_millis(2_990)).await;
+    assert_eq!(world.called(50), ["i0", "i2"], "for as long as the last of them said");
+    advance(Duration::from_millis(10)).await;
+    world.recover("i1");
 }
