@@ -390,3 +390,21 @@ async fn further_answers_that_ask_for_time_are_no_further_ejections() {
     advance(Duration::from_millis(10)).await;
     world.recover("i1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_does_not_end_is_not_waited_for_for_ever() {
+    let world = World::of(3, Policy::RoundRobin);
+    world.fail("i1");
+    advance(Duration::from_millis(1_300)).await;
+    let lasts = world.pick();
+    assert_eq!(lasts.id.as_str(), "i1");
+    assert_eq!(world.called(50), ["i0", "i2"]);
+    advance(Duration::from_secs(20)).await;
+    let next = world.pick();
+    assert_eq!(next.id.as_str(), "i1", "somebody else tries");
+    assert_eq!(world.called(50), ["i0", "i2"], "and is waited for as well");
+    next.succeeded();
+    assert!(world.called(50).contains(&"i1".to_owned()));
+    lasts.succeeded();
+    assert_eq!(world.called(50), ["i0", "i1", "i2"]);
+}
