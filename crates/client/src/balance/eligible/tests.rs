@@ -408,3 +408,19 @@ async fn a_trial_that_does_not_end_is_not_waited_for_for_ever() {
     lasts.succeeded();
     assert_eq!(world.called(50), ["i0", "i1", "i2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_while_the_rest_of_its_zone_is_replaced_is_not_drowned() {
+    let nearness = Nearness { zone: Some("a".into()), ..Nearness::default() };
+    let zone =
+        |zone: &str, from: usize| (from..10).map(|n| at(&format!("{zone}{n}"), &zone[..1], "h")).collect::<Vec<_>>();
+    let old = [zone("a", 0), zone("b", 0)].concat();
+    let mut world = World::new(old, Policy::RoundRobin, nearness);
+    advance(Duration::from_secs(20)).await;
+    let calls = |world: &World| (0..1_000).filter(|_| world.pick().id.as_str() == "a0").count();
+    assert_eq!(calls(&world), 100, "a tenth of its zone");
+    let replaced = [zone("a", 0)[..1].to_vec(), zone("a-new", 1), zone("b", 0)].concat();
+    world.snapshot = Arc::new(Snapshot::known(replaced.into_iter().map(Arc::new).collect(), None));
+    let calls = calls(&world);
+    assert!(calls <= 160, "{calls} of 1,000, while the nine others of its zone start slowly");
+}
