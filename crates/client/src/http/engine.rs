@@ -253,7 +253,7 @@ impl<R, A> Flight<'_, R, A> {
     fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
         match &tried.outcome {
             Ok(answer) => {
-                self.past.hold(retry_after::<S>(answer));
+                self.past.hold(&tried.instance.id, retry_after::<S>(answer));
                 self.past.note(&tried.instance, &Failure::status(S::status(answer)));
             }
             Err(failure) => self.past.note(&tried.instance, failure),
