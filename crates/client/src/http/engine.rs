@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Error, Try,
     attempt::{Attempt, Target, Tried, is_troubled, retry_after},
+    budget::Payment,
     call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
@@ -157,17 +158,20 @@ impl Course<'_> {
             }
             return self.target(&mut flight.past).await;
         }
-        let target = self.other(&flight.past)?;
-        if free { Some(target) } else { self.paid(target) }
+        let payment = if free { None } else { Some(self.callee.pay()?) };
+        let target = self.target(&mut flight.past).await?;
+        payment.into_iter().for_each(Payment::spend);
+        Some(target)
     }
 
     /// The target, if the budget allows another request. Otherwise it is left for others to choose.
     fn paid(&self, target: Target) -> Option<Target> {
-        if self.callee.withdraw() {
-            return Some(target);
-        }
-        target.put_back();
-        None
+        let Some(payment) = self.callee.pay() else {
+            target.put_back();
+            return None;
+        };
+        payment.spend();
+        Some(target)
     }
 
     /// When an answer may be expected: by what is usual for the instance, and never too soon.
