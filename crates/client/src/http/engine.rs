@@ -152,11 +152,9 @@ impl Course<'_> {
             return None;
         }
         let free = tried.outcome.as_ref().is_err_and(Failure::is_refused);
-        if flight.under_way.is_empty() {
-            if !free && !self.callee.withdraw() {
-                return None;
-            }
-            return self.target(&mut flight.past).await;
+        if !flight.under_way.is_empty() {
+            let target = self.other(&flight.past)?;
+            return if free { Some(target) } else { self.paid(target) };
         }
         let payment = if free { None } else { Some(self.callee.pay()?) };
         let target = self.target(&mut flight.past).await?;
@@ -189,7 +187,7 @@ impl Course<'_> {
     fn is_final<S: Sender>(&self, outcome: &Result<S::Answer, Failure>) -> bool {
         match outcome {
             Ok(answer) => !(self.plan.idempotent && is_troubled(S::status(answer))),
-            Err(failure) => failure.kind != Kind::Instance,
+            Err(failure) => !matches!(failure.kind, Kind::Instance | Kind::Ours),
         }
     }
 
@@ -225,7 +223,7 @@ impl Course<'_> {
     /// The end of the call. Where there was an answer, it is better than none.
     fn settled<R, A>(&self, flight: Flight<'_, R, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
         let Tried { instance, nth, outcome, verdict } = tried;
-        let (past, held) = (flight.past, flight.held);
+        let (mut past, held) = (flight.past, flight.held);
         let failure = match outcome {
             Ok(answer) => return Ok(Answered { answer, instance, tries: nth, verdict }),
             Err(failure) => failure,
@@ -233,7 +231,11 @@ impl Course<'_> {
         match failure.kind {
             Kind::TooLarge => Err(Error::TooLarge { instance, limit: self.plan.limits.body }),
             Kind::Request => Err(Error::Invalid(failure.detail)),
-            Kind::Instance => held.ok_or_else(|| self.unanswered(past.tries)),
+            Kind::Upload => {
+                past.note(&instance, &failure);
+                Err(self.unanswered(past.tries))
+            }
+            Kind::Instance | Kind::Ours => held.ok_or_else(|| self.unanswered(past.tries)),
         }
     }
 

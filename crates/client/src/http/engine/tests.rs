@@ -36,6 +36,8 @@ enum Does {
     Resets,
     Refuses,
     Hangs,
+    /// We have no descriptor left to connect to it.
+    Lacks,
 }
 
 /// A request that came to an instance.
@@ -130,13 +132,13 @@ impl World {
     }
 }
 
-impl Sender for World {
-    type Request = http::Request<Body>;
 /// Leaves nothing for second tries; for how many there was enough.
 fn spend_all(world: &World) -> usize {
     std::iter::from_fn(|| world.callee.pay().map(Payment::spend)).count()
 }
 
+impl Sender for World {
+    type Request = http::Request<Body>;
     type Answer = (usize, StatusCode);
 
     fn headers(answer: &Self::Answer) -> &HeaderMap {
@@ -168,6 +170,7 @@ fn spend_all(world: &World) -> usize {
             }
             Does::Resets => Err(failed(Trouble::Reset, true)),
             Does::Refuses => Err(failed(Trouble::Refused, false)),
+            Does::Lacks => Err(Failure { kind: Kind::Ours, ..failed(Trouble::Timeout, false) }),
             Does::Hangs => std::future::pending().await,
         }
     }
