@@ -21,7 +21,7 @@ use tokio::{
 };
 
 pub use self::report::{CheckReport, HealthReport, HealthStatus};
-use crate::{registration::Registration, wish::Wish};
+use crate::{call::LONGEST, registration::Registration, wish::Wish};
 
 /// How long a check may take unless told otherwise; less than the second that a server's visit waits.
 pub const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
@@ -117,7 +117,7 @@ impl Health {
     /// Gives each check so long, instead of [`CHECK_TIMEOUT`].
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.lock().timeout = timeout;
+        self.lock().timeout = timeout.min(LONGEST);
         self
     }
 

@@ -9,6 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::Resolver;
 use crate::{
     balance::{Balancer, Nearness, Policy},
+    builder::inside_runtime,
+    call::LONGEST,
     discovery::Discovery,
     error::Error,
     link::Link,
@@ -63,7 +65,7 @@ impl Resolve {
 
     /// How long to wait for the first list. By default as long as [a call may take](crate::Builder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST);
         self
     }
 
