@@ -49,6 +49,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an instance is kept registered only while its registration is held"]
 pub struct Registration {
     kept: Arc<Kept>,
 }
@@ -66,9 +67,9 @@ pub(crate) struct Kept {
     stop: CancellationToken,
     /// The task has ended, in whatever way.
     ended: CancellationToken,
-}
     /// The instance has left: its owner said so, and did not merely let go of it.
     left: CancellationToken,
+}
 
 /// How a registration stands, as far as its own process knows.
 ///
@@ -258,8 +259,8 @@ impl Registration {
     pub(crate) async fn stop(&self) {
         self.kept.stop.cancel();
         self.kept.ended.cancelled().await;
-    }
         self.kept.left.cancel();
+    }
 
     pub(crate) fn discovery(&self) -> &Discovery {
         &self.kept.discovery

@@ -23,6 +23,16 @@ impl Discovery {
     /// # }
     /// ```
     ///
+    /// Hold the registration: dropped, it is kept no longer. The compiler warns of this mistake:
+    ///
+    /// ```compile_fail
+    /// #![deny(unused_must_use)]
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// discovery.register(roundsman::NewInstance::new("order", "10.0.0.8:6060")?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] when the instance breaks a rule, and every other error of a call: nothing goes on in
     /// the background then, and the caller decides. See [`Discovery::register_in_background`] for the other way.
