@@ -129,7 +129,9 @@ impl Resolve {
         self
     }
 
-    /// Picks only instances in this zone, for as long as it has any; then those of all zones.
+    /// Prefers instances in this zone, as far as they are well: with three in four of them well all picks are of them, with
+    /// half of them well seven in ten, with none none. The rest is of the other zones. One that has just come counts as
+    /// little as its share of the calls is yet (see [`CircuitBreaker::slow_start`](crate::CircuitBreaker::slow_start)).
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
@@ -186,11 +188,12 @@ impl Resolve {
     }
 
     /// Does not wait at all: the list is empty until a server has answered. For programs that may start before their
-    /// discovery server; [`Resolver::wait_for_first`] waits later. Must be called within a Tokio runtime.
+    /// discovery server; [`Resolver::wait_for_first`] waits later.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name or a query that breaks a rule, and [`Error::Closed`].
+    /// [`Error::Invalid`] for a name or a query that breaks a rule, and outside a Tokio runtime; [`Error::Closed`].
     pub fn in_background(self) -> Result<Resolver, Error> {
+        inside_runtime()?;
         let mut query = self.query?;
         if let Some(share) = &self.share {
             query.subset = Some(share.subset(&self.discovery.inner)?);
