@@ -21,8 +21,8 @@ pub(crate) use circuit::{Before, Circuit, Counted, Standing, Turn};
 /// time, and the servers are asked to visit each of them at once.
 ///
 /// Besides the failures that the rules below count, calls by name (over HTTP, gRPC and the middleware) open a circuit by two
-/// things. A single 503 with `Retry-After` does so for as long as it says, and a call that waits five times as long as is usual,
-/// half a second at least, counts as a failure from then on, until it is answered.
+/// things. A single 503 with `Retry-After` does so for as long as it says, within the longest ejection. A call that waits five
+/// times as long as is usual, half a second at least, counts as a failure from then on, until it is answered.
 ///
 /// An instance that is back, or new among others, has a tenth of its share of the calls at first, and all of it when the
 /// [slow start](CircuitBreaker::slow_start) is over.

@@ -9,6 +9,9 @@ use roundsman_protocol::{Address, Trouble, time};
 use super::{CONNECT_TIMEOUT, body::BrokenOff};
 use crate::dial::describe;
 
+/// What is said of a request that came to no end.
+const BROKE_OFF: &str = "the body of the request broke off";
+
 /// Why a try was not answered.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -72,12 +75,14 @@ impl Failure {
         Self { trouble: Trouble::Reset, detail: error.to_string(), maybe_sent: true, kind: Kind::Request }
     }
 
-    /// No connection came about: nothing was sent.
-    fn unconnected(error: &(dyn StdError + 'static)) -> Self {
+    /// No connection came about: nothing was sent. `limit` is how long it may take, where that is known.
+    fn unconnected(error: &(dyn StdError + 'static), limit: Option<Duration>) -> Self {
         let cause = root(error).downcast_ref::<io::Error>();
         let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
         let detail = if chain(error).any(is_late) {
-            format!("no connection within {}", time::display(CONNECT_TIMEOUT))
+            limit.map_or("no connection in time".to_owned(), |limit| {
+                format!("no connection within {}", time::display(limit))
+            })
         } else {
             describe_root(error)
         };
@@ -89,11 +94,16 @@ impl Failure {
     /// The connection broke, what came was not HTTP, or what was to be sent did not come.
     pub(crate) fn broken(error: &(dyn StdError + 'static)) -> Self {
         if let Some(detail) = undelivered(error) {
-            return Self { trouble: Trouble::Reset, detail, maybe_sent: true, kind: Kind::Upload };
+            return Self::upload(detail);
         }
         let trouble = if chain(error).any(is_late) { Trouble::Timeout } else { Trouble::Reset };
         let maybe_sent = !chain(error).any(is_untouched);
         Self { trouble, detail: describe_root(error), maybe_sent, kind: Kind::Instance }
+    }
+
+    /// The body of the request broke off.
+    fn upload(detail: String) -> Self {
+        Self { trouble: Trouble::Reset, detail, maybe_sent: true, kind: Kind::Upload }
     }
 
     /// Whether it counts against the instance.
@@ -109,7 +119,7 @@ impl Failure {
 
 impl From<legacy::Error> for Failure {
     fn from(error: legacy::Error) -> Self {
-        if error.is_connect() { Self::unconnected(&error) } else { Self::broken(&error) }
+        if error.is_connect() { Self::unconnected(&error, Some(CONNECT_TIMEOUT)) } else { Self::broken(&error) }
     }
 }
 
@@ -120,7 +130,12 @@ impl From<&reqwest::Error> for Failure {
             let detail = describe_root(error);
             return Self { trouble: Trouble::Reset, detail, maybe_sent: false, kind: Kind::Request };
         }
-        if error.is_connect() { Self::unconnected(error) } else { Self::broken(error) }
+        // A body of its own, which does not have our mark.
+        let of_body = |cause: &(dyn StdError + 'static)| cause.downcast_ref().is_some_and(reqwest::Error::is_body);
+        if error.is_request() && chain(error).skip(1).any(of_body) {
+            return Self::upload(format!("{BROKE_OFF}: {}", describe_root(error)));
+        }
+        if error.is_connect() { Self::unconnected(error, None) } else { Self::broken(error) }
     }
 }
 
@@ -152,11 +167,10 @@ fn is_ours(error: &io::Error) -> bool {
 
 /// What is to be said where the body of the request broke off on its caller's side.
 fn undelivered(error: &(dyn StdError + 'static)) -> Option<String> {
-    const SAID: &str = "the body of the request broke off";
     if chain(error).any(|error| error.is::<BrokenOff>()) {
-        return Some(format!("{SAID}: {}", describe_root(error)));
+        return Some(format!("{BROKE_OFF}: {}", describe_root(error)));
     }
-    chain(error).any(is_taken_back).then(|| SAID.to_owned())
+    chain(error).any(is_taken_back).then(|| BROKE_OFF.to_owned())
 }
 
 /// Whether it was us who reset a stream. Its body is the only reason for that while somebody waits for the answer; what it said
@@ -213,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_we_lack_ourselves_is_no_fault_of_the_instance() {
-        let kind = |number| Failure::unconnected(&io::Error::from_raw_os_error(number)).kind;
+        let kind = |number| Failure::unconnected(&io::Error::from_raw_os_error(number), None).kind;
         for (number, what) in [(12, "ENOMEM"), (23, "ENFILE"), (24, "EMFILE"), (99, "EADDRNOTAVAIL"), (105, "ENOBUFS")]
         {
             assert_ne!(kind(number), Kind::Instance, "{what}");
@@ -221,5 +235,12 @@ mod tests {
         for (number, what) in [(111, "ECONNREFUSED"), (110, "ETIMEDOUT"), (113, "EHOSTUNREACH")] {
             assert_eq!(kind(number), Kind::Instance, "{what}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_named_where_it_is_ours() {
+        let detail = |limit| Failure::unconnected(&io::Error::from(io::ErrorKind::TimedOut), limit).detail;
+        assert_eq!(detail(Some(CONNECT_TIMEOUT)), "no connection within 500ms");
+        assert_eq!(detail(None), "no connection in time", "of a client of the user's own");
     }
 }

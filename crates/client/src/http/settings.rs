@@ -42,8 +42,8 @@ macro_rules! settings {
             self
         }
 
-        /// Prefers instances in this zone, as far as they are well: with three in four of them well all calls stay there,
-        /// with half of them well seven in ten, with none none. The rest goes to the other zones.
+        /// Prefers instances in this zone, as far as they are well: all calls stay there while three in four of them are,
+        /// seven in ten while half of them are, and none when none is. The rest goes to the other zones.
         pub fn prefer_zone(mut self, zone: impl Into<Box<str>>) -> Self {
             self.settings.choice.zone = Some(zone.into());
             self

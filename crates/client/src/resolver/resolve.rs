@@ -129,9 +129,9 @@ impl Resolve {
         self
     }
 
-    /// Prefers instances in this zone, as far as they are well: with three in four of them well all picks are of them, with
-    /// half of them well seven in ten, with none none. The rest is of the other zones. One that has just come counts as
-    /// little as its share of the calls is yet (see [`CircuitBreaker::slow_start`](crate::CircuitBreaker::slow_start)).
+    /// Prefers instances in this zone, as far as they are well: all picks are of this zone while three in four of them are,
+    /// seven in ten while half of them are, and none when none is. The rest are of the other zones. An instance that has just
+    /// come counts by the share of the calls that it has yet ([`CircuitBreaker::slow_start`](crate::CircuitBreaker::slow_start)).
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {

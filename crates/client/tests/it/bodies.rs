@@ -5,6 +5,8 @@ use std::io;
 use futures::stream;
 use roundsman::{Policy, http::Body};
 
+#[cfg(feature = "middleware")]
+use crate::middleware::{ours, with};
 use crate::{
     backend::{Manner, Service, patient},
     support::{client, eventually, server, soon},
@@ -34,6 +36,27 @@ async fn an_upload_that_its_caller_breaks_off_is_no_fault_of_the_instance() {
     }
     assert!(resolver.ejected().is_empty(), "{:?}", resolver.ejected());
     assert_eq!(service.count(), 0, "nothing arrived as a whole");
+    server.stop().await;
+}
+
+#[cfg(feature = "middleware")]
+#[tokio::test]
+async fn nor_is_one_through_a_client_of_ones_own() {
+    let server = server().await;
+    let discovery = client(&server).await;
+    let _service = Service::start(&discovery, &[Manner::Well, Manner::Well, Manner::Well]).await;
+    let (http, resolver) = (with(discovery.middleware()), discovery.resolver("product").await.unwrap());
+    let theirs = || {
+        let gone = io::Error::other("whoever sent it to us has gone");
+        let pieces = [Ok(http_body::Frame::data(bytes::Bytes::from("an "))), Err(gone)];
+        reqwest::Body::wrap(http_body_util::StreamBody::new(stream::iter(pieces)))
+    };
+    for n in 0..40 {
+        let body = if n % 2 == 0 { theirs() } else { broken("an ").into() };
+        let error = ours(soon(http.post("http://product.roundsman/picture").body(body).send()).await.unwrap_err());
+        assert!(error.maybe_sent() && error.to_string().contains("broke off: whoever sent it to us"), "{error}");
+    }
+    assert!(resolver.ejected().is_empty(), "{:?}", resolver.ejected());
     server.stop().await;
 }
 
