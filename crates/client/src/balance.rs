@@ -37,7 +37,8 @@ pub(crate) use peer::Peers;
 #[cfg(feature = "http")]
 pub(crate) use {member::Verdict, nearness::Part, pool::spread};
 
-/// How [`Resolver::pick`](crate::Resolver::pick) chooses; set by [`Resolve::policy`](crate::Resolve::policy).
+/// How [`Resolver::pick`](crate::Resolver::pick) chooses; set by [`Resolve::policy`](crate::Resolve::policy). Resolvers pick by
+/// [`Policy::Weighted`] unless told otherwise, calls by name (over HTTP, gRPC and the middleware) by [`Policy::PeakEwma`].
 ///
 /// By key, so that the same key goes to the same instance, chooses
 /// [`Resolver::pick_for`](crate::Resolver::pick_for), whatever the policy.
@@ -56,7 +57,7 @@ pub enum Policy {
     /// In turn, each as often as its weight says. With equal weights, which is the rule, a plain round robin.
     #[default]
     Weighted,
-    /// The same under its usual name: weights count in every policy.
+    /// [`Policy::Weighted`] under its usual name: weights count in every policy.
     RoundRobin,
     /// At random, each as likely as its weight says. Spreads well where very many callers make few calls each.
     Random,
@@ -268,6 +269,8 @@ impl Deref for Pick {
     }
 }
 
+/// Ends the call without a word: nothing is learned of its outcome, nor, under [`Policy::PeakEwma`], of its load and latency.
+/// [`Pick::instance`] does not.
 impl From<Pick> for Arc<Instance> {
     fn from(pick: Pick) -> Self {
         Arc::clone(pick.instance())

@@ -16,9 +16,13 @@ pub(crate) use circuit::{Before, Circuit, Counted, Standing, Turn};
 /// [`Builder::circuit_breaker`](crate::Builder::circuit_breaker).
 ///
 /// An open circuit means that [`Resolver::pick`](crate::Resolver::pick) passes the instance over: it is ejected. After the
-/// ejection one call at a time is let through to it (half-open): when three of them were answered the circuit closes, when
-/// one fails the next ejection is twice as long. At most half of a service's instances are ejected at a time, and
-/// the servers are asked to visit each of them at once.
+/// ejection one call at a time is let through to it (half-open), for ten seconds at most: when three of them were answered the
+/// circuit closes, when one fails the next ejection is twice as long. At most half of a service's instances are ejected at a
+/// time, and the servers are asked to visit each of them at once.
+///
+/// Besides the failures that the rules below count, calls by name (over HTTP, gRPC and the middleware) open a circuit by two
+/// things. A single 503 with `Retry-After` does so for as long as it says, within the longest ejection. A call that waits five
+/// times as long as is usual, half a second at least, counts as a failure from then on, until it is answered.
 ///
 /// An instance that is back, or new among others, has a tenth of its share of the calls at first, and all of it when the
 /// [slow start](CircuitBreaker::slow_start) is over.
@@ -102,7 +106,7 @@ impl CircuitBreaker {
         (self.slow_start / 10).min(LONGEST_STEP)
     }
 
-    /// Never opens: callers are on their own until the servers evict an instance.
+    /// Never opens, not for a `Retry-After` either: callers are on their own until the servers evict an instance.
     pub fn never() -> Self {
         Self { consecutive_failures: u32::MAX, ratio_calls: u32::MAX, ..Self::default() }
     }

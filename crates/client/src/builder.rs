@@ -6,6 +6,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use roundsman_protocol::Codec;
 
+pub(crate) use self::connecting::inside_runtime;
 use crate::{breaker::CircuitBreaker, servers::Servers};
 
 /// How a client is set up; made by [`Discovery::builder`](crate::Discovery::builder).

@@ -18,6 +18,9 @@ use crate::{
     link::{Connection, Line, Link},
 };
 
+/// Longest that a time limit is taken for: a moment that is later may not be one.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// Whoever waited for so long on a connection on which nothing was answered gives it up. Who was in more of a hurry only has
 /// the server asked whether it is there: others can wait.
 const SILENCE: Duration = Duration::from_secs(2);

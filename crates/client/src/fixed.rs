@@ -63,7 +63,9 @@ impl Discovery {
 
     /// A client of a registry in this process.
     pub(crate) fn of_memory(memory: Memory, builder: Builder) -> Result<Self, Error> {
-        let (config, stop) = (tarpc::client::Config::default(), CancellationToken::new());
+        let (mut config, stop) = (tarpc::client::Config::default(), CancellationToken::new());
+        config.max_in_flight_requests = Connection::MOST_CALLS;
+        config.pending_request_buffer = Connection::MOST_CALLS;
         let (near, far) = channel::bounded(ROOM);
         let tarpc::client::NewClient { client, dispatch } = DiscoveryClient::new(config, near);
         let connection = Connection::new(1, Arc::from(NOWHERE), Version::CURRENT, client);

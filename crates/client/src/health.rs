@@ -19,9 +19,10 @@ use tokio::{
     task::{self, JoinSet},
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 pub use self::report::{CheckReport, HealthReport, HealthStatus};
-use crate::{registration::Registration, wish::Wish};
+use crate::{call::LONGEST, registration::Registration, wish::Wish};
 
 /// How long a check may take unless told otherwise; less than the second that a server's visit waits.
 pub const CHECK_TIMEOUT: Duration = Duration::from_millis(800);
@@ -76,6 +77,8 @@ struct Shared {
 struct Followed {
     id: InstanceId,
     wish: watch::Receiver<Wish>,
+    /// Its instance has left.
+    left: CancellationToken,
 }
 
 // === impl Health ===
@@ -117,7 +120,7 @@ impl Health {
     /// Gives each check so long, instead of [`CHECK_TIMEOUT`].
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.lock().timeout = timeout;
+        self.lock().timeout = timeout.min(LONGEST);
         self
     }
 
@@ -141,16 +144,20 @@ impl Health {
     /// ```
     ///
     /// It also shows when all that is followed is draining. A draining instance answers 200 whatever its checks say: it
-    /// is not handed out anyway, and must not be evicted while it finishes.
+    /// is not handed out anyway, and must not be evicted while it finishes. A registration that was
+    /// [closed](Registration::close), alone or with its client, is followed no longer; one whose handles were merely dropped is.
     pub fn follow(&self, registration: &Registration) {
-        let followed = Followed { id: registration.id().clone(), wish: registration.wishes() };
-        self.lock().followed.push(followed);
+        let (id, wish, left) = (registration.id().clone(), registration.wishes(), registration.left().clone());
+        let mut shared = self.lock();
+        shared.forget_who_left();
+        shared.followed.push(Followed { id, wish, left });
     }
 
     /// Runs all checks, and says what came of them.
     pub async fn report(&self) -> HealthReport {
         let (checks, limit, draining, instances) = {
-            let shared = self.lock();
+            let mut shared = self.lock();
+            shared.forget_who_left();
             (shared.checks.clone(), shared.timeout, shared.is_draining(), shared.instances())
         };
         let (began, mut names, mut running) = (Instant::now(), HashMap::new(), JoinSet::new());
@@ -205,6 +212,11 @@ impl fmt::Debug for Health {
 // === impl Shared ===
 
 impl Shared {
+    /// Nobody who was closed is asked for here any more.
+    fn forget_who_left(&mut self) {
+        self.followed.retain(|followed| !followed.left.is_cancelled());
+    }
+
     /// Whether everything that is followed is draining.
     fn is_draining(&self) -> bool {
         !self.followed.is_empty() && self.followed.iter().all(|followed| followed.wish.borrow().draining)

@@ -38,6 +38,7 @@
 
 mod attempt;
 mod body;
+mod budget;
 mod call;
 mod callee;
 mod choice;

@@ -87,12 +87,12 @@ impl Keeper {
         }
     }
 
-    /// Keeps the instance from `begin` until `stop`, or, when the client is closed, deregisters it.
-    pub(crate) async fn run(mut self, begin: CancellationToken, stop: CancellationToken) {
+    /// Keeps the instance from `begin` until `stop`, or, when the client is closed, deregisters it. Whether it did.
+    pub(crate) async fn run(mut self, begin: CancellationToken, stop: CancellationToken) -> bool {
         let closing = self.discovery.inner.closing.clone();
         tokio::select! {
             biased;
-            () = stop.cancelled() => {}
+            () = stop.cancelled() => false,
             () = closing.cancelled() => {
                 if begin.is_cancelled()
                     && let Err(error) = self.discovery.deregister(&self.id).await
@@ -100,11 +100,12 @@ impl Keeper {
                 {
                     tracing::warn!(id = %self.id, %error, "could not deregister; the server's visits will notice");
                 }
+                true
             }
             () = async {
                 begin.cancelled().await;
                 self.keep().await;
-            } => {}
+            } => false,
         }
     }
 

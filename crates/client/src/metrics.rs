@@ -18,8 +18,9 @@
 //!
 //! An instance is passed over by all resolvers of a client, so ejections are counted for picks as well.
 //!
-//! Names and labels are kept as an interface is: they change with a major version. The exporter must be installed before the
-//! first call; a feature of this crate, `metrics`, turns all of this on.
+//! Names and labels are kept as an interface is: they change with a major version. Install the exporter before the client is
+//! made, which describes all of them to it: one that comes later counts from then on, without units and help. A
+//! feature of this crate, `metrics`, turns all of this on.
 
 /// Calls by name; a counter with the labels `service` and `outcome`.
 pub const CALLS: &str = "roundsman_client_calls_total";

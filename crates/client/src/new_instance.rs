@@ -184,7 +184,8 @@ impl NewInstance {
         self
     }
 
-    /// The registration as it travels. It has an id, so that sending it again makes no second instance.
+    /// The registration as it travels: data ([`protocol::Registration`](roundsman_protocol::Registration)), and not the handle
+    /// of the same name ([`crate::Registration`]). It has an id, so that sending it again makes no second instance.
     ///
     /// # Errors
     /// The first field that breaks its rule.

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     keeper::Keeper,
     new_instance::NewInstance,
-    wish::{Tried, Wish},
+    wish::{Tried, Wish, Wishes},
 };
 
 /// An instance that stays registered. Cheap to clone; clones are handles of the same one.
@@ -49,6 +49,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "an instance is kept registered only while its registration is held"]
 pub struct Registration {
     kept: Arc<Kept>,
 }
@@ -60,12 +61,14 @@ pub(crate) struct Kept {
     name: ServiceName,
     discovery: Discovery,
     state: watch::Receiver<RegistrationState>,
-    wish: watch::Sender<Wish>,
+    wishes: Wishes,
     tried: watch::Receiver<Tried>,
     /// Stops the task.
     stop: CancellationToken,
     /// The task has ended, in whatever way.
     ended: CancellationToken,
+    /// The instance has left: its owner said so, and did not merely let go of it.
+    left: CancellationToken,
 }
 
 /// How a registration stands, as far as its own process knows.
@@ -133,16 +136,18 @@ impl Registration {
         let id = registration.id.clone().unwrap_or_else(|| InstanceId::random(&name));
         let first = registered_on.map_or(RegistrationState::Pending, |_| RegistrationState::Registered);
         let (states, state) = watch::channel(first);
-        let (wish, wishes) = watch::channel(Wish::new(registration));
+        let wishes = Wishes::new(registration);
         let (tries, tried) = watch::channel(Tried::default());
-        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-        let keeper = Keeper::new(discovery, id.clone(), registered_on, wishes, tries, states);
-        let (stopped, end) = (stop.clone(), ended.clone().drop_guard());
+        let [stop, ended, left] = [(); 3].map(|()| CancellationToken::new());
+        let keeper = Keeper::new(discovery, id.clone(), registered_on, wishes.subscribe(), tries, states);
+        let (stopped, end, leaves) = (stop.clone(), ended.clone().drop_guard(), left.clone());
         discovery.inner.keepers.spawn(async move {
             let _end = end;
-            keeper.run(begin, stopped).await;
+            if keeper.run(begin, stopped).await {
+                leaves.cancel();
+            }
         });
-        let kept = Arc::new(Kept { id, name, discovery: discovery.clone(), state, wish, tried, stop, ended });
+        let kept = Arc::new(Kept { id, name, discovery: discovery.clone(), state, wishes, tried, stop, ended, left });
         discovery.inner.remember(&kept);
         Self { kept }
     }
@@ -181,7 +186,7 @@ impl Registration {
     /// address, the same health and history, no moment out of the lists; watchers see one change.
     ///
     /// Changes made from several tasks at once are carried out one after the other, each on top of the one before.
-    /// `change` is called once, at once, and must not block.
+    /// `change` is called once, at once. It may look at this registration; it must not block, for other changes wait for it.
     ///
     /// When this fails because no server answered in time, the change is not lost: it is told to the server as soon as
     /// that is possible, and [`Error::is_retryable`] says so. Calling again is safe, and not needed. Dropping the
@@ -198,7 +203,7 @@ impl Registration {
     /// [`Error::Invalid`] when the new data break a rule, or change the name, the id, the address or the check: nothing
     /// is changed then. Otherwise those of every call, and [`Error::Closed`] after the end.
     pub async fn update(&self, change: impl FnOnce(NewInstance) -> NewInstance) -> Result<(), Error> {
-        let version = Wish::update(&self.kept.wish, change)?;
+        let version = self.kept.wishes.update(change)?;
         self.arrived(version).await
     }
 
@@ -227,13 +232,13 @@ impl Registration {
     /// # Errors
     /// Those of every call, and [`Error::Closed`] after the end.
     pub async fn drain(&self, on: bool) -> Result<(), Error> {
-        self.arrived(Wish::drain(&self.kept.wish, on)).await
+        self.arrived(self.kept.wishes.drain(on)).await
     }
 
     /// Whether its owner asked to be passed over.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.kept.wish.borrow().draining
+        self.kept.wishes.is_draining()
     }
 
     /// Deregisters and stops keeping the instance, for all handles.
@@ -254,6 +259,7 @@ impl Registration {
     pub(crate) async fn stop(&self) {
         self.kept.stop.cancel();
         self.kept.ended.cancelled().await;
+        self.kept.left.cancel();
     }
 
     pub(crate) fn discovery(&self) -> &Discovery {
@@ -262,7 +268,12 @@ impl Registration {
 
     /// What its owner wants, to be looked at by others.
     pub(crate) fn wishes(&self) -> watch::Receiver<Wish> {
-        self.kept.wish.subscribe()
+        self.kept.wishes.subscribe()
+    }
+
+    /// Cancelled when the instance has left, for good.
+    pub(crate) fn left(&self) -> &CancellationToken {
+        &self.kept.left
     }
 
     /// Waits until the server was told this version of the wish.

@@ -20,7 +20,7 @@ use crate::{
 /// [`Discovery::resolver`]. Cheap to clone.
 ///
 /// All resolvers of a [`Discovery`] share one connection and one pending question on it. [`Resolver::pick`] and
-/// [`Resolver::instances`] are synchronous, take no lock and ask nobody: they answer what the server told last, which
+/// [`Resolver::instances`] are synchronous and ask nobody: they answer what the server told last, which
 /// is up to date within milliseconds. When all servers are away they answer the last known list, and
 /// [`Snapshot::stale`] tells its age. The list is followed until the last resolver of it is dropped, or until
 /// [`Discovery::close`]; after that it stays as it is.

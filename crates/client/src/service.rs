@@ -31,8 +31,8 @@
 //! # Settings
 //!
 //! A flag counts before its environment variable, that before what the code says (the methods of [`App`]), and that before
-//! the default. A variable that is empty is as good as none. What breaks a rule ends the program with one line that names
-//! the flag or the variable.
+//! the default. Tags and metadata are added to those of the code, which cannot be taken off. A variable that is empty is as good
+//! as none. What breaks a rule ends the program with one line that names the flag or the variable.
 //!
 //! | flag | environment | default | meaning |
 //! |---|---|---|---|

@@ -59,6 +59,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A server for tests. See the [module](self). Dropped, it ends as well, if a moment later.
 #[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
 pub struct Server {
     addr: SocketAddr,
     tenants: Arc<Tenants>,

@@ -66,6 +66,7 @@ pub enum Event {
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "nothing is told to whoever does not ask for the next event"]
 pub struct Watch {
     updates: BoxStream<'static, Result<VecDeque<Event>, Error>>,
     /// What the last update had, not yet handed on.

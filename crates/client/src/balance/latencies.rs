@@ -40,8 +40,9 @@ impl Latencies {
 
     /// The 99th percentile, rounded up by at most a fifth, if there were at least so many answers.
     pub(crate) fn p99(&self, at_least: u32) -> Option<Duration> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = recent.as_ref()?;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = recent.as_mut()?;
+        recent.turn(Instant::now());
         let counts = || recent.now.iter().zip(&recent.before).map(|(now, before)| u64::from(*now) + u64::from(*before));
         let all: u64 = counts().sum();
         if all < u64::from(at_least.max(1)) {
@@ -125,5 +126,17 @@ mod tests {
             assert!(bucket(took) < BUCKETS, "{took:?}");
         }
         assert!(longest(BUCKETS - 1) > 60 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_long_ago_is_forgotten_before_the_next_answer() {
+        let latencies = Latencies::default();
+        for _ in 0..20 {
+            latencies.note(20 * SECOND);
+        }
+        advance(WINDOW).await;
+        assert!(latencies.p99(20).is_some(), "still the window before");
+        advance(WINDOW).await;
+        assert_eq!(latencies.p99(1), None);
     }
 }

@@ -32,8 +32,8 @@ pub(crate) struct Load {
     origin: Instant,
 }
 
-/// A latency in milliseconds (an `f32`, upper half) and when it was that (lower half, milliseconds since `origin`; after
-/// 49 days it begins anew, which only makes a forgotten value count once more).
+/// A latency in milliseconds (an `f32`, upper half) and when it was that (lower half, milliseconds since `origin`). That
+/// begins anew after 49 days, which only makes a forgotten value count once more.
 #[derive(Debug)]
 struct Fading(AtomicU64);
 
@@ -140,7 +140,9 @@ fn unpacked(latency: u64) -> (f32, u32) {
 #[allow(clippy::cast_precision_loss, reason = "weeks to the second are close enough")]
 fn decayed(latency: u64, now: u32) -> f32 {
     let (latency, at) = unpacked(latency);
-    latency * (-(now.wrapping_sub(at) as f32) / DECAY_MILLIS).exp()
+    // Another call may have ended after `now` was read: its latency is new, and not of 49 days ago.
+    let age = Some(now.wrapping_sub(at)).filter(|age| *age < u32::MAX / 2).unwrap_or_default();
+    latency * (-(age as f32) / DECAY_MILLIS).exp()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "hours to the second are close enough")]
@@ -231,5 +233,17 @@ mod tests {
         // Left alone they are forgiven.
         advance(Duration::from_secs(300)).await;
         assert!(cost(&failing) <= LEAST && cost(&hanging) <= LEAST);
+    }
+
+    #[test]
+    fn a_clock_that_was_read_before_another_call_ended_wipes_nothing_out() {
+        let peak = Fading::new(0.0);
+        peak.update(1_001, |_| 3_000.0);
+        assert!(peak.at(1_000) > 2_900.0, "read: {}", peak.at(1_000));
+        peak.update(1_000, |before| before.max(300.0));
+        assert!(peak.at(1_002) > 2_900.0, "written: {}", peak.at(1_002));
+        // Also where the clock has begun anew meanwhile.
+        peak.update(1, |_| 3_000.0);
+        assert!(peak.at(u32::MAX) > 2_900.0 && peak.at(100_000) < 1.0);
     }
 }

@@ -44,7 +44,8 @@ pub(crate) struct Peer {
     pub(crate) latencies: Latencies,
     circuit: Mutex<Circuit>,
     ejections: AtomicU32,
-    trial: Mutex<Trial>,
+    /// When the next call may find out whether it is back, if not at once.
+    next_trial: Mutex<Option<Instant>>,
     /// When it was reported last.
     reported: Mutex<Option<Instant>>,
 }
@@ -52,13 +53,8 @@ pub(crate) struct Peer {
 /// A call that tells nothing although much depends on it: nobody tries again for so long.
 const TRIAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The one call at a time that a half-open circuit lets through.
-#[derive(Debug, Default)]
-struct Trial {
-    under_way: bool,
-    /// The last one ended without a word: others had better not follow it at once.
-    not_before: Option<Instant>,
-}
+/// No trial is waited for any longer: the call may be one that goes on for hours.
+const LONGEST_TRIAL: Duration = Duration::from_secs(10);
 
 // === impl Peers ===
 
@@ -112,7 +108,7 @@ impl Peer {
             latencies: Latencies::default(),
             circuit: Mutex::new(Circuit::new(now)),
             ejections: AtomicU32::new(0),
-            trial: Mutex::default(),
+            next_trial: Mutex::default(),
             reported: Mutex::new(None),
         }
     }
@@ -125,16 +121,18 @@ impl Peer {
 
     /// Claims the one call at a time that a half-open circuit lets through.
     pub(crate) fn claim_trial(&self) -> bool {
-        let mut trial = lock(&self.trial);
-        let claimed = !trial.under_way && trial.not_before.is_none_or(|moment| Instant::now() >= moment);
-        trial.under_way |= claimed;
+        let (mut next, now) = (lock(&self.next_trial), Instant::now());
+        let claimed = next.is_none_or(|moment| now >= moment);
+        if claimed {
+            *next = Some(now + LONGEST_TRIAL);
+        }
         claimed
     }
 
-    /// Gives it back; `told` says whether it came to something.
+    /// Gives it back; `told` says whether it came to something. One that was not waited for lets in one more, which does no
+    /// harm.
     pub(crate) fn end_trial(&self, told: bool) {
-        let not_before = (!told).then(|| Instant::now() + TRIAL_PAUSE);
-        *lock(&self.trial) = Trial { under_way: false, not_before };
+        *lock(&self.next_trial) = (!told).then(|| Instant::now() + TRIAL_PAUSE);
     }
 
     /// Counts its ejections: a call that began before one says nothing about what came after.

@@ -171,17 +171,18 @@ impl Circuit {
         self.window.take_back(counted.at);
     }
 
-    /// The instance asks to be left alone for so long, and is, within the longest ejection. Whether that changes anything.
+    /// The instance asks to be left alone for so long, and is, within the longest ejection. Whether it is passed over from now
+    /// on: one that is ejected already may only stay so for longer.
     pub(crate) fn hold(&mut self, rules: &CircuitBreaker, time: Duration, now: Instant) -> bool {
         let until = now + time.min(rules.longest());
-        let longer = match self.state {
-            State::Closed { .. } => rules.consecutive_failures < u32::MAX && until > now,
-            State::Open { until: before, .. } => until > before,
+        let (longer, ejected) = match self.state {
+            State::Closed { .. } => (rules.consecutive_failures < u32::MAX && until > now, false),
+            State::Open { until: before, .. } => (until > before.max(now), now < before),
         };
         if longer {
             self.state = State::Open { until, answered: 0 };
         }
-        longer
+        longer && !ejected
     }
 
     /// A call failed that began after the circuit last opened. `jitter` is drawn from around 1.

@@ -217,9 +217,11 @@ fn who_asks_to_be_left_alone_is_within_limits() {
     let hold = |world: &mut World, secs| world.circuit.hold(&world.rules, SECOND * secs, world.now);
     assert!(!hold(&mut world, 0) && hold(&mut world, 3) && !hold(&mut world, 2));
     assert_eq!(world.after(SECOND), Standing::Open(world.now + 2 * SECOND));
-    assert!(hold(&mut world, 1_000_000));
+    assert!(!hold(&mut world, 1_000_000), "it is passed over already, and now for longer");
     assert_eq!(world.after(Duration::ZERO), Standing::Open(world.now + 60 * SECOND));
     assert!(matches!(world.after(60 * SECOND), Standing::HalfOpen(_)));
+    assert!(!hold(&mut world, 0), "for no time at all");
+    assert!(hold(&mut world, 1), "anew");
     let mut world = World::new(CircuitBreaker::never());
     assert!(!hold(&mut world, 3), "not against the caller's will");
 }

@@ -90,9 +90,7 @@ impl Builder {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Result<Discovery, Error> {
-        if Handle::try_current().is_err() {
-            return Err(Invalid::new("runtime", "a client lives in a Tokio runtime; connect inside one").into());
-        }
+        inside_runtime()?;
         if self.timeout.is_zero() || self.timeout > MAX_TIMEOUT {
             let (most, got) = (time::display(MAX_TIMEOUT), time::display(self.timeout));
             return Err(Invalid::new("timeout", format!("must be more than 0 and at most {most}, got {got}")).into());
@@ -119,14 +117,30 @@ impl Builder {
     }
 }
 
+/// Refuses what would start a task where there is none to be started.
+pub(crate) fn inside_runtime() -> Result<(), Invalid> {
+    let outside =
+        || Invalid::new("runtime", "a client lives in a Tokio runtime, and nothing of it can be started outside one");
+    Handle::try_current().map(drop).map_err(|_| outside())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::new_instance::NewInstance;
 
     #[test]
     fn outside_a_runtime_there_is_a_sentence() {
-        for error in [Builder::default().connect_lazy(), Discovery::fixed([("product", "127.0.0.1:7070")])] {
-            let error = error.unwrap_err();
+        let fixed = || Discovery::fixed([("product", "127.0.0.1:7070")]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let discovery = runtime.block_on(async { fixed().unwrap() });
+        let instance = NewInstance::new("order", "127.0.0.1:6060").unwrap();
+        for error in [
+            Builder::default().connect_lazy().unwrap_err(),
+            fixed().unwrap_err(),
+            discovery.register_in_background(instance).unwrap_err(),
+            discovery.resolver("product").in_background().err().unwrap(),
+        ] {
             assert!(matches!(&error, Error::Invalid(invalid) if invalid.field == "runtime"), "{error}");
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use roundsman_protocol::{Dismissed, InstanceId, Patch, Patched, instance::Registered, rpc::Wait};
 
 use super::Discovery;
-use crate::{error::Error, new_instance::NewInstance, registration::Registration};
+use crate::{builder::inside_runtime, error::Error, new_instance::NewInstance, registration::Registration};
 
 impl Discovery {
     /// Registers an instance, and keeps it registered for as long as the [`Registration`] lives.
@@ -19,6 +19,16 @@ impl Discovery {
     ///
     /// let me = discovery.register(NewInstance::new("order", "10.0.0.8:6060")?.version("1.0.0")).await?;
     /// println!("registered as {}", me.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Hold the registration: dropped, it is kept no longer. The compiler warns of this mistake:
+    ///
+    /// ```compile_fail
+    /// #![deny(unused_must_use)]
+    /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
+    /// discovery.register(roundsman::NewInstance::new("order", "10.0.0.8:6060")?).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -36,7 +46,7 @@ impl Discovery {
     /// Registers an instance as soon as a server can be reached, and keeps it registered.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the instance breaks a rule.
+    /// [`Error::Invalid`] when the instance breaks a rule, and outside a Tokio runtime.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), roundsman::Error> {
@@ -49,11 +59,13 @@ impl Discovery {
     /// # }
     /// ```
     pub fn register_in_background(&self, instance: NewInstance) -> Result<Registration, Error> {
+        inside_runtime()?;
         Ok(Registration::keep(self, instance.into_registration()?, None))
     }
 
     /// Registers an instance and leaves it at that: nobody keeps it registered, nobody takes it out but its
-    /// failing checks or [`Discovery::deregister`]. For tools that register other programs.
+    /// failing checks or [`Discovery::deregister`]. For tools that register other programs. What it takes is the data that
+    /// [`NewInstance::into_registration`] makes, and not the handle [`Registration`].
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {

@@ -69,9 +69,11 @@ impl Body for Answer {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.refuse();
-                let detail = Failure::broken(&*error).detail;
-                Poll::Ready(Some(Err(Status::unavailable(self.said(&detail)))))
+                let failure = Failure::broken(&*error);
+                if failure.counts() {
+                    self.refuse();
+                }
+                Poll::Ready(Some(Err(Status::unavailable(self.said(&failure.detail)))))
             }
             None => Poll::Ready(None),
         }

@@ -82,6 +82,6 @@ mod tests {
         assert_eq!(streamed.collect().await.unwrap().to_bytes().len(), 3 * (KEPT / 2 + 1));
         let broken = [Ok(Bytes::from("one")), Err(BoxError::from("no more"))];
         let streamed = gather(Body::from_stream(stream::iter(broken))).await;
-        assert_eq!(streamed.collect().await.unwrap_err().to_string(), "no more");
+        assert_eq!(streamed.collect().await.unwrap_err().source().unwrap().to_string(), "no more");
     }
 }

@@ -83,7 +83,7 @@ fn trouble<S: Sender>(outcome: &Result<S::Answer, Failure>) -> Option<Trouble> {
         Ok(answer) => {
             Some(S::status(answer)).filter(|status| is_troubled(*status)).map(|status| Trouble::Status(status.as_u16()))
         }
-        Err(failure) => (failure.kind == Kind::Instance).then(|| failure.trouble.clone()),
+        Err(failure) => failure.counts().then(|| failure.trouble.clone()),
     }
 }
 
@@ -149,7 +149,7 @@ impl Attempt<'_> {
                     verdict = Some(pick.answered());
                 }
                 Err(Failure { kind: Kind::TooLarge, .. }) => pick.succeeded(),
-                Err(Failure { kind: Kind::Request, .. }) => drop(pick),
+                Err(Failure { kind: Kind::Request | Kind::Upload | Kind::Ours, .. }) => drop(pick),
                 Err(failure) => pick.failed_by(failure.trouble.clone()),
             }
         }

@@ -57,10 +57,24 @@ struct Reading {
     reader: Option<u64>,
 }
 
+/// Whoever makes the body cannot go on. Looked for among the causes of a failure: it is not the instance's.
+#[derive(Debug, thiserror::Error)]
+#[error("the body broke off")]
+pub(super) struct BrokenOff(#[source] BoxError);
+
 /// Another copy of the body is being sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the body went along with another try")]
 struct Elsewhere;
+
+// === impl BrokenOff ===
+
+impl BrokenOff {
+    /// The error with this mark, which it may have already where one body is made of another.
+    fn mark(error: BoxError) -> BoxError {
+        if error.is::<Self>() { error } else { Self(error).into() }
+    }
+}
 
 // === impl Body ===
 
@@ -142,10 +156,10 @@ impl HttpBody for Body {
             Kind::Stream { shared, reader } => {
                 let mut reading = shared.lock();
                 if reading.reader.get_or_insert(*reader) != reader {
-                    return Poll::Ready(Some(Err(Elsewhere.into())));
+                    return Poll::Ready(Some(Err(BrokenOff::mark(Elsewhere.into()))));
                 }
                 let frame = ready!(Pin::new(&mut reading.body).poll_frame(cx));
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(BrokenOff::mark)))
             }
         }
     }
@@ -254,7 +268,7 @@ mod tests {
         let (mut begun, other) = (second.clone(), second);
         assert_eq!(begun.frame().await.unwrap().unwrap().into_data().unwrap(), "an ");
         assert!(!other.is_whole());
-        assert!(read(other).await.unwrap_err().is::<Elsewhere>());
+        assert!(read(other).await.unwrap_err().source().is_some_and(|cause| cause.is::<Elsewhere>()));
         assert_eq!(read(begun).await.unwrap(), "apple");
     }
 }

@@ -1,6 +1,6 @@
 //! One call, from the name of a service to an answer; whoever sends it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::Method;
 use roundsman_protocol::{Instance, InstanceId, ServiceName};
@@ -16,10 +16,8 @@ use super::{
 };
 #[cfg(any(feature = "grpc", feature = "middleware"))]
 use super::{Idempotent, Key};
+pub(crate) use crate::call::LONGEST;
 use crate::{discovery::Discovery, measure::Measured};
-
-/// Longest that a time limit is taken for.
-pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// How a call is to be made.
 #[derive(Clone, Debug)]

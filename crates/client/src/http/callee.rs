@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use roundsman_protocol::{DiscoveryError, Instance, Query, ServiceName};
@@ -16,9 +15,14 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::{Error, choice::Choice, client::Client, leaving::Leaving};
+use super::{
+    Error,
+    budget::{Budget, Payment},
+    choice::Choice,
+    client::Client,
+    leaving::Leaving,
+};
 use crate::{
     balance::{Balancer, Nearness, Part, Peers},
     cache::Feed,
@@ -27,13 +31,6 @@ use crate::{
     resolver::resolve,
     share::Share,
 };
-
-/// Calls of the last so many seconds pay for repetitions.
-const BUDGET_WINDOW: Duration = Duration::from_secs(5);
-/// So many repetitions a second are free, for services that are called seldom.
-const BUDGET_RESERVE: u32 = 1;
-/// What part of the calls may be repeated beyond those.
-const BUDGET_SHARE: f32 = 0.1;
 
 /// So many selections are followed at most, unless all of them are being called.
 const MOST_CALLEES: usize = 1_024;
@@ -63,7 +60,7 @@ pub(crate) struct Callee {
     feed: Arc<Feed>,
     leaving: Leaving,
     /// That of all calls to the service, whichever of its instances they are for.
-    budget: Arc<TpsBudget>,
+    budget: Arc<Budget>,
     /// One for each way to choose; there is hardly ever more than one.
     balancers: Mutex<Vec<Chooser>>,
     turn: AtomicU64,
@@ -120,7 +117,7 @@ impl Calls {
         let feed = inner.cache.subscribe(query, false);
         inner.cache.start(&feed, &inner.link, &inner.stop, &inner.tasks);
         let of_service = callees.values().find(|callee| callee.service == *service);
-        let budget = of_service.map_or_else(Callee::budget, |callee| Arc::clone(&callee.budget));
+        let budget = of_service.map_or_else(|| Arc::new(Budget::new()), |callee| Arc::clone(&callee.budget));
         let callee = Arc::new(Callee::new(service.clone(), feed, budget, inner.link.clone()));
         callees.insert(key, Arc::clone(&callee));
         Ok(callee)
@@ -144,22 +141,12 @@ impl Calls {
 
 impl Callee {
     /// `link` is the client's.
-    pub(crate) fn new(
-        service: ServiceName,
-        feed: Arc<Feed>,
-        budget: Arc<TpsBudget>,
-        link: watch::Receiver<Link>,
-    ) -> Self {
+    pub(crate) fn new(service: ServiceName, feed: Arc<Feed>, budget: Arc<Budget>, link: watch::Receiver<Link>) -> Self {
         let leaving = Leaving::new(feed.query.clone(), link);
         let (balancers, exists) = (Mutex::default(), AtomicBool::new(false));
         // Not everybody begins with the same part.
         let turn = AtomicU64::new(fastrand::u64(..));
         Self { service, feed, leaving, budget, balancers, turn, exists }
-    }
-
-    /// For second tries.
-    pub(crate) fn budget() -> Arc<TpsBudget> {
-        Arc::new(TpsBudget::new(BUDGET_WINDOW, BUDGET_RESERVE, BUDGET_SHARE))
     }
 
     /// Waits for the list, no longer than for any other question to a server, and makes sure that there is such a service.
@@ -218,9 +205,9 @@ impl Callee {
         self.budget.deposit();
     }
 
-    /// Whether a try may be repeated.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.budget.withdraw()
+    /// Pays for another try, if the budget allows one.
+    pub(crate) fn pay(&self) -> Option<Payment<'_>> {
+        self.budget.pay()
     }
 }
 

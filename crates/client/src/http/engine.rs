@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Error, Try,
     attempt::{Attempt, Target, Tried, is_troubled, retry_after},
+    budget::Payment,
     call::{LONGEST, Plan},
     callee::Callee,
     failure::{Failure, Kind},
@@ -151,23 +152,24 @@ impl Course<'_> {
             return None;
         }
         let free = tried.outcome.as_ref().is_err_and(Failure::is_refused);
-        if flight.under_way.is_empty() {
-            if !free && !self.callee.withdraw() {
-                return None;
-            }
-            return self.target(&mut flight.past).await;
+        if !flight.under_way.is_empty() {
+            let target = self.other(&flight.past)?;
+            return if free { Some(target) } else { self.paid(target) };
         }
-        let target = self.other(&flight.past)?;
-        if free { Some(target) } else { self.paid(target) }
+        let payment = if free { None } else { Some(self.callee.pay()?) };
+        let target = self.target(&mut flight.past).await?;
+        payment.into_iter().for_each(Payment::spend);
+        Some(target)
     }
 
     /// The target, if the budget allows another request. Otherwise it is left for others to choose.
     fn paid(&self, target: Target) -> Option<Target> {
-        if self.callee.withdraw() {
-            return Some(target);
-        }
-        target.put_back();
-        None
+        let Some(payment) = self.callee.pay() else {
+            target.put_back();
+            return None;
+        };
+        payment.spend();
+        Some(target)
     }
 
     /// When an answer may be expected: by what is usual for the instance, and never too soon.
@@ -185,7 +187,7 @@ impl Course<'_> {
     fn is_final<S: Sender>(&self, outcome: &Result<S::Answer, Failure>) -> bool {
         match outcome {
             Ok(answer) => !(self.plan.idempotent && is_troubled(S::status(answer))),
-            Err(failure) => failure.kind != Kind::Instance,
+            Err(failure) => !matches!(failure.kind, Kind::Instance | Kind::Ours),
         }
     }
 
@@ -221,7 +223,7 @@ impl Course<'_> {
     /// The end of the call. Where there was an answer, it is better than none.
     fn settled<R, A>(&self, flight: Flight<'_, R, A>, tried: Tried<A>) -> Result<Answered<A>, Error> {
         let Tried { instance, nth, outcome, verdict } = tried;
-        let (past, held) = (flight.past, flight.held);
+        let (mut past, held) = (flight.past, flight.held);
         let failure = match outcome {
             Ok(answer) => return Ok(Answered { answer, instance, tries: nth, verdict }),
             Err(failure) => failure,
@@ -229,7 +231,11 @@ impl Course<'_> {
         match failure.kind {
             Kind::TooLarge => Err(Error::TooLarge { instance, limit: self.plan.limits.body }),
             Kind::Request => Err(Error::Invalid(failure.detail)),
-            Kind::Instance => held.ok_or_else(|| self.unanswered(past.tries)),
+            Kind::Upload => {
+                past.note(&instance, &failure);
+                Err(self.unanswered(past.tries))
+            }
+            Kind::Instance | Kind::Ours => held.ok_or_else(|| self.unanswered(past.tries)),
         }
     }
 
@@ -253,7 +259,7 @@ impl<R, A> Flight<'_, R, A> {
     fn note<S: Sender<Answer = A>>(&mut self, tried: &Tried<A>) {
         match &tried.outcome {
             Ok(answer) => {
-                self.past.hold(retry_after::<S>(answer));
+                self.past.hold(&tried.instance.id, retry_after::<S>(answer));
                 self.past.note(&tried.instance, &Failure::status(S::status(answer)));
             }
             Err(failure) => self.past.note(&tried.instance, failure),

@@ -27,7 +27,8 @@ pub enum Error {
     /// reached and no list is at hand, its name breaks a rule, or the client is closed.
     #[error(transparent)]
     Discovery(#[from] crate::Error),
-    /// None of its instances comes into question at the moment. Try again later.
+    /// None of its instances can be called at the moment. Try again later, unless it is what the call asks for that leaves
+    /// nobody: a selection, a host, a subset, or those to be avoided.
     #[error("no instance of `{service}` can be called at the moment{}", besides(*.avoided))]
     NobodyThere {
         /// The service.
@@ -159,7 +160,7 @@ impl Error {
         }
     }
 
-    /// The instance that was called last, if any was.
+    /// The instance whose try ended last, if any was called.
     #[must_use]
     pub fn instance(&self) -> Option<&Arc<Instance>> {
         match self {
@@ -172,7 +173,7 @@ impl Error {
         }
     }
 
-    /// What each try came to, in order.
+    /// What each try came to, in the order in which they ended. One that was still under way at the end is not among them.
     #[must_use]
     pub fn tries(&self) -> &[Try] {
         match self {

@@ -28,8 +28,8 @@ pub(super) struct Past {
     passed_over: Vec<InstanceId>,
     avoiding: usize,
     backoff: Backoff,
-    /// Whoever was asked last wants to be left alone until then.
-    not_before: Option<Instant>,
+    /// Those who want to be left alone, and until when.
+    held: Vec<(InstanceId, Instant)>,
 }
 
 // === impl Past ===
@@ -38,7 +38,7 @@ impl Past {
     pub(super) fn new(plan: &Plan) -> Self {
         let (passed_over, avoiding) = (plan.avoiding.clone(), plan.avoiding.len());
         let (since, backoff) = (Instant::now(), Backoff::new(PAUSES.0, PAUSES.1));
-        Self { tries: Vec::new(), begun: 0, since, passed_over, avoiding, backoff, not_before: None }
+        Self { tries: Vec::new(), begun: 0, since, passed_over, avoiding, backoff, held: Vec::new() }
     }
 
     /// A try begins. Its number, counted from one.
@@ -74,14 +74,20 @@ impl Past {
         self.tries.last().is_some_and(|tried| !tried.maybe_sent && tried.trouble == Trouble::Refused)
     }
 
-    /// The pause before somebody is asked again who was asked before.
-    pub(super) fn pause(&mut self) -> Duration {
-        let asked = self.not_before.map(|moment| moment.saturating_duration_since(Instant::now()));
-        self.backoff.next().max(asked.unwrap_or_default())
+    /// The pause before this one is asked again, who was asked before.
+    pub(super) fn pause(&mut self, id: &InstanceId) -> Duration {
+        self.backoff.next().max(self.held(id))
     }
 
-    /// The last answer asked for so much time.
-    pub(super) fn hold(&mut self, time: Option<Duration>) {
-        self.not_before = time.map(|time| Instant::now() + time.min(LONGEST));
+    /// For how long this one wants to be left alone.
+    pub(super) fn held(&self, id: &InstanceId) -> Duration {
+        let held = self.held.iter().find(|(held, _)| held == id);
+        held.map(|(_, until)| until.saturating_duration_since(Instant::now())).unwrap_or_default()
+    }
+
+    /// Its latest answer asked for so much time.
+    pub(super) fn hold(&mut self, id: &InstanceId, time: Option<Duration>) {
+        self.held.retain(|(held, _)| held != id);
+        self.held.extend(time.map(|time| (id.clone(), Instant::now() + time.min(LONGEST))));
     }
 }

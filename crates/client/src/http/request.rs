@@ -78,7 +78,8 @@ impl Request {
     }
 
     /// Sets the body: bytes, a text, or a stream ([`Body::wrap`], [`Body::from_stream`]). A stream cannot be sent twice: such a
-    /// request is not hedged, and is repeated only where nobody has begun to read it, because there was no connection.
+    /// request is not hedged, and is repeated only where nobody has begun to read it, because there was no connection. One that
+    /// breaks off on its own side fails the call, and counts against no instance.
     ///
     /// ```no_run
     /// # use roundsman::http::Body;

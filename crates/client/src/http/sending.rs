@@ -65,8 +65,8 @@ impl Request {
         let limit = self.plan.limits.body;
         let (Answered { answer, instance, tries, verdict }, deadline) = self.go(|client| Head { client }).await?;
         let (http::response::Parts { status, headers, .. }, body) = answer.into_parts();
-        let (body, verdict) = (Timed::new(body, deadline), verdict.map(Arc::new));
-        Ok(Streamed { status, headers, body, instance, tries, verdict, limit })
+        let body = Timed::new(body, deadline, verdict.map(Arc::new));
+        Ok(Streamed { status, headers, body, instance, tries, limit })
     }
 
     /// Makes the call; until when it may take goes along.

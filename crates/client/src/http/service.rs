@@ -70,7 +70,9 @@ impl Service {
         self.request(Method::POST, path)
     }
 
-    /// A PUT.
+    /// A PUT. Its method says that carrying it out twice is the same as once: it is repeated when it fails, and one that is not
+    /// answered within a second or so is sent to a second instance beside the first ([`Request::hedge_after`]). One that must be
+    /// carried out only once is [`idempotent(false)`](Request::idempotent).
     pub fn put(&self, path: impl AsRef<str>) -> Request {
         self.request(Method::PUT, path)
     }
@@ -80,7 +82,8 @@ impl Service {
         self.request(Method::PATCH, path)
     }
 
-    /// A DELETE.
+    /// A DELETE. May be carried out twice, as a [PUT](Service::put), unless it is
+    /// [`idempotent(false)`](Request::idempotent).
     pub fn delete(&self, path: impl AsRef<str>) -> Request {
         self.request(Method::DELETE, path)
     }

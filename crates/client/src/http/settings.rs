@@ -42,7 +42,8 @@ macro_rules! settings {
             self
         }
 
-        /// Calls only instances in this zone, for as long as it has any; then those of all zones.
+        /// Prefers instances in this zone, as far as they are well: all calls stay there while three in four of them are,
+        /// seven in ten while half of them are, and none when none is. The rest goes to the other zones.
         pub fn prefer_zone(mut self, zone: impl Into<Box<str>>) -> Self {
             self.settings.choice.zone = Some(zone.into());
             self

@@ -43,14 +43,14 @@ pub struct Streamed {
     pub(super) body: Timed,
     pub(super) instance: Arc<Instance>,
     pub(super) tries: u32,
-    pub(super) verdict: Option<Arc<Verdict>>,
     pub(super) limit: usize,
 }
 
-/// A body that ends with the time of its call.
+/// A body that ends with the time of its call. If it breaks off before, that counts against its instance, whoever reads it.
 pub(super) struct Timed {
     body: AnyBody,
     until: Pin<Box<Sleep>>,
+    verdict: Option<Arc<Verdict>>,
 }
 
 // === impl Streamed ===
@@ -99,20 +99,21 @@ impl Streamed {
     /// # Errors
     /// [`Error::BodyBroken`] and [`Error::TooLarge`].
     pub async fn read(mut self) -> Result<Response, Error> {
-        let mut body = BytesMut::new();
+        let mut read = BytesMut::new();
         while let Some(piece) = self.chunk().await? {
-            if body.len().saturating_add(piece.len()) > self.limit {
+            if read.len().saturating_add(piece.len()) > self.limit {
                 return Err(Error::TooLarge { instance: self.instance, limit: self.limit });
             }
-            body.extend_from_slice(&piece);
+            read.extend_from_slice(&piece);
         }
-        let Self { status, headers, instance, tries, verdict, .. } = self;
+        let Self { status, headers, body: Timed { verdict, .. }, instance, tries, .. } = self;
+        let body = read;
         Ok(Response { status, headers, body: body.freeze(), instance, tries, verdict })
     }
 
     /// Says that the answer is of no use; see [`Response::reject`].
     pub fn reject(mut self, reason: impl fmt::Display) -> Error {
-        self.refuse();
+        self.body.refuse();
         Error::Unreadable { instance: self.instance, status: self.status, detail: reason.to_string() }
     }
 
@@ -125,19 +126,10 @@ impl Streamed {
         response
     }
 
-    /// What became of the body. That its caller gave it too little time is no fault of the instance.
-    fn broken(&mut self, error: &BoxError) -> Error {
-        if !self.body.is_late() {
-            self.refuse();
-        }
+    /// What became of the body.
+    fn broken(&self, error: &BoxError) -> Error {
         let Failure { trouble, detail, .. } = Failure::broken(&**error);
         Error::BodyBroken { instance: Arc::clone(&self.instance), status: self.status, trouble, detail }
-    }
-
-    fn refuse(&mut self) {
-        if let Some(verdict) = self.verdict.take() {
-            verdict.rejected();
-        }
     }
 }
 
@@ -152,12 +144,15 @@ impl fmt::Debug for Streamed {
 // === impl Timed ===
 
 impl Timed {
-    pub(super) fn new(body: AnyBody, until: Instant) -> Self {
-        Self { body, until: Box::pin(sleep_until(until)) }
+    pub(super) fn new(body: AnyBody, until: Instant, verdict: Option<Arc<Verdict>>) -> Self {
+        Self { body, until: Box::pin(sleep_until(until)), verdict }
     }
 
-    fn is_late(&self) -> bool {
-        self.until.is_elapsed()
+    /// Tells the instance's circuit, once.
+    fn refuse(&mut self) {
+        if let Some(verdict) = self.verdict.take() {
+            verdict.rejected();
+        }
     }
 }
 
@@ -169,11 +164,17 @@ impl HttpBody for Timed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        // The time first: a body that always has something more ends all the same.
+        // The time first: a body that always has something more ends all the same. It counts against nobody, as its caller gave
+        // it too little.
         if self.until.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Err(error)) = &frame
+            && Failure::broken(&**error).counts()
+        {
+            self.refuse();
+        }
         Poll::Ready(frame)
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roundsman_protocol::InstanceId;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{attempt::Target, engine::Course, past::Past};
@@ -9,17 +10,18 @@ use super::{attempt::Target, engine::Course, past::Past};
 impl Course<'_> {
     /// Where the next try goes, after a pause if it goes where one went before.
     pub(super) async fn target(&self, past: &mut Past) -> Option<Target> {
-        if let Some(target) = self.choose(past) {
-            if !past.asked(&target.instance.id) {
+        let mut paused = false;
+        while let Some(target) = self.choose(past) {
+            let id = target.instance.id.clone();
+            // After a pause it may be another one, who asked for more.
+            if !past.asked(&id) || (paused && past.held(&id).is_zero()) {
                 return Some(target);
             }
             target.put_back();
-            if !self.pause(past).await {
+            if !self.pause(past, &id).await {
                 return None;
             }
-            if let Some(target) = self.choose(past) {
-                return Some(target);
-            }
+            paused = true;
         }
         let (balancer, snapshot) = (self.balancer, self.callee.feed().snapshot());
         if balancer.first(&snapshot).is_some() {
@@ -54,8 +56,8 @@ impl Course<'_> {
         timeout_at(until, found).await.ok().flatten()
     }
 
-    /// Lets some time pass before the same instance is asked again. Whether there was any left.
-    async fn pause(&self, past: &mut Past) -> bool {
+    /// Lets some time pass before this instance is asked again. Whether there was any left.
+    async fn pause(&self, past: &mut Past, id: &InstanceId) -> bool {
         let (now, until) = (Instant::now(), self.wait_until(past));
         if self.plan.to.is_none() && past.is_refused() && now < until {
             // It is gone, or restarts. The list will tell; if it does not, what time there is goes to the tries that are left.
@@ -68,7 +70,7 @@ impl Course<'_> {
             let _ = timeout((until - now) / left, changed).await;
             return Instant::now() < self.deadline;
         }
-        let pause = past.pause();
+        let pause = past.pause(id);
         if now + pause >= self.deadline {
             return false;
         }

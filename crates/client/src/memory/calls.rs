@@ -11,9 +11,10 @@ use roundsman_protocol::{DiscoveryRequest, DiscoveryResponse};
 use tarpc::ServerError;
 
 use super::Shared;
+use crate::link::Connection;
 
-/// Calls at a time. A client of this library sends fewer.
-const MOST: usize = 1_024;
+/// Calls at a time. A client of this library sends no more.
+const MOST: usize = Connection::MOST_CALLS;
 
 /// What a call comes to.
 pub(crate) type Answered = Result<DiscoveryResponse, ServerError>;

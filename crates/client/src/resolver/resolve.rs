@@ -9,6 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::Resolver;
 use crate::{
     balance::{Balancer, Nearness, Policy},
+    builder::inside_runtime,
+    call::LONGEST,
     discovery::Discovery,
     error::Error,
     link::Link,
@@ -63,7 +65,7 @@ impl Resolve {
 
     /// How long to wait for the first list. By default as long as [a call may take](crate::Builder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST);
         self
     }
 
@@ -127,7 +129,9 @@ impl Resolve {
         self
     }
 
-    /// Picks only instances in this zone, for as long as it has any; then those of all zones.
+    /// Prefers instances in this zone, as far as they are well: all picks are of this zone while three in four of them are,
+    /// seven in ten while half of them are, and none when none is. The rest are of the other zones. An instance that has just
+    /// come counts by the share of the calls that it has yet ([`CircuitBreaker::slow_start`](crate::CircuitBreaker::slow_start)).
     ///
     /// ```no_run
     /// # async fn example(discovery: roundsman::Discovery) -> Result<(), roundsman::Error> {
@@ -184,11 +188,12 @@ impl Resolve {
     }
 
     /// Does not wait at all: the list is empty until a server has answered. For programs that may start before their
-    /// discovery server; [`Resolver::wait_for_first`] waits later. Must be called within a Tokio runtime.
+    /// discovery server; [`Resolver::wait_for_first`] waits later.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name or a query that breaks a rule, and [`Error::Closed`].
+    /// [`Error::Invalid`] for a name or a query that breaks a rule, and outside a Tokio runtime; [`Error::Closed`].
     pub fn in_background(self) -> Result<Resolver, Error> {
+        inside_runtime()?;
         let mut query = self.query?;
         if let Some(share) = &self.share {
             query.subset = Some(share.subset(&self.discovery.inner)?);

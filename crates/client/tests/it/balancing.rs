@@ -134,7 +134,7 @@ async fn picking_goes_on_while_the_list_changes() {
     static OVER: AtomicBool = AtomicBool::new(false);
     let server = server().await;
     let discovery = client(&server).await;
-    let _stable = discovery.register(instance("product", 7069).id("stable").unwrap()).await.unwrap();
+    let stable = discovery.register(instance("product", 7069).id("stable").unwrap()).await.unwrap();
     let resolver = discovery.resolver("product").policy(Policy::PeakEwma).await.unwrap();
     let mut callers = JoinSet::new();
     for _ in 0..3 {
@@ -155,7 +155,10 @@ async fn picking_goes_on_while_the_list_changes() {
             registration.close().await.unwrap();
         }
     }
-    eventually("only one is left", async || resolver.instances().len() == 1).await;
+    // What came before this is known when this is.
+    stable.update(|instance| instance.weight(2)).await.unwrap();
+    let is_last = async || matches!(&resolver.instances()[..], [one] if one.weight == 2);
+    eventually("only one is left", is_last).await;
     OVER.store(true, Ordering::Relaxed);
     while let Some(calls) = soon(callers.join_next()).await {
         assert!(calls.unwrap() > 0);

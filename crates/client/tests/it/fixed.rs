@@ -1,7 +1,13 @@
 //! A client without a server behaves as one with a server does.
 
+use std::time::Duration;
+
 use futures::StreamExt;
-use roundsman::{Discovery, Error, Event, InstanceStatus, NewInstance, Query, RegistrationState, Scope};
+use roundsman::{
+    Discovery, Error, Event, Health, HealthStatus, InstanceStatus, NewInstance, Query, RegistrationState, Scope,
+};
+
+use tokio::task::JoinSet;
 
 use crate::support::{eventually, instance, soon};
 
@@ -55,7 +61,7 @@ async fn resolvers_know_what_was_given() {
 
 #[tokio::test]
 async fn what_the_program_registers_can_be_looked_at() {
-    let discovery = Discovery::builder().notice(std::time::Duration::ZERO).fixed([("product", "10.0.0.1:1")]).unwrap();
+    let discovery = Discovery::builder().notice(Duration::ZERO).fixed([("product", "10.0.0.1:1")]).unwrap();
     let mut changes = discovery.watch(Query::default()).unwrap();
     assert!(matches!(soon(changes.next()).await, Some(Event::Snapshot(all)) if all.len() == 1));
     let me = discovery.register(instance("order", 6060).id("order-1").unwrap().version("1.2")).await.unwrap();
@@ -143,4 +149,56 @@ async fn more_removals_than_are_remembered_are_told_as_a_whole() {
     discovery.deregister(&"product-1".parse().unwrap()).await.unwrap();
     let told = soon(changes.next()).await.unwrap();
     assert!(matches!(&told, Event::Snapshot(all) if all.len() == 2), "{told:?}");
+}
+
+#[tokio::test]
+async fn no_patience_is_too_long() {
+    let discovery = fruit();
+    let products = soon(discovery.resolver("product").timeout(Duration::MAX).into_future()).await.unwrap();
+    assert_eq!(products.instances().len(), 2);
+    let health = Health::new().timeout(Duration::MAX).check("disk", async || Ok::<(), String>(()));
+    assert_eq!(soon(health.report()).await.http_status(), 200);
+}
+
+#[tokio::test]
+async fn who_has_left_is_followed_no_longer() {
+    let discovery = fruit();
+    let health = Health::new().check("disk", async || Err("full"));
+    let first = discovery.register(instance("order", 6060).id("order-1").unwrap()).await.unwrap();
+    health.follow(&first);
+    first.close().await.unwrap();
+    let second = discovery.register(instance("order", 6061).id("order-2").unwrap()).await.unwrap();
+    health.follow(&second);
+    second.draining().await.unwrap();
+    let report = health.report().await;
+    assert_eq!((report.status, report.http_status()), (HealthStatus::Draining, 200));
+    assert_eq!(report.instance_header().as_deref(), Some("order-2"));
+    // Whoever merely let go of it still answers for it; whoever closes the client does not.
+    drop(second);
+    assert_eq!(health.report().await.instance_header().as_deref(), Some("order-2"));
+    let third = discovery.register(instance("order", 6062).id("order-3").unwrap()).await.unwrap();
+    health.follow(&third);
+    soon(discovery.close()).await;
+    assert_eq!(health.report().await.instance_header().as_deref(), Some("order-2"));
+}
+
+#[tokio::test]
+async fn as_many_lists_as_are_followed_at_a_time_leave_room_for_lookups() {
+    let discovery = fruit();
+    let mut watches = JoinSet::new();
+    for _ in 0..900 {
+        let mut changes = discovery.watch(Query::default()).unwrap();
+        assert!(matches!(soon(changes.next()).await, Some(Event::Snapshot(_))));
+        watches.spawn(async move { changes.next().await });
+    }
+    let mut subsets = Vec::new();
+    for n in 0..99 {
+        subsets.push(soon(discovery.resolver("product").subset_as(format!("me-{n}"), 1).into_future()).await.unwrap());
+    }
+    let _all = discovery.resolver("product").await.unwrap();
+    for _ in 0..100 {
+        discovery.get("product").await.unwrap();
+    }
+    discovery.register(instance("order", 6060)).await.unwrap().close().await.unwrap();
+    watches.shutdown().await;
 }

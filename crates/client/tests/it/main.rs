@@ -9,6 +9,8 @@
 #[cfg(feature = "http")]
 mod backend;
 mod balancing;
+#[cfg(feature = "http")]
+mod bodies;
 mod breaking;
 mod calls;
 mod crowd;

@@ -32,7 +32,7 @@ pub(crate) fn with(middleware: Middleware) -> ClientWithMiddleware {
 }
 
 /// The error that was ours.
-fn ours(error: reqwest_middleware::Error) -> Error {
+pub(crate) fn ours(error: reqwest_middleware::Error) -> Error {
     match error {
         reqwest_middleware::Error::Middleware(error) => error.downcast().unwrap(),
         reqwest_middleware::Error::Reqwest(error) => panic!("not ours: {error}"),

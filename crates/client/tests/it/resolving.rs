@@ -75,10 +75,10 @@ async fn resolvers_share_one_watch_however_many_they_are() {
     let mut resolvers = Vec::new();
     for n in 0..20 {
         let service = format!("service-{n}");
-        discovery.register(named(&service, &service, 7000 + n)).await.unwrap();
+        drop(discovery.register(named(&service, &service, 7000 + n)).await.unwrap());
         resolvers.push(discovery.resolver(service.as_str()).await.unwrap());
         // Others come and go meanwhile.
-        discovery.register(named("other", &format!("other-{n}"), 8000 + n)).await.unwrap();
+        drop(discovery.register(named("other", &format!("other-{n}"), 8000 + n)).await.unwrap());
     }
     let all = discovery.resolver_for(Query::default()).await.unwrap();
     assert_eq!(all.instances().len(), 40);
@@ -91,7 +91,7 @@ async fn resolvers_share_one_watch_however_many_they_are() {
     drop(all);
     for (n, resolver) in (0..20).zip(&resolvers) {
         let service = format!("service-{n}");
-        discovery.register(named(&service, &format!("{service}-b"), 9000 + n)).await.unwrap();
+        drop(discovery.register(named(&service, &format!("{service}-b"), 9000 + n)).await.unwrap());
         eventually("its second instance", async || resolver.instances().len() == 2).await;
     }
     assert_eq!(watches().await, 1);

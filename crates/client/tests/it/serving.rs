@@ -253,7 +253,7 @@ async fn the_global_client_comes_from_the_environment() {
 #[ignore = "runs in a process of its own, started by the_global_client_comes_from_the_environment"]
 async fn global_from_the_environment() {
     let discovery = Discovery::global().unwrap();
-    discovery.register(instance("product", 7070)).await.unwrap();
+    drop(discovery.register(instance("product", 7070)).await.unwrap());
     assert!(Discovery::global().unwrap().get("product").await.is_ok(), "the same one again");
     assert!(discovery.set_global().is_err(), "there is one already");
 }

@@ -139,7 +139,7 @@ async fn who_is_away_and_comes_back_without_memory_is_told_again() {
 async fn tenants_do_not_see_each_other() {
     let server = Server::start().await.unwrap();
     let shop = builder(server.addr()).namespace("shop").connect().await.unwrap();
-    shop.register(instance("product", 7070)).await.unwrap();
+    drop(shop.register(instance("product", 7070)).await.unwrap());
     assert!(server.instances().is_empty());
     assert!(server.connect().await.unwrap().get("product").await.unwrap_err().is_not_found());
     assert_eq!(shop.get("product").await.unwrap().namespace.as_str(), "shop");

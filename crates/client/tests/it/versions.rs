@@ -53,8 +53,8 @@ async fn todays_client_gets_along_with_a_server_of_version_1() {
     let discovery = soon(Discovery::connect(addr)).await.unwrap();
     assert!(soon(discovery.list(Query::default())).await.unwrap().is_empty());
     let instance = || NewInstance::new("product", "10.0.0.7:7070").unwrap();
-    soon(discovery.register(instance())).await.unwrap();
-    soon(discovery.register(instance().identified())).await.unwrap();
+    drop(soon(discovery.register(instance())).await.unwrap());
+    drop(soon(discovery.register(instance().identified())).await.unwrap());
     let refused = soon(discovery.register(instance().expect(Expect::body("me")))).await.unwrap_err();
     let Error::Invalid(invalid) = &refused else { panic!("{refused}") };
     assert_eq!(invalid.field, "check.expect");

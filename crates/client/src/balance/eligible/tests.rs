@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roundsman_protocol::{Instance, InstanceId};
+use roundsman_protocol::{Instance, InstanceId, Trouble};
 use tokio::{sync::watch, time::advance};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -357,4 +357,70 @@ async fn near_ones_without_a_weight_are_near_all_the_same() {
     let nearness = Nearness { zone: Some("here".into()), ..Nearness::default() };
     let world = World::new(near.chain([far]).collect(), Policy::Weighted, nearness);
     assert_eq!(world.called(200), ["i0", "i1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_told_to_come_again_at_once_has_failed() {
+    let world = World::of(3, Policy::RoundRobin);
+    world.fail("i1");
+    advance(Duration::from_millis(1_300)).await;
+    let trial = world.pick();
+    assert_eq!(trial.id.as_str(), "i1");
+    trial.hold(Duration::ZERO);
+    trial.failed_by(Trouble::Status(503));
+    assert_eq!(world.called(50), ["i0", "i2"], "ejected anew");
+    advance(Duration::from_millis(1_300)).await;
+    assert_eq!(world.called(50), ["i0", "i2"], "and for longer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn further_answers_that_ask_for_time_are_no_further_ejections() {
+    let world = World::of(3, Policy::RoundRobin);
+    let under_way: Vec<_> = (0..60).map(|_| world.pick()).filter(|pick| pick.id.as_str() == "i1").collect();
+    let before = world.peers.turns();
+    for pick in under_way {
+        advance(Duration::from_millis(1)).await;
+        pick.hold(Duration::from_secs(3));
+        pick.failed_by(Trouble::Status(503));
+    }
+    assert_eq!(world.ejected(), ["i1"]);
+    assert_eq!(world.peers.turns() - before, 1, "of twenty answers");
+    advance(Duration::from_millis(2_990)).await;
+    assert_eq!(world.called(50), ["i0", "i2"], "for as long as the last of them said");
+    advance(Duration::from_millis(10)).await;
+    world.recover("i1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_does_not_end_is_not_waited_for_for_ever() {
+    let world = World::of(3, Policy::RoundRobin);
+    world.fail("i1");
+    advance(Duration::from_millis(1_300)).await;
+    let lasts = world.pick();
+    assert_eq!(lasts.id.as_str(), "i1");
+    assert_eq!(world.called(50), ["i0", "i2"]);
+    advance(Duration::from_secs(20)).await;
+    let next = world.pick();
+    assert_eq!(next.id.as_str(), "i1", "somebody else tries");
+    assert_eq!(world.called(50), ["i0", "i2"], "and is waited for as well");
+    next.succeeded();
+    assert!(world.called(50).contains(&"i1".to_owned()));
+    lasts.succeeded();
+    assert_eq!(world.called(50), ["i0", "i1", "i2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_while_the_rest_of_its_zone_is_replaced_is_not_drowned() {
+    let nearness = Nearness { zone: Some("a".into()), ..Nearness::default() };
+    let zone =
+        |zone: &str, from: usize| (from..10).map(|n| at(&format!("{zone}{n}"), &zone[..1], "h")).collect::<Vec<_>>();
+    let old = [zone("a", 0), zone("b", 0)].concat();
+    let mut world = World::new(old, Policy::RoundRobin, nearness);
+    advance(Duration::from_secs(20)).await;
+    let calls = |world: &World| (0..1_000).filter(|_| world.pick().id.as_str() == "a0").count();
+    assert_eq!(calls(&world), 100, "a tenth of its zone");
+    let replaced = [zone("a", 0)[..1].to_vec(), zone("a-new", 1), zone("b", 0)].concat();
+    world.snapshot = Arc::new(Snapshot::known(replaced.into_iter().map(Arc::new).collect(), None));
+    let calls = calls(&world);
+    assert!(calls <= 160, "{calls} of 1,000, while the nine others of its zone start slowly");
 }

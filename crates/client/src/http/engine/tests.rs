@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     balance::{Peers, Policy, peers},
     cache::{Feed, tests::instance},
-    http::{Body, choice::Choice, settings::Limits},
+    http::{Body, budget::Budget, choice::Choice, settings::Limits},
     link::Link,
     snapshot::Snapshot,
 };
@@ -36,6 +36,8 @@ enum Does {
     Resets,
     Refuses,
     Hangs,
+    /// We have no descriptor left to connect to it.
+    Lacks,
 }
 
 /// A request that came to an instance.
@@ -72,7 +74,7 @@ impl World {
         let service = "product".parse().unwrap();
         let feed = Arc::new(Feed::fixed(Query::service("product".parse().unwrap()), numbered.collect()));
         let (came, frozen) = (Mutex::default(), AtomicBool::new(false));
-        let callee = Callee::new(service, feed, Callee::budget(), watch::channel(Link::Closed).1);
+        let callee = Callee::new(service, feed, Arc::new(Budget::new()), watch::channel(Link::Closed).1);
         Self { callee, peers: Arc::new(peers()), manners: Box::new(manners), came, frozen }
     }
 
@@ -130,6 +132,11 @@ impl World {
     }
 }
 
+/// Leaves nothing for second tries; for how many there was enough.
+fn spend_all(world: &World) -> usize {
+    std::iter::from_fn(|| world.callee.pay().map(Payment::spend)).count()
+}
+
 impl Sender for World {
     type Request = http::Request<Body>;
     type Answer = (usize, StatusCode);
@@ -163,6 +170,7 @@ impl Sender for World {
             }
             Does::Resets => Err(failed(Trouble::Reset, true)),
             Does::Refuses => Err(failed(Trouble::Refused, false)),
+            Does::Lacks => Err(Failure { kind: Kind::Ours, ..failed(Trouble::Timeout, false) }),
             Does::Hangs => std::future::pending().await,
         }
     }

@@ -57,3 +57,24 @@ async fn half_of_all_calls_that_fail_are_enough_though_the_others_are_answered()
     assert!(puts.iter().chain(&gets).all(|(answered, _)| answered.is_ok()));
     assert!(world.counts()[&0] <= 80, "{:?}", world.counts());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_we_lack_ourselves_ejects_nobody_and_is_tried_again() {
+    let lacks = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&lacks);
+    let world =
+        World::new(3, move |_, _| if still.load(Ordering::Relaxed) { Does::Lacks } else { Does::Answers(200, MILLI) });
+    for (answered, _) in world.calls(200, SECOND / 10, &Method::POST).await {
+        let error = answered.unwrap_err();
+        assert!(!error.maybe_sent(), "{error}");
+    }
+    assert!(world.came().len() > 200, "{}", world.came().len());
+    world.came.lock().unwrap().clear();
+    lacks.store(false, Ordering::Relaxed);
+    for (answered, _) in world.calls(30, SECOND / 10, &Method::POST).await {
+        answered.unwrap();
+    }
+    assert!(world.counts().values().all(|count| *count > 3), "{:?}", world.counts());
+    let peers = world.peers.of(world.callee.feed().current().instances());
+    assert!(peers.iter().all(|peer| peer.ejections() == 0));
+}

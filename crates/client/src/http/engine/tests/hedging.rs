@@ -25,7 +25,7 @@ async fn a_try_ends_early_only_when_something_else_can_answer() {
     assert_eq!(world.came().len(), 1);
     // No budget: neither has it less.
     let world = World::new(3, |_, _| Does::Answers(200, 4 * SECOND));
-    while world.callee.withdraw() {}
+    spend_all(&world);
     assert_eq!(world.call(Method::GET).await.unwrap().tries, 1);
     // Everybody hangs: each that was asked had its time until the end.
     let world = World::new(3, |_, _| Does::Hangs);

@@ -29,7 +29,7 @@ async fn is_tried(world: &World) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_and_may_not_ask_another_leaves_the_trial_to_others() {
     let world = one_is_ejected().await;
-    while world.callee.withdraw() {}
+    spend_all(&world);
     let waiting = world.call(Method::GET);
     let others = async {
         // The ejection is over, and the other call has looked around since.
@@ -55,14 +55,13 @@ async fn a_call_that_avoids_it_leaves_the_trial_to_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_with_nobody_else_to_ask_costs_no_budget() {
-    let left = |world: &World| std::iter::from_fn(|| world.callee.withdraw().then_some(())).count();
-    let fresh = left(&World::new(2, |_, _| Does::Hangs));
+    let fresh = spend_all(&World::new(2, |_, _| Does::Hangs));
     let world = World::new(2, |to, _| if to == 0 { Does::Hangs } else { Does::Answers(503, SECOND / 5) });
     let mut get = Plan::new(Limits::default(), &Method::GET);
     get.limits.hedge_after = SECOND / 10;
     let answered = world.call_as(&Choice::default(), &get, Method::GET).await.unwrap();
     assert_eq!((answered.answer.1, world.came().len()), (StatusCode::SERVICE_UNAVAILABLE, 2));
-    assert_eq!(left(&world), fresh - 1, "two requests for one call");
+    assert_eq!(spend_all(&world), fresh - 1, "two requests for one call");
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,4 +80,19 @@ async fn calls_that_are_given_up_leave_nothing_behind() {
     let peers = world.peers.of(snapshot.instances());
     assert!(peers.iter().all(|peer| peer.load.cost(1.0) < 9.0), "nothing is under way");
     assert!(peers.iter().all(|peer| peer.claim_trial()), "and nobody tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_try_for_which_there_is_no_time_costs_no_budget() {
+    let fresh = spend_all(&World::new(1, |_, _| Does::Hangs));
+    // All 503 ask for three seconds, and there is but one.
+    let world = World::new(1, |_, _| Does::Answers(503, MILLI));
+    let mut get = Plan::new(Limits::default(), &Method::GET);
+    get.limits.timeout = SECOND;
+    let answered = world.call_as(&Choice::default(), &get, Method::GET).await.unwrap();
+    assert_eq!((answered.answer.1, world.came().len()), (StatusCode::SERVICE_UNAVAILABLE, 1));
+    // Nor one that its caller did not wait for.
+    drop(tokio::time::timeout(SECOND, world.call(Method::GET)).await);
+    assert_eq!(world.came().len(), 2);
+    assert_eq!(spend_all(&world), fresh, "one request for each call");
 }

@@ -108,3 +108,44 @@ async fn who_asks_for_time_gets_it() {
     assert_eq!(world.call(Method::GET).await.unwrap().answer.1, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((world.came().len(), began.elapsed().as_secs()), (2, 3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_time_keeps_no_other_from_being_asked() {
+    for (first, other) in [(0, 1), (1, 0)] {
+        // One resets once and is well then; the other asks for three seconds.
+        let resets = AtomicBool::new(true);
+        let world = World::new(2, move |to, _| match to {
+            to if to == first && resets.swap(false, Ordering::Relaxed) => Does::Resets,
+            to if to == first => Does::Answers(200, MILLI),
+            _ => Does::Answers(503, MILLI),
+        });
+        let began = Instant::now();
+        // Whoever comes first, the third try goes to the one that is well.
+        while world.came().len() < 3 {
+            assert_eq!(world.call(Method::GET).await.unwrap().answer, (first, StatusCode::OK));
+        }
+        assert_eq!((world.counts()[&first], world.counts()[&other]), (2, 1));
+        assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_time_gets_it_also_when_the_others_go() {
+    // One refuses, and leaves the list; the other asks for three seconds, once.
+    let overloaded = AtomicBool::new(true);
+    let world = World::new(2, move |to, _| match to {
+        0 => Does::Refuses,
+        _ if overloaded.swap(false, Ordering::Relaxed) => Does::Answers(503, MILLI),
+        _ => Does::Answers(200, MILLI),
+    });
+    let left = world.callee.feed().current().instances()[1..].to_vec();
+    let (choice, mut get) = (Choice::default(), Plan::new(Limits::default(), &Method::GET));
+    get.limits.tries = 4;
+    let (answered, ()) = tokio::join!(world.call_as(&choice, &get, Method::GET), async {
+        sleep(100 * MILLI).await;
+        world.show(&left);
+    });
+    assert_eq!(answered.unwrap().answer, (1, StatusCode::OK));
+    let asked: Vec<_> = world.came().iter().filter(|came| came.to == 1).map(|came| came.at).collect();
+    assert!(asked.len() == 2 && asked[1] - asked[0] >= 3 * SECOND, "{asked:?}");
+}
