@@ -114,6 +114,11 @@ impl Machine {
         Self { health, since, run, doublings: 0, unmade: 0, held: false, evictions }
     }
 
+    /// Another server saw it in another health, which is where it begins anew. Its evictions still count.
+    pub(crate) fn begin_anew(&mut self, health: Health, now: Instant) {
+        *self = Self::new(health, now, std::mem::take(&mut self.evictions).into_iter());
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.health
     }

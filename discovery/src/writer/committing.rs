@@ -173,7 +173,7 @@ impl Task {
         batch.edits.retain(holds);
         let effects = self.apply(&std::mem::take(&mut batch.edits));
         self.count_requests(&effects, &batch);
-        self.follow(&effects, true);
+        self.follow(&effects);
         batch.answer();
         self.ask_again(again)
     }
