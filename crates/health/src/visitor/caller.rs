@@ -152,17 +152,26 @@ impl Caller {
         self.say(Health::Passing, Class::Passed, Arc::from("called in")).await
     }
 
-    /// Doubts one that does not call in here, and gives the others as long as a visit may take to say that it does there.
+    /// Doubts one that does not call in here, and gives the others time to say that it does there: as long as a visit may take,
+    /// and until it should have called in once more, because after a restart there are many to ask for at once.
     async fn is_heard_elsewhere(&self, renewal: Renewal) -> Result<bool, Deaf> {
         if !self.shared.settings.replicas {
             return Ok(false);
         }
         let reason = format!("no renewal within {} at one server; the others are asked", display(self.ttl));
         self.say(Health::Suspect, Class::Ttl, reason.into()).await?;
-        let end = Instant::now() + self.shared.settings.timeout;
-        while self.line.renewal() == Some(renewal) && self.line.shown() == Health::Suspect && Instant::now() < end {
+        let patience = self.shared.settings.timeout.max(self.ttl / 3);
+        let mut asked = Grace { renewal, from: Instant::now(), patience, stops: 0 };
+        while self.line.renewal() == Some(renewal) && self.line.shown() == Health::Suspect {
+            let now = Instant::now();
+            if now >= asked.end() {
+                if !asked.forgive(self.shared.lag.thaw(asked.from, now)) {
+                    break;
+                }
+                self.shared.void();
+            }
             tokio::select! {
-                () = sleep_until(end) => {}
+                () = sleep_until(asked.end()) => {}
                 () = self.line.nudged() => {}
             }
         }
@@ -203,7 +212,7 @@ impl Grace {
         self.from + self.patience
     }
 
-    /// Begins anew at the end of a stop: renewals that came meanwhile may not have been read yet.
+    /// Begins anew at the end of a stop: what came meanwhile may not have been read yet.
     fn forgive(&mut self, thaw: Option<Instant>) -> bool {
         let Some(thaw) = thaw.filter(|thaw| *thaw > self.from && self.stops < FORGIVEN_STOPS) else { return false };
         self.from = thaw;

@@ -103,13 +103,13 @@ async fn who_calls_in_elsewhere_is_asked_for_ever_more_seldom_and_not_evicted() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_no_server_hears_is_evicted_as_soon_as_they_were_asked() {
+async fn whom_no_server_hears_is_evicted_once_they_were_asked() {
     let mut watched = Watched::start(one_of_several());
     watched.rounds.track(&ttl(Health::Passing));
     let start = Instant::now();
     assert_eq!(watched.flip().await.0, Health::Suspect);
     assert_eq!(watched.flip().await, (Health::Evicted, Class::Ttl, "no renewal within 10s".into()));
-    assert_eq!(start.elapsed().as_secs(), TTL.as_secs() + 1);
+    assert_eq!(start.elapsed().as_secs(), TTL.as_secs() * 4 / 3);
     assert!(!watched.rounds.renew(&key("product-1")), "it has to register again");
     watched.stop().await;
 }
