@@ -11,6 +11,7 @@ pub mod address;
 mod bounded;
 pub mod check;
 pub mod codec;
+mod differences;
 pub mod digest;
 pub mod error;
 pub mod graph;

@@ -16,6 +16,7 @@ use self::{
 use crate::{
     edit::{Change, Edit, Key},
     ledger::{Ledger, carry_out},
+    record::Record,
     registry::Registry,
 };
 
@@ -122,17 +123,10 @@ impl<'a> Draft<'a> {
         let id = key.id.clone();
         let mut replaced = Vec::new();
         if outcome != Outcome::Unchanged {
-            let bytes = registration.bytes();
-            self.check_bytes(namespace, bytes)?;
-            let new = usize::from(known.is_none());
             if known.is_none() {
                 self.check_limits(namespace)?;
             }
-            self.added.instances += new;
-            self.added.bytes += bytes;
-            let share = self.added.by_namespace.entry(namespace.clone()).or_default();
-            share.instances += new;
-            share.bytes += bytes;
+            self.take_room(namespace, registration.bytes(), known.as_deref())?;
             let version = self.overlay.next_version(known.as_deref(), now);
             replaced = self.plan(Edit::Register { key, registration, version, at: now });
         }
@@ -202,6 +196,23 @@ impl<'a> Draft<'a> {
         // The namespaces that this very batch adds are not counted: a batch is short, and the limit is no fine line.
         if registry.namespaces() >= self.limits.max_namespaces && !registry.has_namespace(namespace) {
             return reached("--max-namespaces", self.limits.max_namespaces);
+        }
+        Ok(())
+    }
+
+    /// Takes the room that a record needs beyond what is there already; so does everything later in the batch.
+    fn take_room(&mut self, namespace: &Namespace, bytes: usize, known: Option<&Record>) -> Result<(), DiscoveryError> {
+        let more = bytes.saturating_sub(known.map_or(0, |known| known.instance.bytes()));
+        if more > 0 {
+            self.check_bytes(namespace, more)?;
+        }
+        let new = usize::from(known.is_none());
+        let share = self.added.by_namespace.entry(namespace.clone()).or_default();
+        for added in [&mut share.instances, &mut self.added.instances] {
+            *added += new;
+        }
+        for added in [&mut share.bytes, &mut self.added.bytes] {
+            *added += more;
         }
         Ok(())
     }

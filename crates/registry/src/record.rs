@@ -11,7 +11,7 @@ use std::{
 use roundsman_protocol::{Check, Flip, Instance, InstanceStatus, Registration, Timestamp, limits};
 
 pub use self::state::{Asked, Health, Observed};
-use self::state::{DRAINED, shown};
+use self::state::{DRAINED, VISITED_ANEW, shown};
 use crate::edit::Key;
 
 /// The checks of the last registrations: nearly all are visited alike.
@@ -136,11 +136,14 @@ impl Record {
     /// or visited in another way, or was evicted. `draining`: whether the wish holds on.
     #[must_use]
     pub fn reborn(&self, key: &Key, registration: &Registration, draining: bool, version: u64, at: Timestamp) -> Self {
-        let fresh = Self::registered(key, registration, version, at);
-        let asked = Asked { draining, held: self.asked.held && draining, ..fresh.asked };
-        let why = Arc::clone(&fresh.observed.reason);
-        let history = self.changed(asked, fresh.observed.clone(), why, at).history;
-        Self::restored(Instance::clone(&fresh.instance), asked, fresh.observed, history)
+        let Self { instance: fresh, asked, mut observed, .. } = Self::registered(key, registration, version, at);
+        let is_starting = observed.health == Health::Starting;
+        if is_starting && fresh.address == self.instance.address && fresh.check != self.instance.check {
+            observed.reason = Arc::clone(&VISITED_ANEW);
+        }
+        let asked = Asked { draining, held: self.asked.held && draining, ..asked };
+        let history = self.changed(asked, observed.clone(), Arc::clone(&observed.reason), at).history;
+        Self::restored(Instance::clone(&fresh), asked, observed, history)
     }
 
     /// The same instance, drained or no longer so.

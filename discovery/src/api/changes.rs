@@ -17,6 +17,7 @@ use crate::{method::Method, principal::Principal};
 struct Claim<'a> {
     caller: &'a Caller,
     room: usize,
+    id: Option<InstanceId>,
 }
 
 // === impl Caller ===
@@ -108,7 +109,7 @@ impl Caller {
         let is_there = |id: &InstanceId| self.context.registry.find(&self.key(id.clone())).is_some();
         let room = self.owned().make_room(id, limit, is_there);
         if let Some(room) = room {
-            return Ok(Claim { caller: self, room });
+            return Ok(Claim { caller: self, room, id: id.cloned() });
         }
         let value = u64::try_from(limit).unwrap_or(u64::MAX);
         Err(DiscoveryError::LimitReached { limit: "--max-instances-per-connection".to_owned(), value })
@@ -139,6 +140,6 @@ fn until(now: Timestamp, block: Duration) -> Result<Timestamp, Invalid> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.caller.owned().give_back(self.room);
+        self.caller.owned().give_back(self.room, self.id.as_ref());
     }
 }

@@ -11,8 +11,10 @@ const LOOKED_UP: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     ids: HashSet<InstanceId>,
-    /// Registrations on their way.
+    /// Registrations on their way that need room.
     coming: usize,
+    /// The ids of all that are on their way and have one: whoever does not wait for the answer is their owner all the same.
+    named: Vec<InstanceId>,
     /// Registrations beyond its share since that was looked at last, each counted as so many look-ups.
     refused: usize,
 }
@@ -29,6 +31,7 @@ impl Owned {
         is_there: impl Fn(&InstanceId) -> bool,
     ) -> Option<usize> {
         if id.is_some_and(|id| self.ids.contains(id)) {
+            self.named.extend(id.cloned());
             return Some(0);
         }
         if self.len() >= limit {
@@ -44,6 +47,7 @@ impl Owned {
             }
         }
         self.coming += 1;
+        self.named.extend(id.cloned());
         Some(1)
     }
 
@@ -53,12 +57,15 @@ impl Owned {
     }
 
     /// So much of the room that was made is needed no longer: what it was for is registered, or was refused.
-    pub(super) fn give_back(&mut self, room: usize) {
+    pub(super) fn give_back(&mut self, room: usize, id: Option<&InstanceId>) {
         self.coming = self.coming.saturating_sub(room);
+        if let Some(nth) = self.named.iter().position(|named| Some(named) == id) {
+            self.named.swap_remove(nth);
+        }
     }
 
     pub(super) fn has(&self, id: &InstanceId) -> bool {
-        self.ids.contains(id)
+        self.ids.contains(id) || self.named.contains(id)
     }
 
     pub(super) fn forget(&mut self, id: &InstanceId) {

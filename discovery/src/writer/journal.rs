@@ -226,10 +226,12 @@ fn planned(edit: &Edit, now: Timestamp, server: &Arc<str>) -> Option<Event> {
     let Edit::Planned { edit, before, after } = edit else { return None };
     let (kind, reason): (_, Arc<str>) = match &**edit {
         Edit::Register { .. } => match before {
-            Some(before) if before.is_same_life(after.as_ref()?) => (EventKind::Updated, "updated".into()),
+            Some(before) if before.is_same_life(after.as_ref()?) => {
+                (EventKind::Updated, updated(before, after.as_ref()?))
+            }
             _ => (EventKind::Registered, format!("registered at {}", after.as_ref()?.instance.address).into()),
         },
-        Edit::Update { .. } => (EventKind::Updated, "updated".into()),
+        Edit::Update { .. } => (EventKind::Updated, updated(before.as_ref()?, after.as_ref()?)),
         Edit::Block { .. } => {
             let reason = &after.as_ref()?.instance.reason;
             (EventKind::Deregistered, format!("deregistered, and {reason}").into())
@@ -249,6 +251,15 @@ fn planned(edit: &Edit, now: Timestamp, server: &Arc<str>) -> Option<Event> {
     event.from = before.as_ref().map(|before| before.status());
     event.to = after.as_ref().map(|after| after.status());
     Some(event)
+}
+
+/// What was changed by it.
+fn updated(before: &Record, after: &Record) -> Arc<str> {
+    match before.instance.differences(&after.instance) {
+        // What is not shown to people may differ all the same.
+        none if none.is_empty() => "updated".into(),
+        differences => format!("updated: {}", differences.join(", ")).into(),
+    }
 }
 
 /// What the rounds saw, if it is more than another reason for the same.

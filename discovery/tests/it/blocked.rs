@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use roundsman_discovery::Server;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{Raw, config};
 
@@ -149,5 +150,48 @@ async fn changes_in_part_that_come_at_once_all_hold() {
     let longest = Duration::from_secs(365 * 24 * 3_600).as_secs() + 1;
     let absurd = raw.call(json!({"Dismiss": {"id": "db-1", "block": format!("{longest}s")}})).await;
     assert_eq!(absurd["Err"]["Invalid"]["field"], "block", "{absurd}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_does_not_wait_for_the_answer_is_the_owner_all_the_same() {
+    let server = Server::start(config("memory:")).await.unwrap();
+    let mut raw = Raw::connect_today(&server).await;
+    let calls =
+        [json!({"Register": {"registration": database("db-1", 1)}}), json!({"Drain": {"id": "db-1", "on": true}})];
+    // In one piece, so that the second one is read before the first is answered.
+    let mut frames = Vec::new();
+    for (id, call) in calls.into_iter().enumerate() {
+        let frame = json!({"Request": {"id": id, "message": call}}).to_string();
+        frames.extend((frame.len() as u32).to_be_bytes());
+        frames.extend(frame.as_bytes());
+    }
+    raw.stream.write_all(&frames).await.unwrap();
+    for _ in 0..2 {
+        let answer = raw.receive().await.unwrap();
+        assert!(!answer.to_string().contains("Err"), "{answer}");
+    }
+    assert_eq!(instances(&raw.call(Raw::list("db")).await)[0].1, "draining");
+    raw.call(json!({"Drain": {"id": "db-1", "on": false}})).await;
+    assert_eq!(instances(&raw.call(Raw::list("db")).await)[0].1, "passing", "it drained itself");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn ending_a_block_that_is_not_there_takes_nobody_out_and_an_update_says_what_it_changed() {
+    let server = Server::start(config("memory:")).await.unwrap();
+    let mut raw = Raw::connect_today(&server).await;
+    raw.register(database("db-1", 1)).await;
+    let refused = raw.call(json!({"Dismiss": {"id": "db-1", "block": "0s"}})).await;
+    assert!(refused["Err"]["Invalid"]["rule"].as_str().is_some_and(|rule| rule.contains("not kept out")), "{refused}");
+    assert_eq!(instances(&raw.call(Raw::list("db")).await)[0].1, "passing");
+    raw.call(json!({"Update": {"id": "db-1", "patch": {"weight": 7, "zone": "a"}}})).await;
+    let mut again = database("db-1", 1);
+    again["weight"] = json!(7);
+    raw.register(again).await;
+    let told = raw.call(json!({"History": {"query": {"instance": "db-1"}}})).await;
+    let reasons: Vec<&str> =
+        told["Ok"]["events"].as_array().unwrap().iter().map(|event| event["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons[..2], ["updated: zone a → none", "updated: weight 1 → 7, zone none → a"]);
     server.stop().await;
 }

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -274,8 +275,14 @@ fn ids(listed: &Value) -> BTreeSet<String> {
     listed["Ok"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Registers and deregisters without pause until `done`. No id is used twice.
-async fn churn(mut raw: Raw, first: u16, step: usize, done: tokio::sync::watch::Receiver<bool>) -> Told {
+/// Registers and deregisters without pause until `done`, and counts what was removed. No id is used twice.
+async fn churn(
+    mut raw: Raw,
+    first: u16,
+    step: usize,
+    done: tokio::sync::watch::Receiver<bool>,
+    removed: &AtomicUsize,
+) -> Told {
     let (mut told, mut mine) = (Told::default(), std::collections::VecDeque::new());
     for port in (first..60_000).step_by(step) {
         if *done.borrow() {
@@ -288,6 +295,7 @@ async fn churn(mut raw: Raw, first: u16, step: usize, done: tokio::sync::watch::
             let id = mine.pop_front().unwrap();
             if raw.call(json!({"Deregister": {"id": id}})).await.get("Ok").is_some() {
                 told.removed.insert(id);
+                removed.fetch_add(1, Ordering::Relaxed);
             } else {
                 mine.push_back(id);
             }
@@ -310,16 +318,20 @@ async fn no_acknowledged_deregistration_comes_back_after_flushall() {
         all.registered.insert(format!("db-{port}"));
     }
     let (done, doing) = tokio::sync::watch::channel(false);
-    let mut clients = Vec::new();
+    let (removed, mut clients) = (AtomicUsize::new(0), Vec::new());
     for first in 1..=16 {
-        clients.push(churn(Raw::connect(&server).await, first, 16, doing.clone()));
+        clients.push(churn(Raw::connect(&server).await, first, 16, doing.clone(), &removed));
     }
     let chaos = async {
-        for round in 1..=4 {
+        for round in 1..=4_u16 {
             redis.cli(&["FLUSHALL"]);
             metric_reaches(&server, "roundsman_store_refills_total", f64::from(round)).await;
             // Long enough for the follower to have the store read again.
             sleep(Duration::from_millis(1_500)).await;
+            // On a busy machine that is not much.
+            while removed.load(Ordering::Relaxed) < 50 * usize::from(round) {
+                sleep(Duration::from_millis(20)).await;
+            }
         }
         done.send(true).unwrap();
     };

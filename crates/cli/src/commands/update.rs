@@ -6,7 +6,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use roundsman::{
     Discovery, Error, InstanceId, InstanceStatus,
-    protocol::{Patch, Patched, Registration, instance::Outcome, time},
+    protocol::{Patch, Patched, instance::Outcome, time},
 };
 
 use crate::{
@@ -82,8 +82,7 @@ pub(crate) async fn run(args: UpdateArgs) -> Result<(), Failure> {
     if outcome == Outcome::Unchanged {
         return screen.line(&format!("{id} is so already"));
     }
-    let (was, is) = (Patch::default().apply(&before), Patch::default().apply(&after));
-    screen.line(&format!("{id}: {}", differences(&was, &is).join(", ")))?;
+    screen.line(&printable(&format!("{id}: {}", before.differences(&after).join(", "))))?;
     screen.line("a program that keeps itself registered says again what it says of itself when it reconnects")
 }
 
@@ -126,27 +125,4 @@ impl Wishes {
             forget_after: self.forget_after,
         }
     }
-}
-
-/// What becomes of what: `weight 1 → 50`.
-fn differences(before: &Registration, after: &Registration) -> Vec<String> {
-    let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or("none").to_owned();
-    let list = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join(",") };
-    let tags = |tags: &[Box<str>]| list(tags.iter().map(ToString::to_string).collect());
-    let meta = |meta: &roundsman::Meta| list(meta.iter().map(|(key, value)| format!("{key}={value}")).collect());
-    let path = |check: &roundsman::Check| check.path().unwrap_or("none").to_owned();
-    let time = |time: Option<Duration>| time.map_or_else(|| "default".to_owned(), time::display);
-    let fields = [
-        ("weight", before.weight.to_string(), after.weight.to_string()),
-        ("version", text(&before.version), text(&after.version)),
-        ("zone", text(&before.zone), text(&after.zone)),
-        ("tags", tags(&before.tags), tags(&after.tags)),
-        ("meta", meta(&before.meta), meta(&after.meta)),
-        ("health", path(&before.check), path(&after.check)),
-        ("interval", time(before.check.interval), time(after.check.interval)),
-        ("timeout", time(before.check.timeout), time(after.check.timeout)),
-        ("forget-after", time(before.forget_after), time(after.forget_after)),
-    ];
-    let changed = fields.into_iter().filter(|(_, before, after)| before != after);
-    changed.map(|(field, before, after)| printable(&format!("{field} {before} → {after}"))).collect()
 }

@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 /// For whatever must happen but may take its time on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A server process with an embedded store. Killed when dropped.
 struct Serving {

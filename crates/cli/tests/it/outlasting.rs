@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::Served;
 
 /// For whatever must happen but may take its time on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn instance(port: u16) -> NewInstance {
     NewInstance::new("product", format!("127.0.0.1:{port}")).unwrap().check(Check::none())

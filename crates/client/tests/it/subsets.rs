@@ -32,11 +32,15 @@ async fn each_question_tells_whom_it_has_and_the_answer_who_comes_and_goes() {
     assert_eq!(some.query().subset, subset);
     model.change(vec![instance("b", 1), instance("c", 1)]);
     eventually("one took another's place", async || ids(&some) == ["b", "c"]).await;
+    let known = |asked: &crate::model::Asked| match &asked.known {
+        Some(Known::Ids(ids)) => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        other => panic!("{other:?}"),
+    };
+    eventually("it went on from there", async || {
+        model.with(|state| state.asked.last().is_some_and(|last| known(last) == "b c"))
+    })
+    .await;
     model.with(|state| {
-        let known = |asked: &crate::model::Asked| match &asked.known {
-            Some(Known::Ids(ids)) => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-            other => panic!("{other:?}"),
-        };
         let said: Vec<_> = state.asked.iter().map(known).collect();
         assert_eq!((said[0].as_str(), said.last().unwrap().as_str()), ("", "b c"), "{said:?}");
         assert!(said.contains(&"a b".to_owned()) && state.asked.iter().all(|asked| asked.subset == subset));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roundsman_protocol::{DiscoveryError, Patch, Patched, Timestamp, instance::Outcome};
+use roundsman_protocol::{DiscoveryError, Invalid, Patch, Patched, Timestamp, instance::Outcome};
 
 use super::Draft;
 use crate::{
@@ -17,7 +17,8 @@ impl Draft<'_> {
     /// Plans that an instance goes, and that its id is kept out until a moment. One that has passed ends that.
     ///
     /// # Errors
-    /// When there is no such instance: a block needs something to stand on.
+    /// When there is no such instance: a block needs something to stand on. When a block is to be ended, and there is none:
+    /// whoever is registered there stays.
     pub fn block(&mut self, key: Key, until: Timestamp, by: &Arc<str>, now: Timestamp) -> Result<(), DiscoveryError> {
         let Some(known) = self.overlay.find(&key) else {
             return Err(DiscoveryError::NotRegistered { id: key.id });
@@ -25,9 +26,11 @@ impl Draft<'_> {
         let version = self.overlay.next_version(Some(&known), now);
         if until > now {
             self.plan(Edit::Block { key, until, by: Arc::clone(by), version, at: now });
+        } else if known.is_blocked() {
+            self.plan(Edit::Remove { key, reason: LET_IN.into(), version });
         } else {
-            let reason = if known.is_blocked() { LET_IN } else { "deregistered" };
-            self.plan(Edit::Remove { key, reason: reason.into(), version });
+            let rule = format!("`{}` is not kept out, so there is no block to end; nothing was changed", key.id);
+            return Err(Invalid::new("block", rule).into());
         }
         Ok(())
     }
@@ -58,7 +61,7 @@ impl Draft<'_> {
         if known.would_say(&wanted) {
             return Ok(Patched { outcome: Outcome::Unchanged, after: Arc::clone(&before), before });
         }
-        self.check_bytes(&key.namespace, wanted.bytes())?;
+        self.take_room(&key.namespace, wanted.bytes(), Some(&known))?;
         let version = self.overlay.next_version(Some(&known), now);
         let edit = Edit::Update { key: key.clone(), registration: Arc::new(wanted), version, at: now };
         self.plan(edit);

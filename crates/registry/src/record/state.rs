@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 // Shared, because a registry holds very many instances that say the same.
 static REGISTERED: LazyLock<Arc<str>> = LazyLock::new(|| "registered".into());
+pub(super) static VISITED_ANEW: LazyLock<Arc<str>> = LazyLock::new(|| "visited in another way from now on".into());
 static CALLED_IN: LazyLock<Arc<str>> = LazyLock::new(|| "called in".into());
 static NOT_CHECKED: LazyLock<Arc<str>> = LazyLock::new(|| "not checked".into());
 pub(super) static DRAINED: LazyLock<Arc<str>> = LazyLock::new(|| "drained by request".into());

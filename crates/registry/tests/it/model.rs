@@ -176,7 +176,12 @@ fn step_model(model: &mut BTreeMap<u8, Known>, step: &Step) {
                 (known.blocked, known.health) = (true, Health::Evicted);
             }
         }
-        Step::Block { id, on: false } => drop(model.remove(id)),
+        // A block ends, and nothing else does.
+        Step::Block { id, on: false } => {
+            if model.get(id).is_some_and(|known| known.blocked) {
+                model.remove(id);
+            }
+        }
         Step::Update { id, tagged } => {
             if let Some(known) = model.get_mut(id).filter(|known| !known.blocked) {
                 known.tagged = *tagged;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_protocol::{
-    DiscoveryError, InstanceId, InstanceStatus, Patch, Registered, Registration, Timestamp, instance::Outcome,
+    Check, DiscoveryError, InstanceId, InstanceStatus, Patch, Registered, Registration, Timestamp, instance::Outcome,
 };
 use roundsman_registry::{Change, Draft, Edit, Health, Key, Limits, Registry};
 
@@ -184,4 +184,40 @@ fn an_update_and_what_is_seen_meanwhile_leave_each_other_alone() {
     registry.apply(&edits);
     let record = registry.find(&key("a")).unwrap();
     assert_eq!((record.status(), record.instance.weight), (InstanceStatus::Evicted, 7));
+}
+
+#[test]
+fn updates_of_one_batch_share_the_room_that_there_is() {
+    let registry = Registry::new(1);
+    for port in 1..=10 {
+        register(&registry, registration(&format!("a-{port}"), port)).unwrap();
+    }
+    let limits = Limits { max_bytes: registry.bytes() + 35 * 1_024, ..Limits::default() };
+    let mut draft = registry.draft(limits);
+    let patch = Patch { meta: [("k", "v".repeat(10 * 1_024))].into_iter().collect(), ..Patch::default() };
+    let taken = (1..=10).filter(|port| draft.update(key(&format!("a-{port}")), &patch, NOW).is_ok()).count();
+    assert!((1..=3).contains(&taken), "{taken} updates of 10 KiB in 35 KiB");
+}
+
+#[test]
+fn an_update_that_takes_no_room_needs_none() {
+    let registry = Registry::new(1);
+    register(&registry, Registration { tags: vec!["blue".into()], ..registration("a", 1) }).unwrap();
+    let limits = Limits { max_bytes: registry.bytes(), ..Limits::default() };
+    let patch = Patch { weight: Some(5), untag: vec!["blue".into()], ..Patch::default() };
+    let patched = registry.draft(limits).update(key("a"), &patch, NOW);
+    assert_eq!(patched.map(|patched| patched.outcome), Ok(Outcome::Updated));
+}
+
+#[test]
+fn whoever_is_visited_in_another_way_begins_anew_and_says_so() {
+    let registry = Registry::new(1);
+    register(&registry, Registration { check: Check::tcp(), ..registration("a", 1) }).unwrap();
+    let patch = Patch { interval: Some(Duration::from_secs(9)), ..Patch::default() };
+    ask(&registry, |draft| drop(draft.update(key("a"), &patch, NOW).unwrap()));
+    let known = registry.find(&key("a")).unwrap();
+    assert_eq!(
+        (known.status(), &*known.instance.reason),
+        (InstanceStatus::Starting, "visited in another way from now on")
+    );
 }

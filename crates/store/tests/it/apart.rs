@@ -189,7 +189,7 @@ async fn a_removal_by_an_earlier_release_removes_whatever_there_was() {
     let other = open_as(&redis.url(), "a third one");
     let mut changes = other.changes(position);
     let found = loop {
-        let foreign = tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap().unwrap();
+        let foreign = tokio::time::timeout(Duration::from_secs(60), changes.next()).await.unwrap().unwrap().unwrap();
         if let Standing::Gone(tombstone) = foreign.standing {
             break tombstone;
         }

@@ -323,7 +323,7 @@ async fn a_namespace_that_fails_hurts_no_other() {
     let records: Vec<_> = all.iter().cloned().map(Arc::new).collect();
     assert!(store.missing(&records).await.unwrap().is_empty());
     let next = async |heard: &mut futures::stream::BoxStream<'static, _>| {
-        let next = tokio::time::timeout(Duration::from_secs(30), futures::StreamExt::next(heard)).await;
+        let next = tokio::time::timeout(Duration::from_secs(60), futures::StreamExt::next(heard)).await;
         let foreign: Result<roundsman_store::Foreign, roundsman_store::StoreError> = next.unwrap().unwrap();
         foreign.unwrap().standing.key().namespace.to_string()
     };

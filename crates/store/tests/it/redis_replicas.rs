@@ -20,7 +20,7 @@ async fn follow(store: &Arc<dyn Store>) -> Changes {
 
 /// The next item, or a loud end of the test.
 async fn next(changes: &mut Changes) -> Option<Result<Foreign, StoreError>> {
-    tokio::time::timeout(Duration::from_secs(30), changes.next()).await.expect("nothing was told")
+    tokio::time::timeout(Duration::from_secs(60), changes.next()).await.expect("nothing was told")
 }
 
 async fn next_change(changes: &mut Changes) -> Foreign {

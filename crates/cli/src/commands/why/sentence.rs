@@ -12,7 +12,7 @@ pub(super) fn sentence(event: &Event) -> String {
             None => format!("It was {reason}{by}."),
             Some(was) => format!("It was {reason} anew{by}; it had been {was}."),
         },
-        EventKind::Updated => format!("It was updated{by}."),
+        EventKind::Updated => updated(event, &by),
         EventKind::Flip => flip(event.from, event.to, reason),
         EventKind::Evicted => format!("It was evicted: {reason}. It was no longer handed out."),
         EventKind::Reinstated => format!("It was reinstated: {reason}. It was handed out again."),
@@ -23,6 +23,13 @@ pub(super) fn sentence(event: &Event) -> String {
         EventKind::Forgotten => format!("It was forgotten: {reason}."),
         EventKind::Cut => format!("(Events are missing here: {reason}.)"),
     }
+}
+
+fn updated(event: &Event, by: &str) -> String {
+    let what = event.reason.strip_prefix("updated").unwrap_or_default();
+    let begins = event.to == Some(InstanceStatus::Starting) && event.from != event.to;
+    let begins = if begins { "; it is visited in another way, and was starting until a visit passed" } else { "" };
+    format!("It was updated{by}{what}{begins}.")
 }
 
 /// From what the instance itself remembers, for a store that keeps no events.
