@@ -23,7 +23,7 @@ pub(crate) struct Line {
     nudge: Notify,
     /// The last renewal, in milliseconds since the epoch, or [`EXPIRED`].
     renewed: AtomicU64,
-    /// Whether that was a call to this server, and not its registration, which may have been elsewhere.
+    /// Whether that was a call to this server.
     called: AtomicBool,
     /// How long the instance is remembered once it is evicted, in milliseconds; 0: as the settings say.
     forget_after: AtomicU64,
@@ -121,7 +121,12 @@ impl Line {
     /// Whether it called in here within `ttl`.
     pub(crate) fn heard(&self, ttl: Duration) -> bool {
         let lately = |last| self.at(last).elapsed() <= ttl;
-        self.called.load(Ordering::Acquire) && self.renewal().is_some_and(lately)
+        self.called() && self.renewal().is_some_and(lately)
+    }
+
+    /// Whether it called in here and not only registered, which may have been elsewhere.
+    pub(crate) fn called(&self) -> bool {
+        self.called.load(Ordering::Acquire)
     }
 
     /// Takes renewals in again, because another server hears of it.

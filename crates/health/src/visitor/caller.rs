@@ -104,8 +104,8 @@ impl Caller {
         let mut grace: Option<Grace> = None;
         while let Some(renewal) = self.line.renewal() {
             self.vouch().await?;
-            let new = Grace { renewal, from: self.line.at(renewal), patience: self.ttl, stops: 0 };
-            let mut current = grace.filter(|grace| grace.renewal == renewal).unwrap_or(new);
+            let new = || Grace { renewal, from: self.line.at(renewal), patience: self.patience(), stops: 0 };
+            let mut current = grace.filter(|grace| grace.renewal == renewal).unwrap_or_else(new);
             let now = Instant::now();
             if now >= current.end() && current.forgive(self.shared.lag.thaw(current.from, now)) {
                 self.shared.void();
@@ -134,6 +134,14 @@ impl Caller {
         Ok(())
     }
 
+    /// How long it may be silent. One that never called in here probably does elsewhere, and is asked for later, at a time of its
+    /// own: when a server starts, it hears of thousands at once, and so would all the others.
+    fn patience(&self) -> Duration {
+        let elsewhere = self.shared.settings.replicas && !self.line.called();
+        let spread = if elsewhere { self.ttl.max(self.shared.settings.probation) } else { Duration::ZERO };
+        self.ttl + spread.mul_f64(fastrand::f64())
+    }
+
     /// Says that it is well, where the registry does not show it although it called in.
     async fn vouch(&self) -> Result<(), Deaf> {
         let shown = self.line.shown();
@@ -153,7 +161,7 @@ impl Caller {
     }
 
     /// Doubts one that does not call in here, and gives the others time to say that it does there: as long as a visit may take,
-    /// and until it should have called in once more, because after a restart there are many to ask for at once.
+    /// and until it should have called in once more, because there may be many to ask for at once.
     async fn is_heard_elsewhere(&self, renewal: Renewal) -> Result<bool, Deaf> {
         if !self.shared.settings.replicas {
             return Ok(false);

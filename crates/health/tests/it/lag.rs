@@ -77,6 +77,7 @@ async fn what_others_answer_while_we_are_stopped_counts() {
     let mut watched = Watched::start(Settings { replicas: true, ..short() });
     let here = ttl(1);
     watched.rounds.track(&here);
+    assert!(watched.rounds.renew(&key("product-1")));
     assert_eq!(watched.flip().await.0, Health::Suspect);
     advance(STOP).await;
     settle().await;

@@ -87,6 +87,7 @@ async fn who_calls_in_elsewhere_is_asked_for_ever_more_seldom_and_not_evicted() 
     let short = Duration::from_secs(1);
     let here = record("product-1", "10.0.0.7:7070", Check::ttl(short), Health::Passing);
     watched.rounds.track(&here);
+    assert!(watched.rounds.renew(&key("product-1")));
     let (mut last, mut apart) = (Instant::now(), Vec::new());
     for _ in 0..5 {
         let reason = "no renewal within 1s at one server; the others are asked";
@@ -103,9 +104,28 @@ async fn who_calls_in_elsewhere_is_asked_for_ever_more_seldom_and_not_evicted() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_never_called_in_here_are_not_asked_for_all_at_once() {
+    let probation = Duration::from_secs(60);
+    let mut watched = Watched::start(Settings { probation, ..one_of_several() });
+    let all: Vec<_> =
+        (0..600).map(|n| record(&format!("product-{n}"), "10.0.0.7:7070", Check::ttl(TTL), Health::Passing)).collect();
+    watched.rounds.track_stored(&all);
+    sleep(TTL - Duration::from_millis(10)).await;
+    assert_eq!(watched.pending(), []);
+    for _ in 0..6 {
+        sleep(probation / 6).await;
+        let asked = watched.pending().into_iter();
+        let asked = asked.filter(|one| matches!(one, Observation::Health { health: Health::Suspect, .. })).count();
+        assert!((50..150).contains(&asked), "{asked} of 600 in a sixth of the time");
+    }
+    watched.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn whom_no_server_hears_is_evicted_once_they_were_asked() {
     let mut watched = Watched::start(one_of_several());
     watched.rounds.track(&ttl(Health::Passing));
+    assert!(watched.rounds.renew(&key("product-1")));
     let start = Instant::now();
     assert_eq!(watched.flip().await.0, Health::Suspect);
     assert_eq!(watched.flip().await, (Health::Evicted, Class::Ttl, "no renewal within 10s".into()));
@@ -118,6 +138,7 @@ async fn whom_no_server_hears_is_evicted_once_they_were_asked() {
 async fn who_calls_in_while_it_is_doubted_passes() {
     let mut watched = Watched::start(one_of_several());
     watched.rounds.track(&ttl(Health::Passing));
+    assert!(watched.rounds.renew(&key("product-1")));
     assert_eq!(watched.flip().await.0, Health::Suspect);
     assert!(watched.rounds.renew(&key("product-1")));
     assert_eq!(watched.flip().await, (Health::Passing, Class::Passed, "called in".into()));

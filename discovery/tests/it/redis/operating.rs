@@ -138,7 +138,11 @@ async fn a_block_that_was_deleted_by_hand_is_written_back() {
 #[tokio::test]
 async fn one_that_calls_in_at_one_server_passes_at_both() {
     let redis = Redis::start(false).await;
-    let (one, other) = (redis.server().await, redis.server().await);
+    let one = redis.server().await;
+    // Or else the other one would miss it much later.
+    let probation = Duration::from_secs(1);
+    let soon = config(&format!("redis://127.0.0.1:{}/0", redis.port));
+    let other = Server::start(Config { probation, ..soon }).await.unwrap();
     let (mut here, mut there) = (Raw::connect_today(&one).await, Raw::connect_today(&other).await);
     let check = json!({"kind": "ttl", "ttl": "1s"});
     let new = json!({"name": "db", "id": "db-1", "address": "10.0.0.7:1", "check": check, "forget_after": "1h"});
