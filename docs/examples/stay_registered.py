@@ -8,6 +8,7 @@ docs/rpc.md explains each step.
 """
 import json
 import random
+import re
 import signal
 import socket
 import struct
@@ -15,9 +16,10 @@ import sys
 import time
 import uuid
 
-RENEW = 5.0  # seconds; with a ttl check, a third of the ttl at most
+RENEW = 5.0  # seconds between two questions, if a ttl does not ask for less
 NOTICE = 1.0  # how long callers are given to notice that it drains
 REFUSED = 30
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
 class Connection:
@@ -59,6 +61,13 @@ class Connection:
         return answer["Ok"][method]
 
 
+def renewal(check):
+    """How long to wait before the server is asked again: three times within a ttl, so that one may come to nothing."""
+    parts = re.findall(r"(\d+) *(ms|s|m|h)\b", check.get("ttl") or "")
+    ttl = sum(int(count) * UNITS[unit] for count, unit in parts)
+    return min(RENEW, ttl / 3) if ttl else RENEW
+
+
 def stay(server, registration, registered):
     """Registers, and asks again and again whether the server still knows us. Returns when it does not."""
     discovery = Connection(server)
@@ -76,12 +85,23 @@ def stay(server, registration, registered):
     registration["again"] = True
     registered(discovery)
     while "Ok" in discovery.call("Renew", id=registration["id"]):
-        time.sleep(RENEW * random.uniform(0.8, 1.0))
+        time.sleep(renewal(registration["check"]) * random.uniform(0.8, 1.0))
+
+
+def arguments():
+    """The servers, name, address and check; or how this is used."""
+    try:
+        servers, name, address = sys.argv[1].split(","), sys.argv[2], sys.argv[3]
+        check = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {"kind": "http", "path": "/health"}
+    except (IndexError, ValueError):
+        sys.exit(__doc__)
+    if not isinstance(check, dict) or not all(re.fullmatch(r".+:\d+", server) for server in servers):
+        sys.exit(__doc__)
+    return servers, name, address, check
 
 
 def main():
-    servers, name, address = sys.argv[1].split(","), sys.argv[2], sys.argv[3]
-    check = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {"kind": "http", "path": "/health"}
+    servers, name, address, check = arguments()
     # The id is chosen once, here: registering again never makes a second instance.
     registration = {"name": name, "address": address, "id": f"{name}-{uuid.uuid4().hex[:10]}", "check": check}
     state = {"discovery": None, "pause": 0.1}
@@ -118,4 +138,5 @@ def main():
                 pass  # Whoever does not answer its visits any more is evicted.
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,10 @@ pub(crate) mod client;
 pub(crate) mod filter;
 pub(crate) mod values;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use roundsman::Namespace;
 use roundsman_discovery::ServeArgs;
 
 pub(crate) use self::{
@@ -81,7 +84,7 @@ pub(crate) enum Command {
     /// Show which service calls which, as far as callers say who they are
     Graph(GraphArgs),
     /// Show what happened, newest first: who came, was evicted, drained, left, why, and who asked for it
-    #[command(alias = "history")]
+    #[command(visible_alias = "history")]
     Events(EventsArgs),
     /// Tell why an instance is in its state: everything that led to it, in order
     Why(WhyArgs),
@@ -92,11 +95,20 @@ pub(crate) enum Command {
 // === impl Cli ===
 
 impl Cli {
-    /// The command, with what was said before its name taken in.
-    pub(crate) fn into_command(self) -> Result<Command, Failure> {
+    /// Reads the command line, and notes which of the flags before the command stand on it: variables count for less.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut matches = Self::command().try_get_matches_from(words)?;
+        let typed = Globals::typed(&matches);
+        let mut cli = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut Self::command()))?;
+        cli.globals.typed = typed;
+        Ok(cli)
+    }
+
+    /// The command, with what was said before its name taken in, and the namespace that it is about.
+    pub(crate) fn into_command(self) -> Result<(Command, Namespace), Failure> {
         let Self { globals, mut command } = self;
-        match &mut command {
-            Command::Serve(_) | Command::Completions(_) => {}
+        let namespace = match &mut command {
+            Command::Serve(_) | Command::Completions(_) => globals.unheard()?,
             Command::Get(args) => args.client.fill(&globals)?,
             Command::List(args) => args.client.fill(&globals)?,
             Command::Watch(args) => args.client.fill(&globals)?,
@@ -113,15 +125,13 @@ impl Cli {
             Command::Exec(args) => args.client.fill(&globals)?,
             Command::Namespaces(args) => args.client.fill(&globals)?,
             Command::Why(args) => args.client.fill(&globals)?,
-        }
-        Ok(command)
+        };
+        Ok((command, namespace))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -12,8 +12,9 @@ mod wrap;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, error::ErrorKind};
 use clap_complete::CompleteEnv;
+use roundsman::Namespace;
 
 use crate::{
     args::{Cli, Command},
@@ -27,13 +28,17 @@ const ASK_SOCKETS_EVERY: u32 = 2;
 fn main() -> ExitCode {
     // A shell that asks what could be typed next gets its answer here, and the process ends.
     CompleteEnv::with_factory(Cli::command).var(complete::VARIABLE).complete();
-    let done = match Cli::try_parse() {
-        Ok(cli) => cli.into_command().and_then(run),
+    let mut namespace = Namespace::default();
+    let done = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli.into_command().and_then(|(command, about)| {
+            namespace = about;
+            run(command)
+        }),
         Err(error) => misused(&error),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(&namespace),
     }
 }
 

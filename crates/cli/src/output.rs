@@ -23,8 +23,8 @@ pub(crate) const NARROWEST: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Screen {
     out: StdoutLock<'static>,
-    /// Columns, when it is a terminal; a pipe has no width.
-    pub(crate) width: Option<usize>,
+    /// Whether it is a terminal.
+    terminal: bool,
     /// Whether it understands colours, and the user wants them.
     pub(crate) colour: bool,
 }
@@ -49,8 +49,13 @@ impl Screen {
         let terminal = out.is_terminal();
         let refused = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-        Self { out: out.lock(), width: width.filter(|_| terminal), colour: terminal && !dumb && !refused("NO_COLOR") }
+        Self { out: out.lock(), terminal, colour: terminal && !dumb && !refused("NO_COLOR") }
+    }
+
+    /// Columns, when it is a terminal; a pipe has no width. Asked anew each time: windows are dragged.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let size = if self.terminal { terminal_size::terminal_size() } else { None };
+        size.map(|(width, _)| usize::from(width.0))
     }
 
     /// Writes a line and flushes it.
@@ -61,7 +66,7 @@ impl Screen {
 
     /// Writes a line whose `rest`, where a terminal is too narrow for it, goes on below its own beginning.
     pub(crate) fn wrapped(&mut self, begin: &str, rest: &str) -> Result<(), Failure> {
-        let Some(width) = self.width else { return self.line(&format!("{begin}{rest}")) };
+        let Some(width) = self.width() else { return self.line(&format!("{begin}{rest}")) };
         for line in folded(begin, rest, width) {
             self.line(&line)?;
         }

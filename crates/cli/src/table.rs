@@ -46,7 +46,7 @@ impl Table {
 
     /// Prints it.
     pub(crate) fn print(&self, screen: &mut Screen) -> Result<(), Failure> {
-        let text = self.render(screen.width, screen.colour);
+        let text = self.render(screen.width(), screen.colour);
         screen.raw(text.as_bytes())
     }
 

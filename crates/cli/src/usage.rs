@@ -8,7 +8,10 @@ use crate::output::printable;
 pub(crate) fn sentence(error: &clap::Error, args: impl Iterator<Item: AsRef<OsStr>>, commands: &[&str]) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let said = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let command = args.skip(1).find_map(|arg| commands.iter().find(|command| arg.as_ref() == OsStr::new(command)));
+    // Whoever mistypes a flag does not mean a value. Only the command of exec may have flags of its own.
+    let misleads = |line: &&str| line.starts_with("tip: to pass ") && command != Some(&"exec");
+    let said = text.lines().map(str::trim).filter(|line| !line.is_empty() && !misleads(line));
     let said = said.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let mut sentence = String::new();
     for line in said {
@@ -21,10 +24,7 @@ pub(crate) fn sentence(error: &clap::Error, args: impl Iterator<Item: AsRef<OsSt
         sentence.push_str(gap);
         sentence.push_str(line);
     }
-    let page = args
-        .skip(1)
-        .find_map(|arg| commands.iter().find(|command| arg.as_ref() == OsStr::new(command)))
-        .map_or_else(|| "roundsman --help".to_owned(), |command| format!("roundsman {command} --help"));
+    let page = command.map_or_else(|| "roundsman --help".to_owned(), |command| format!("roundsman {command} --help"));
     format!("{}; see `{page}`", printable(&sentence))
 }
 
@@ -37,7 +37,14 @@ mod tests {
 
     fn said(args: &[&str]) -> String {
         let args = [&["roundsman"], args].concat();
-        sentence(&Cli::try_parse_from(&args).unwrap_err(), args.iter(), &["get", "list"])
+        sentence(&Cli::try_parse_from(&args).unwrap_err(), args.iter(), &["exec", "get", "list"])
+    }
+
+    #[test]
+    fn a_mistyped_flag_is_not_taken_for_a_value() {
+        assert_eq!(said(&["get", "a", "--frob"]), "unexpected argument '--frob' found; see `roundsman get --help`");
+        let exec = said(&["exec", "--service", "a", "-x"]);
+        assert!(exec.contains("use '-- -x'"), "{exec}");
     }
 
     #[test]

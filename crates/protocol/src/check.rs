@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeStruct};
 
 use crate::{error::Invalid, limits, name::quoted, time};
 
@@ -33,7 +33,7 @@ pub struct Check {
 }
 
 /// What tells an instance's own answer from that of another program at its address. Append only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Expect {
     /// A header field, written `name: value`: the name in any case, the value exactly, alone or as one of several
@@ -113,7 +113,7 @@ impl Check {
         let visited = matches!(self.kind, CheckKind::Http | CheckKind::Https | CheckKind::Tcp);
         if let Some(path) = self.path.as_deref() {
             if self.path().is_none() {
-                return Err(Invalid::new("check.path", format!("a {} check has no path", self.kind)));
+                return Err(self.misplaced("check.path", "http and https"));
             }
             validate_path(path)?;
         }
@@ -122,13 +122,13 @@ impl Check {
         {
             let Some(value) = value else { continue };
             if !visited {
-                return Err(Invalid::new(field, format!("a {} check is not visited", self.kind)));
+                return Err(self.misplaced(field, "http, https and tcp"));
             }
             within(field, value, &range)?;
         }
         if let Some(expect) = &self.expect {
             if self.path().is_none() {
-                return Err(Invalid::new("check.expect", format!("a {} check has no answer to look at", self.kind)));
+                return Err(self.misplaced("check.expect", "http and https"));
             }
             expect.validate()?;
         }
@@ -138,9 +138,16 @@ impl Check {
         match (self.kind, self.ttl) {
             (CheckKind::Ttl, Some(ttl)) => within("check.ttl", ttl, &limits::TTL),
             (CheckKind::Ttl, None) => Err(Invalid::new("check.ttl", "a ttl check needs a ttl, such as 30s")),
-            (_, Some(_)) => Err(Invalid::new("check.ttl", format!("a {} check has no ttl", self.kind))),
+            (_, Some(_)) => Err(self.misplaced("check.ttl", "ttl")),
             (_, None) => Ok(()),
         }
+    }
+
+    /// What only checks of other kinds have.
+    fn misplaced(&self, field: &str, kinds: &str) -> Invalid {
+        let kind = self.kind;
+        let rule = format!("is for checks of kind {kinds}, and this one is `{kind}`; leave it out, or change the kind");
+        Invalid::new(field, rule)
     }
 
     /// Fills in what the registration left open, so that everyone sees how the instance is visited. A default never
@@ -186,6 +193,35 @@ impl Serialize for Check {
             fields.serialize_field("expect", &self.expect)?;
         }
         fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Expect {
+    /// In JSON, one of two fields, so that a mistake is answered with what was expected. In postcard, which has no names, the
+    /// variant and its text.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Named {
+            header: Option<Box<str>>,
+            body: Option<Box<str>>,
+        }
+        #[derive(Deserialize)]
+        enum Numbered {
+            Header(Box<str>),
+            Body(Box<str>),
+        }
+        if !deserializer.is_human_readable() {
+            return Ok(match Numbered::deserialize(deserializer)? {
+                Numbered::Header(field) => Self::Header(field),
+                Numbered::Body(text) => Self::Body(text),
+            });
+        }
+        match Named::deserialize(deserializer)? {
+            Named { header: Some(field), body: None } => Ok(Self::Header(field)),
+            Named { header: None, body: Some(text) } => Ok(Self::Body(text)),
+            _ => Err(de::Error::custom("check.expect: must have either `header` or `body`")),
+        }
     }
 }
 
@@ -304,6 +340,31 @@ mod tests {
         {
             good.validate().unwrap();
         }
+    }
+
+    #[test]
+    fn what_belongs_to_another_kind_is_told_with_what_to_do() {
+        let misplaced = Check { ttl: Some(Duration::from_secs(5)), ..Check::default() }.validate().unwrap_err();
+        assert_eq!(
+            misplaced.to_string(),
+            "check.ttl: is for checks of kind ttl, and this one is `http`; leave it out, or change the kind"
+        );
+    }
+
+    #[test]
+    fn an_identity_is_a_header_or_a_body_and_neither_both_nor_none() {
+        let read = serde_json::from_str::<Expect>;
+        assert_eq!(read(r#"{"header":"a: b"}"#).unwrap(), Expect::header("a", "b"));
+        assert_eq!(read(r#"{"body":"b"}"#).unwrap(), Expect::body("b"));
+        for wrong in [r#"{"header":"a: b","body":"b"}"#, "{}"] {
+            let said = read(wrong).unwrap_err().to_string();
+            assert!(said.starts_with("check.expect: must have either `header` or `body`"), "{said}");
+        }
+        let unknown = read(r#"{"heading":"a: b"}"#).unwrap_err().to_string();
+        assert!(unknown.contains("unknown field `heading`, expected `header` or `body`"), "{unknown}");
+        let bytes = postcard::to_allocvec(&[Expect::header("a", "b"), Expect::body("b")]).unwrap();
+        assert_eq!(bytes, b"\0\x04a: b\x01\x01b");
+        assert_eq!(postcard::from_bytes::<[Expect; 2]>(&bytes).unwrap(), [Expect::header("a", "b"), Expect::body("b")]);
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Event {
 // === impl EventKind ===
 
 impl EventKind {
-    const ALL: [Self; 11] = [
+    /// All of them.
+    pub const ALL: [Self; 11] = [
         Self::Registered,
         Self::Updated,
         Self::Flip,

@@ -1,6 +1,6 @@
 //! What every command that asks a server takes, before its name or after it.
 
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, ValueEnum, parser::ValueSource};
 use roundsman::{DEFAULT_SERVER, Namespace};
 
 use crate::exit::Failure;
@@ -18,6 +18,9 @@ pub(crate) struct Globals {
     /// How to print the answer: table, wide, json, yaml or name, as far as the command knows it
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
+    /// Which of them stand on the command line.
+    #[arg(skip)]
+    pub(super) typed: Vec<&'static str>,
 }
 
 /// The same after the command's name.
@@ -76,16 +79,38 @@ pub(crate) enum Plain {
     Yaml,
 }
 
+// === impl Globals ===
+
+impl Globals {
+    /// The names of those that stand on the command line, before the command.
+    pub(super) fn typed(matches: &ArgMatches) -> Vec<&'static str> {
+        let typed = |flag: &&str| matches.value_source(flag) == Some(ValueSource::CommandLine);
+        ["server", "namespace", "output"].into_iter().filter(typed).collect()
+    }
+
+    /// For a command that asks no server: nothing of this is about it.
+    pub(super) fn unheard(&self) -> Result<Namespace, Failure> {
+        match self.typed.first() {
+            Some(flag) => Err(Failure::Usage(format!("this command asks no server; leave --{flag} out"))),
+            None => Ok(Namespace::default()),
+        }
+    }
+
+    /// Whether it says something. An empty variable is one that nobody has set, as everywhere.
+    fn says(&self, flag: &str, value: &str) -> bool {
+        !value.is_empty() || self.typed.contains(&flag)
+    }
+}
+
 // === impl ClientArgs ===
 
 impl<O: Shape> ClientArgs<O> {
-    /// Takes in what was said before the command's name, or in the environment.
-    pub(crate) fn fill(&mut self, globals: &Globals) -> Result<(), Failure> {
-        // An empty variable is one that nobody has set, as everywhere.
-        if !globals.server.is_empty() {
+    /// Takes in what was said before the command's name, or in the environment. Returns the namespace.
+    pub(crate) fn fill(&mut self, globals: &Globals) -> Result<Namespace, Failure> {
+        if globals.says("server", &globals.server) {
             self.server.get_or_insert_with(|| globals.server.clone());
         }
-        if self.namespace.is_none() && !globals.namespace.is_empty() {
+        if self.namespace.is_none() && globals.says("namespace", &globals.namespace) {
             self.namespace = Some(Namespace::try_new(&globals.namespace).map_err(roundsman::Error::from)?);
         }
         if let Some(output) = globals.output.as_ref().filter(|_| self.output.is_none()) {
@@ -96,7 +121,7 @@ impl<O: Shape> ClientArgs<O> {
             })?;
             self.output = Some(known);
         }
-        Ok(())
+        Ok(self.namespace())
     }
 
     pub(crate) fn server(&self) -> &str {

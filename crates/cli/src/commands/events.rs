@@ -1,6 +1,9 @@
 //! `roundsman events [NAME]`: what happened, newest first.
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use clap_complete::ArgValueCompleter;
 use roundsman::{
     Discovery, HistoryQuery, InstanceId, ServiceName,
@@ -9,7 +12,7 @@ use roundsman::{
 
 use crate::{
     args::{ClientArgs, Shape, values::Moment},
-    commands::connect,
+    commands::{connect, note},
     complete,
     exit::Failure,
     output::{Screen, Style, moment, now},
@@ -30,9 +33,8 @@ pub(crate) struct EventsArgs {
     /// Not after, written as --since
     #[arg(long, value_name = "TIME", value_parser = Moment::read)]
     until: Option<Moment>,
-    /// Only of this kind, or one of several with commas between them: registered, updated, flip, evicted, reinstated, drained,
-    /// undrained, deregistered, replaced, forgotten
-    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = |text: &str| text.parse::<EventKind>())]
+    /// Only of this kind, or one of several with commas between them
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = kinds())]
     kinds: Vec<EventKind>,
     /// At most so many events
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -51,6 +53,10 @@ pub(crate) async fn run(args: EventsArgs) -> Result<(), Failure> {
         until: moment(args.until),
         ..HistoryQuery::default()
     };
+    let nothing = match query == HistoryQuery::default() && args.kinds.is_empty() {
+        true => format!("nothing is remembered yet in namespace `{}`", args.client.namespace()),
+        false => "nothing is remembered that matches".to_owned(),
+    };
     let events = read(&connect(&args.client).await?, query, args.limit, |event| {
         // A cut may hide one of any kind.
         args.kinds.is_empty() || args.kinds.contains(&event.kind) || event.kind == EventKind::Cut
@@ -59,9 +65,18 @@ pub(crate) async fn run(args: EventsArgs) -> Result<(), Failure> {
     let mut screen = Screen::stdout();
     match args.client.output().data() {
         Some(data) => screen.data(data, &events),
-        None if events.is_empty() => screen.line("nothing is remembered that matches"),
+        None if events.is_empty() => {
+            note(&nothing);
+            Ok(())
+        }
         None => table(&events).print(&mut screen),
     }
+}
+
+/// Those that servers write down. A cut is shown in any case, and seldom asked for.
+fn kinds() -> impl TypedValueParser<Value = EventKind> {
+    let value = |kind: EventKind| PossibleValue::new(kind.as_str()).hide(kind == EventKind::Cut);
+    PossibleValuesParser::new(EventKind::ALL.map(value)).try_map(|text| text.parse::<EventKind>())
 }
 
 /// So many of the events that are wanted, newest first, page by page.

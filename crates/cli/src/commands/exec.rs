@@ -8,7 +8,7 @@ use roundsman::{Discovery, Instance, ServiceName, protocol::time};
 
 use crate::{
     args::{ClientArgs, Filter, Shape},
-    commands::{connect, connect_lazy, get::one_of, wait::for_instances},
+    commands::{connect, connect_lazy, get::one_of, wait::Wanted},
     complete,
     exit::Failure,
 };
@@ -45,9 +45,11 @@ pub(crate) async fn run(args: ExecArgs) -> Result<(), Failure> {
     let mut command = Command::new(program);
     command.args(rest);
     command.env("ROUNDSMAN_SERVER", args.client.server());
-    command.env("ROUNDSMAN_NAMESPACE", args.client.namespace().as_str());
+    let namespace = args.client.namespace();
+    command.env("ROUNDSMAN_NAMESPACE", namespace.as_str());
     for service in &args.services {
-        let instance = one(&discovery, service, &args.filter, args.wait).await?;
+        let wanted = Wanted { namespace: &namespace, name: service, filter: &args.filter, count: 1 };
+        let instance = one(&discovery, wanted, args.wait).await?;
         command.envs(variables(&instance));
     }
     discovery.close().await;
@@ -56,16 +58,12 @@ pub(crate) async fn run(args: ExecArgs) -> Result<(), Failure> {
     Err(Failure::NotRun { program: program.to_string_lossy().into_owned(), error })
 }
 
-async fn one(
-    discovery: &Discovery,
-    service: &ServiceName,
-    filter: &Filter,
-    wait: Option<Duration>,
-) -> Result<Arc<Instance>, Failure> {
+async fn one(discovery: &Discovery, wanted: Wanted<'_>, wait: Option<Duration>) -> Result<Arc<Instance>, Failure> {
     if let Some(wait) = wait {
-        for_instances(discovery, service, filter, 1, wait).await?;
+        wanted.wait(discovery, wait).await?;
     }
-    if filter.is_empty() { Ok(discovery.get(service.clone()).await?) } else { one_of(discovery, service, filter).await }
+    let Wanted { name, filter, .. } = wanted;
+    if filter.is_empty() { Ok(discovery.get(name.clone()).await?) } else { one_of(discovery, name, filter).await }
 }
 
 fn variables(instance: &Instance) -> [(String, String); 4] {

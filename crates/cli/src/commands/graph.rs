@@ -5,7 +5,7 @@ use roundsman::{Callee, Edge, Graph};
 
 use crate::{
     args::{ClientArgs, Data, Shape},
-    commands::connect,
+    commands::{connect, note},
     exit::Failure,
     output::{Screen, Style, ago},
 };
@@ -41,7 +41,10 @@ pub(crate) async fn run(args: GraphArgs) -> Result<(), Failure> {
         GraphOutput::Json => screen.data(Data::Json, &graph),
         GraphOutput::Yaml => screen.data(Data::Yaml, &graph),
         GraphOutput::Dot => screen.raw(dot(&graph).as_bytes()),
-        GraphOutput::Tree if graph.edges.is_empty() => screen.line(NOTHING),
+        GraphOutput::Tree if graph.edges.is_empty() => {
+            note(NOTHING);
+            Ok(())
+        }
         GraphOutput::Tree => {
             let tree = tree(&graph, |style, text| screen.paint(style, text));
             screen.raw(tree.as_bytes())

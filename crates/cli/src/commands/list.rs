@@ -10,7 +10,7 @@ use roundsman::{Discovery, Query, Scope, ServiceName};
 use self::summary::{Services, summaries};
 use crate::{
     args::{ClientArgs, Filter, Output},
-    commands::connect,
+    commands::{connect, note},
     complete,
     exit::Failure,
     instances::View,
@@ -47,11 +47,14 @@ pub(crate) async fn run(args: ListArgs) -> Result<(), Failure> {
     let (output, headers, namespace) = (args.client.output(), !args.no_headers, args.client.namespace());
     let shown = match args.name {
         Some(name) => Shown::Instances(name, View::new(output, &args.columns, headers)?),
-        None => Shown::Services(Services::new(output, &args.columns, headers, namespace, !args.filter.is_empty())?),
+        None => {
+            let (namespace, filtered) = (namespace.clone(), !args.filter.is_empty());
+            Shown::Services(Services::new(output, &args.columns, headers, namespace, filtered)?)
+        }
     };
     let discovery = connect(&args.client).await?;
     if args.watch {
-        return live::follow(&discovery, &shown, &args.filter).await;
+        return live::follow(&discovery, &shown, &args.filter, &namespace).await;
     }
     match shown {
         Shown::Services(services) => {
@@ -63,6 +66,10 @@ pub(crate) async fn run(args: ListArgs) -> Result<(), Failure> {
                     summaries(&instances)
                 }
             };
+            if found.is_empty() && matches!(output, Output::Table | Output::Wide) {
+                note(&services.none());
+                return Ok(());
+            }
             services.print(&mut Screen::stdout(), &found)
         }
         Shown::Instances(name, view) => instances(&discovery, &name, &args.filter, &view).await,
@@ -86,9 +93,11 @@ pub(crate) async fn nothing_matches(discovery: &Discovery, name: &ServiceName) -
         None => Failure::no_such_service(name.clone()),
         Some(service) => {
             let all = service.instances + service.evicted;
-            Failure::NotFound(format!(
-                "no instance of `{name}` is what you ask for ({all} known); see `roundsman list {name} -o wide` for what they are"
-            ))
+            Failure::NotFound {
+                what: format!("no instance of `{name}` is what you ask for ({all} known)"),
+                see: format!("list {name} -o wide"),
+                why: "for what they are",
+            }
         }
     })
 }

@@ -9,7 +9,7 @@ use roundsman::{Status, protocol::status::NamespaceStatus};
 
 use crate::{
     args::{ClientArgs, Output, Shape},
-    commands::connect,
+    commands::{connect, note},
     exit::Failure,
     output::{Screen, Style},
     table::{Cell, Table},
@@ -35,7 +35,8 @@ pub(crate) async fn run(args: NamespacesArgs) -> Result<(), Failure> {
         return all.iter().try_for_each(|namespace| screen.line(namespace.namespace.as_str()));
     }
     if all.is_empty() {
-        return screen.line("nobody is registered in any namespace");
+        note("nobody is registered in any namespace");
+        return Ok(());
     }
     table(&all).print(&mut screen)
 }

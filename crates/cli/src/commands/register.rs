@@ -60,7 +60,7 @@ pub(crate) struct RegisterArgs {
     #[arg(long)]
     zone: Option<String>,
     /// Its share of lookups, relative to the service's other instances
-    #[arg(long, value_name = "N", default_value_t = limits::DEFAULT_WEIGHT)]
+    #[arg(long, value_name = "N", default_value_t = limits::DEFAULT_WEIGHT, allow_negative_numbers = true)]
     weight: u32,
     /// Which version it is
     #[arg(long, value_name = "VERSION")]

@@ -151,6 +151,9 @@ fn visits(status: &Status) -> String {
 /// Host names; nothing when there are none.
 fn names(screen: &Screen, status: &Status) -> String {
     let names = &status.rounds.names;
+    if names.known == 0 {
+        return "none registered by name".to_owned();
+    }
     let text = plural(names.known, "name");
     if names.stale == 0 {
         return text;

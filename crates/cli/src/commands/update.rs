@@ -32,7 +32,7 @@ pub(crate) struct UpdateArgs {
 #[group(required = true, multiple = true)]
 struct Wishes {
     /// Its share of lookups, relative to the service's other instances
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     weight: Option<u32>,
     /// Which version it is; an empty one takes it away
     #[arg(long)]
@@ -83,7 +83,10 @@ pub(crate) async fn run(args: UpdateArgs) -> Result<(), Failure> {
         return screen.line(&format!("{id} is so already"));
     }
     screen.line(&printable(&format!("{id}: {}", before.differences(&after).join(", "))))?;
-    screen.line("a program that keeps itself registered says again what it says of itself when it reconnects")
+    screen.line(
+        "a program that keeps itself registered says again what it says of itself when it reconnects, which undoes this: \
+         change it there",
+    )
 }
 
 /// With a server of an earlier release, which cannot be asked for a change in part: registers it again as it is, but for

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use roundsman::{Discovery, Error, Event, Instance, InstanceId, Removed, Scope, ServiceName};
+use roundsman::{Discovery, Error, Event, Instance, InstanceId, Namespace, Removed, Scope, ServiceName};
 use serde::Serialize;
 
 use crate::{
     args::{ClientArgs, Filter, Output, Shape},
     commands::{connect, note},
     complete,
-    exit::Failure,
+    exit::{Failure, typed},
     output::{Screen, Style, now, printable, short},
 };
 
@@ -41,6 +41,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let mut follower = Follower {
         screen: Screen::stdout(),
         output: args.client.output(),
+        namespace: args.client.namespace(),
         name: args.name,
         filter: args.filter,
         known: None,
@@ -70,14 +71,16 @@ pub(crate) async fn interruption(discovery: &Discovery) {
 }
 
 /// For those who wait for a name that nobody has, perhaps because nobody ever will.
-pub(crate) fn nobody_yet(name: &ServiceName, filter: &Filter) -> String {
+pub(crate) fn nobody_yet(name: &ServiceName, filter: &Filter, namespace: &Namespace) -> String {
     let such = if filter.is_empty() { "" } else { " that is what you ask for" };
-    format!("nobody has the name `{name}` yet{such}; waiting (see `roundsman list` for the names that there are)")
+    let list = typed("list", namespace);
+    format!("nobody has the name `{name}` yet{such}; waiting (see {list} for the names that there are)")
 }
 
 struct Follower {
     screen: Screen,
     output: Output,
+    namespace: Namespace,
     name: Option<ServiceName>,
     filter: Filter,
     /// What was told so far; a snapshot is told as its difference to this.
@@ -98,8 +101,11 @@ impl Follower {
     fn snapshot(&mut self, instances: Vec<Arc<Instance>>) -> Result<(), Failure> {
         let Some(known) = &self.known else {
             if let Some(name) = self.name.as_ref().filter(|_| instances.is_empty()) {
-                note(&nobody_yet(name, &self.filter));
+                note(&nobody_yet(name, &self.filter, &self.namespace));
             }
+            let lengths = |instance: &Arc<Instance>| (instance.id.as_str().len(), instance.address.to_string().len());
+            let lengths = instances.iter().filter(|instance| self.filter.passes(instance)).map(lengths);
+            self.widths = lengths.fold(self.widths, |(id, address), now| (id.max(now.0), address.max(now.1)));
             self.known = Some(instances.iter().map(|instance| (instance.id.clone(), Arc::clone(instance))).collect());
             return instances.into_iter().try_for_each(|instance| self.print(&Line::Present { instance }, None));
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use roundsman::{
-    DiscoveryError, Error, HistoryQuery, Instance, InstanceId, InstanceStatus,
+    HistoryQuery, Instance, InstanceId, InstanceStatus,
     protocol::{Event, EventKind, time},
 };
 use serde::Serialize;
@@ -52,7 +52,8 @@ pub(crate) async fn run(args: WhyArgs) -> Result<(), Failure> {
     // A cut is about everybody: it alone says nothing of this one.
     let known = events.iter().any(|event| event.kind != EventKind::Cut);
     if instance.is_none() && !known {
-        return Err(Error::from(DiscoveryError::NotRegistered { id: args.id }).into());
+        let what = format!("`{}` is not registered, and nothing is remembered of it", args.id);
+        return Err(Failure::NotFound { what, see: "events".to_owned(), why: "for what is" });
     }
     let mut screen = Screen::stdout();
     if let Some(data) = args.client.output().data() {

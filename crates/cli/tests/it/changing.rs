@@ -14,7 +14,7 @@ fn an_update_changes_what_is_named_and_nothing_else() {
     registered(&server);
     let before = server.run(&["get", "product", "-o", "json"]).json();
     let said = server.run(&["update", "mine", "--weight", "50"]).ok();
-    assert!(said.starts_with("mine: weight 1 → 50\n") && said.contains("says again what it says of itself"), "{said}");
+    assert!(said.starts_with("mine: weight 1 → 50\n") && said.contains("undoes this: change it there"), "{said}");
     let mut expected = before.clone();
     expected["weight"] = 50.into();
     let after = || {
@@ -59,7 +59,7 @@ fn an_update_of_nobody_or_of_nothing_is_refused() {
     assert!(server.run(&["update", "mine"]).complaint(2).contains("--weight"));
     assert!(server.run(&["update", "nobody", "--weight", "2"]).complaint(3).contains("`nobody` is not registered"));
     assert!(server.run(&["update", "mine", "--weight", "0"]).complaint(2).contains("weight: must be between"));
-    assert!(server.run(&["update", "mine", "--health", "/x"]).complaint(2).contains("a none check has no path"));
+    assert!(server.run(&["update", "mine", "--health", "/x"]).complaint(2).contains("this one is `none`"));
     server
         .run(&[
             "register",
@@ -106,7 +106,7 @@ fn a_script_renews_what_it_registered() {
 #[test]
 fn namespaces_are_all_that_the_server_has() {
     let server = Served::start();
-    assert_eq!(server.run(&["namespaces"]).ok(), "nobody is registered in any namespace\n");
+    assert_eq!(server.run(&["namespaces"]).nothing(), "roundsman: nobody is registered in any namespace\n");
     server.register("product", "10.0.0.7:1");
     server.run(&["--namespace", "shop", "register", "--name", "a", "--address", "h:1", "--check", "none"]).ok();
     let names = server.run(&["namespaces", "-o", "name"]).ok();

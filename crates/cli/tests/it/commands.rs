@@ -5,7 +5,7 @@ use crate::support::{Served, eventually, roundsman};
 #[test]
 fn registers_lists_gets_drains_and_deregisters() {
     let server = Served::start();
-    assert_eq!(server.run(&["list"]).ok(), "no services are registered in namespace `default`\n");
+    assert_eq!(server.run(&["list"]).nothing(), "roundsman: no services are registered in namespace `default`\n");
     assert_eq!(server.run(&["list", "-o", "json"]).json(), serde_json::json!([]));
     let args = ["register", "--name", "Product", "--address", "10.0.0.7:7070", "--check", "none", "--id", "product-1"];
     assert_eq!(server.run(&args).ok(), "product-1\n");
@@ -31,7 +31,7 @@ fn registers_lists_gets_drains_and_deregisters() {
     assert_eq!(server.run(&["get", "product"]).ok(), "10.0.0.7:7070\n");
     let gone = server.run(&["deregister", "product-1", "-o", "json"]).json();
     assert_eq!(gone, serde_json::json!({"id": "product-1", "deregistered": true}));
-    assert_eq!(server.run(&["list"]).ok(), "no services are registered in namespace `default`\n");
+    assert_eq!(server.run(&["list"]).nothing(), "roundsman: no services are registered in namespace `default`\n");
 }
 
 #[test]
@@ -106,6 +106,7 @@ fn status_shows_the_whole_server() {
     ] {
         assert!(text.lines().any(|line| line.starts_with(part)), "{part} in {text}");
     }
+    assert!(text.lines().any(|line| line == "names     none registered by name"), "{text}");
     assert!(text.contains("product  1 ") && text.contains("10.0.0.7:7070"), "{text}");
     let json = server.run(&["status", "-o", "json"]).json();
     assert_eq!((&json["ready"], json["store"]["kind"].as_str()), (&serde_json::json!(true), Some("memory")));
@@ -120,6 +121,17 @@ fn namespaces_are_apart() {
     assert_eq!(server.run(&["get", "a", "--namespace", "shop"]).ok(), "h:1\n");
     let by_environment = server.command(&["get", "a"]).env("ROUNDSMAN_NAMESPACE", "shop").output().unwrap();
     assert_eq!(by_environment.stdout, b"h:1\n");
+    let says = |args: &[&str]| server.run(&[args, &["--namespace", "empty"]].concat()).complaint(3);
+    assert_eq!(
+        says(&["get", "a"]),
+        "roundsman: no service named `a` is registered in namespace `empty`; see `roundsman list --namespace empty` for those \
+         that are"
+    );
+    assert!(
+        says(&["drain", "a-1"]).contains("`a-1` is not registered in namespace `empty`; `roundsman list NAME --names")
+    );
+    assert!(says(&["wait", "a", "--timeout", "0s"]).contains("see `roundsman list --namespace empty` for the names"));
+    assert!(says(&["why", "a-1"]).ends_with("see `roundsman events --namespace empty` for what is"));
 }
 
 #[test]
@@ -127,5 +139,6 @@ fn help_tells_what_to_type() {
     let output = roundsman().arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("roundsman register --name product") && help.contains("Exit codes"), "{help}");
+    assert!(help.contains("[alias: history]") || help.contains("[aliases: history]"), "{help}");
     assert!(roundsman().arg("--version").output().unwrap().stdout.starts_with(b"roundsman "));
 }

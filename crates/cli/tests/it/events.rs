@@ -64,8 +64,10 @@ async fn it_tells_who_came_who_died_and_who_asked_through_a_restart() {
     assert_eq!((times(&["--limit", "2"]), times(&["--since", "1h", "--limit", "5"])), (2, 5));
     assert_eq!(times(&["--until", "1h"]), 0, "nothing is that old");
     assert_eq!(server.run(&["history", "database"]).ok(), table, "its earlier name");
-    let nobody = server.run(&["events", "nobody"]).ok();
-    assert_eq!(nobody, "nothing is remembered that matches\n");
+    let nobody = server.run(&["events", "nobody"]).nothing();
+    assert_eq!(nobody, "roundsman: nothing is remembered that matches\n");
+    let empty = server.run(&["events", "--namespace", "empty"]).nothing();
+    assert_eq!(empty, "roundsman: nothing is remembered yet in namespace `empty`\n");
 }
 
 #[test]

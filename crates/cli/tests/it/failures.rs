@@ -54,7 +54,7 @@ fn an_unreachable_server_is_code_4() {
     let server = Served::start();
     assert!(alone(&["list", "--server", &server.http]).complaint(4).contains("is this its RPC port?"));
     // One of two is enough.
-    alone(&["list", "--server", &format!("{nowhere},{}", server.rpc)]).ok();
+    alone(&["list", "--server", &format!("{nowhere},{}", server.rpc)]).nothing();
 }
 
 #[test]
@@ -77,11 +77,19 @@ fn wrong_usage_is_code_2() {
     usage(&register(&["--health", "health"]), "check.path: must begin with /");
     usage(&register(&["--weight", "0"]), "weight: must be between");
     usage(&register(&["--check", "ttl"]), "check.ttl: a ttl check needs a ttl");
-    usage(&register(&["--check", "tcp", "--health", "/x"]), "check.path: a tcp check has no path");
+    usage(
+        &register(&["--check", "tcp", "--health", "/x"]),
+        "check.path: is for checks of kind http and https, and this one is `tcp`; leave it out, or",
+    );
+    usage(&register(&["--ttl", "5s"]), "check.ttl: is for checks of kind ttl, and this one is `http`");
+    usage(&register(&["--weight", "-1"]), "invalid value '-1' for '--weight <N>'");
     usage(&register(&["--check", "udp"]), "http, https, tcp, ttl or none");
     usage(&register(&["--interval", "often"]), "such as 5s");
     usage(&["register", "--name", "a", "--address", "0.0.0.0:80"], "which nobody can reach");
     usage(&["serve", "--interval", "never"], "interval");
+    usage(&["events", "--kind", "dead"], "[possible values: registered, updated, flip, evicted");
+    usage(&["--server", "127.0.0.1:1", "serve"], "asks no server; leave --server out");
+    usage(&["-o", "json", "completions", "bash"], "leave --output out");
     // Refused by the server: its rounds must not be turned against the cloud's metadata service.
     let server = Served::start();
     let refused = server.run(&["register", "--name", "a", "--address", "169.254.169.254:80"]);
@@ -94,6 +102,7 @@ fn a_server_that_cannot_start_says_why() {
     let taken = alone(&["serve", "--rpc", &server.rpc, "--http", "127.0.0.1:0", "--store", "memory:"]);
     assert_eq!(taken.code, 1);
     assert!(taken.stderr.lines().any(|line| line.starts_with("roundsman: cannot listen on")), "{}", taken.stderr);
+    assert!(taken.stderr.trim_end().ends_with("; name another with --rpc"), "{}", taken.stderr);
     let checked = alone(&["serve", "--rpc", &server.rpc, "--store", "memory:", "--check-config"]).ok();
     assert!(checked.contains(&server.rpc), "{checked}");
 }
@@ -145,9 +154,11 @@ fn what_a_server_says_is_one_line_of_a_sane_length() {
 fn an_empty_variable_is_one_that_nobody_has_set() {
     let server = Served::start();
     let listed = server.command(&["list", "--server", &server.rpc]).env("ROUNDSMAN_NAMESPACE", "").output().unwrap();
-    assert!(Ended::from(listed).ok().contains("in namespace `default`"));
+    assert!(Ended::from(listed).nothing().contains("in namespace `default`"));
     let default = roundsman().args(["list"]).env("ROUNDSMAN_SERVER", "").output().unwrap();
     assert!([Some(0), Some(4)].contains(&default.status.code()), "{default:?}");
-    let empty = alone(&["list", "--server", ""]);
-    assert!(empty.complaint(2).contains("server: "));
+    for empty in [["list", "--server", ""], ["--server", "", "list"]] {
+        assert!(alone(&empty).complaint(2).contains("server: "), "a flag says what it says: {empty:?}");
+    }
+    assert!(alone(&["--namespace", "", "list"]).complaint(2).contains("namespace: "));
 }

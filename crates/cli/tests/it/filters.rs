@@ -43,7 +43,10 @@ fn a_list_has_only_what_is_asked_for() {
         (services[nth]["name"].clone(), services[nth]["passing"].clone(), services[nth]["draining"].clone())
     };
     assert_eq!((counts(0), counts(1)), (("order".into(), 1.into(), 0.into()), ("product".into(), 1.into(), 1.into())));
-    assert_eq!(server.run(&["list", "--zone", "c"]).ok(), "no service has such instances in namespace `default`\n");
+    assert_eq!(
+        server.run(&["list", "--zone", "c"]).nothing(),
+        "roundsman: no service has such instances in namespace `default`\n"
+    );
     server.run(&["list", "--tag", ""]).complaint(2);
 }
 

@@ -60,7 +60,50 @@ fn a_live_list_is_printed_again_when_it_changes() {
     server.run(&["deregister", "product-1"]).ok();
     assert_eq!(services.json(), serde_json::json!([]));
     assert_eq!(live.line(), "");
-    assert!(live.line().starts_with("nobody has the name `product` yet; waiting"));
+    assert!(
+        live.note().contains("nobody has the name `product` yet; waiting"),
+        "no line that a script takes for a row"
+    );
+}
+
+/// Starts its arguments on a terminal of 80 columns, makes that one of 30 once a table is there, and waits for one that fits.
+const DRAGGED: &str = r#"
+import fcntl, os, pty, signal, struct, sys, termios
+def columns(fd, count):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, count, 0, 0))
+signal.alarm(120)
+pid, fd = pty.fork()
+if pid == 0:
+    columns(0, 80)
+    os.execv(sys.argv[1], sys.argv[1:])
+said, dragged = b"", False
+while True:
+    said += os.read(fd, 4096)
+    pictures = said.split(b"[H[2J[3J")[1:-1]
+    if not dragged and any(b"REASON" in picture for picture in pictures):
+        columns(fd, 30)
+        said, dragged = b"", True
+    elif dragged and any(max(map(len, picture.splitlines())) <= 30 for picture in pictures):
+        print("it fits", flush=True)
+        os.kill(pid, signal.SIGKILL)
+        sys.exit()
+"#;
+
+#[test]
+fn a_live_list_fits_a_terminal_whose_size_has_changed() {
+    let server = registered();
+    let mut python = std::process::Command::new("python3");
+    python.args([
+        "-c",
+        DRAGGED,
+        env!("CARGO_BIN_EXE_roundsman"),
+        "list",
+        "product",
+        "--watch",
+        "--server",
+        &server.rpc,
+    ]);
+    assert_eq!(Watching::begin(python.env("NO_COLOR", "1")).line(), "it fits");
 }
 
 #[test]

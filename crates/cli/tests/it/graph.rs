@@ -7,8 +7,11 @@ use crate::support::{Served, eventually};
 #[tokio::test]
 async fn the_graph_is_a_tree_a_picture_and_json() {
     let server = Served::start();
-    let empty = server.run(&["graph"]).ok();
-    assert!(empty.starts_with("nobody has asked") && empty.contains("Discovery::builder().service("), "{empty}");
+    let empty = server.run(&["graph"]).nothing();
+    assert!(
+        empty.starts_with("roundsman: nobody has asked") && empty.contains("Discovery::builder().service("),
+        "{empty}"
+    );
     server.register("product", "10.0.0.7:7070");
     // The command line itself has no name.
     server.run(&["get", "product"]).ok();
@@ -45,6 +48,6 @@ async fn the_graph_is_a_tree_a_picture_and_json() {
         let tree = server.run(&["graph"]).ok();
         tree.contains("└── product    2 lookups, last ").then_some(())
     });
-    assert!(server.run(&["graph", "--namespace", "empty"]).ok().starts_with("nobody has asked"));
+    assert!(server.run(&["graph", "--namespace", "empty"]).nothing().contains("nobody has asked"));
     product.close().await;
 }

@@ -16,13 +16,29 @@ impl Drop for Script {
     }
 }
 
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples/stay_registered.py");
+
+#[test]
+fn the_script_asks_often_enough_for_its_ttl_and_says_how_it_is_used() {
+    let code = "import os, sys; sys.path.insert(0, os.path.dirname(sys.argv[1])); import stay_registered as script
+print([script.renewal(check) for check in [{'kind': 'http'}, {'kind': 'ttl', 'ttl': '3s'}, {'ttl': '1500ms'}, {'ttl': '1h 30m'}]])";
+    let printed = Command::new("python3").args(["-B", "-c", code, PATH]).output().unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), "[5.0, 1.0, 0.5, 5.0]\n");
+    let address = "10.0.0.9:80";
+    for wrong in [&[][..], &["noport", "legacy", address], &["h:1", "legacy", address, "http"], &["h:1", "legacy"]] {
+        let ended = Command::new("python3").arg(PATH).args(wrong).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.code() == Some(1) && said.contains("HOST:PORT [CHECK]"), "{wrong:?}: {said}");
+        assert!(!said.contains("Traceback"), "{said}");
+    }
+}
+
 #[test]
 fn the_script_in_the_guide_stays_registered_and_leaves_in_order() {
     let server = Served::start();
     let rpc = server.rpc.clone();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/examples/stay_registered.py");
     let mut command = Command::new("python3");
-    command.args([path, &rpc, "legacy", "10.0.0.9:80", r#"{"kind":"none"}"#]).stdout(Stdio::piped());
+    command.args([PATH, &rpc, "legacy", "10.0.0.9:80", r#"{"kind":"none"}"#]).stdout(Stdio::piped());
     let mut script =
         Script(command.spawn().expect("python3 could not be started: install it (./scripts/test.sh does)"));
     let mut said = BufReader::new(script.0.stdout.take().unwrap()).lines().map(Result::unwrap);

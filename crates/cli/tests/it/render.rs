@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use tempfile::TempDir;
 
-use crate::support::{Served, Watching, eventually, roundsman};
+use crate::support::{Ended, Served, Watching, eventually, roundsman};
 
 /// A folder with a template in it.
 pub(crate) struct Folder(TempDir);
@@ -87,6 +87,25 @@ fn a_file_that_the_check_refuses_replaces_nothing() {
     folder.becomes("10.0.0.7:1\n");
     assert!(live.note().ends_with("out is written"));
     server.run(&["render", &template, &out, "--check", "true"]).complaint(2);
+}
+
+#[test]
+fn commands_are_given_the_whole_path_from_the_first_time_on_and_what_they_say_is_told() {
+    let server = Served::start();
+    server.register("product", "10.0.0.7:1");
+    let folder = Folder::with(ADDRESSES);
+    fs::create_dir(folder.path("sub")).unwrap();
+    let whole = fs::canonicalize(folder.path("sub")).unwrap();
+    let render = |command: &[&str]| {
+        let mut render = server.command(&["render", "t.j2", "sub/out", "--once"]);
+        Ended::from(render.args(command).current_dir(folder.path(".")).output().unwrap())
+    };
+    let check = "echo bad {}; exit 3";
+    let refused = render(&["--check", check]).complaint(1);
+    assert!(refused.contains(&format!("{}/out stays as it is: `{check}` failed", whole.display())), "{refused}");
+    assert!(refused.contains(&format!(": bad {}/.out.roundsman-", whole.display())), "{refused}");
+    // What is on stdout is none of an answer's.
+    assert_eq!(render(&["--check", "echo fine; test -f {}"]).ok(), "sub/out is written\n");
 }
 
 #[test]
@@ -203,6 +222,7 @@ fn mistakes_are_told_and_touch_nothing() {
     let (template, out) = (folder.text("t.j2"), folder.text("out"));
     let says = server.run(&["render", &template, &out, "--once"]).complaint(1);
     assert!(says.contains("cannot be rendered: ") && says.contains("t.j2:1"), "{says}");
+    assert!(says.contains("`{{ servce('product') }}`"), "the line itself: {says}");
     let missing = server.run(&["render", &folder.text("none"), &out, "--once"]).complaint(1);
     assert!(missing.contains("cannot read the template"), "{missing}");
     fs::write(folder.path("t.j2"), ADDRESSES).unwrap();

@@ -152,6 +152,18 @@ impl Ended {
         self.stdout
     }
 
+    /// What it printed, when it succeeded, whatever it noted besides: one that waits may have begun before there was anybody.
+    pub(crate) fn answer(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// What it said, when it succeeded and had nothing to print.
+    pub(crate) fn nothing(self) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (0, ""), "{}", self.stderr);
+        self.stderr
+    }
+
     /// The same, read as JSON.
     pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.ok()).unwrap()

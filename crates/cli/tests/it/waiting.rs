@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::support::{Ended, Served, eventually, roundsman};
+use crate::support::{Ended, Served, Watching, eventually, roundsman};
 
 #[test]
 fn a_wait_ends_when_enough_are_there() {
@@ -17,8 +17,8 @@ fn a_wait_ends_when_enough_are_there() {
     assert!(two.try_wait().unwrap().is_none() && zone.try_wait().unwrap().is_none());
     let args = ["register", "--name", "product", "--id", "b-1", "--address", "10.0.0.7:2", "--check", "none"];
     server.run(&[&args[..], &["--zone", "b"]].concat()).ok();
-    assert_eq!(Ended::from(two.wait_with_output().unwrap()).ok(), "2 instances of product are there\n");
-    assert_eq!(Ended::from(zone.wait_with_output().unwrap()).ok(), "b-1\n");
+    assert_eq!(Ended::from(two.wait_with_output().unwrap()).answer(), "2 instances of product are there\n");
+    assert_eq!(Ended::from(zone.wait_with_output().unwrap()).answer(), "b-1\n");
     assert_eq!(server.run(&["wait", "product", "-o", "json"]).json().as_array().unwrap().len(), 2);
     server.run(&["drain", "b-1"]).ok();
     assert_eq!(server.run(&["wait", "product", "--status", "draining"]).ok(), "1 instance of product is there\n");
@@ -44,6 +44,35 @@ fn a_wait_that_was_in_vain_says_whom_it_missed() {
 }
 
 #[test]
+fn a_wait_for_a_name_that_nobody_has_says_so_at_once_and_at_the_end() {
+    let server = Served::start();
+    for waiting in [
+        &["wait", "prodcut", "--timeout", "1h"][..],
+        &["exec", "--service", "prodcut", "--wait", "1h", "--zone", "b", "--", "true"],
+    ] {
+        assert_eq!(
+            Watching::start(&server, waiting).note(),
+            "roundsman: nobody has the name `prodcut` yet; waiting (see `roundsman list` for the names that there are)"
+        );
+    }
+    let ended = server.run(&["wait", "prodcut", "--timeout", "5s"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{}", ended.stderr);
+    assert!(
+        ended.stderr.ends_with(
+            "\nroundsman: waited 5s for 1 instance of `prodcut`, which is nobody's name; see `roundsman list` for the names that \
+             there are\n"
+        ),
+        "{}",
+        ended.stderr
+    );
+    // A name that somebody has is none of those, whoever is handed out.
+    let id = server.register("product", "10.0.0.7:1");
+    server.run(&["drain", &id]).ok();
+    let drained = server.run(&["wait", "product", "--timeout", "1s"]).complaint(3);
+    assert!(drained.ends_with("0 there; see `roundsman list product` for the reasons"), "{drained}");
+}
+
+#[test]
 fn a_wait_begins_before_its_server() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap().to_string();
@@ -53,7 +82,7 @@ fn a_wait_begins_before_its_server() {
     let waiting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let server = Served::start_on(&address);
     server.register("product", "10.0.0.7:1");
-    Ended::from(waiting.wait_with_output().unwrap()).ok();
+    Ended::from(waiting.wait_with_output().unwrap()).answer();
 }
 
 #[test]
@@ -92,17 +121,22 @@ fn a_command_waits_for_whom_it_needs() {
     assert!(child.try_wait().unwrap().is_none());
     server.register("late", "10.0.0.7:7");
     eventually("it has run", || child.try_wait().unwrap());
-    assert_eq!(Ended::from(child.wait_with_output().unwrap()).ok(), "7\n");
-    server.run(&["exec", "--service", "never", "--wait", "200ms", "--", "true"]).complaint(3);
+    assert_eq!(Ended::from(child.wait_with_output().unwrap()).answer(), "7\n");
+    assert_eq!(server.run(&["exec", "--service", "never", "--wait", "200ms", "--", "true"]).code, 3);
 }
 
 #[test]
 fn whoever_has_no_patience_asks_once() {
     let server = Served::start();
-    assert!(server.run(&["wait", "product", "--timeout", "0s"]).complaint(3).contains("0 there"));
+    assert!(
+        server.run(&["wait", "product", "--timeout", "0s"]).complaint(3).contains("nobody has the name `product`; see")
+    );
     server.register("product", "10.0.0.7:1");
     assert_eq!(server.run(&["wait", "product", "--timeout", "0s"]).ok(), "1 instance of product is there\n");
-    server.run(&["wait", "product", "--timeout", "0s", "--passing", "2"]).complaint(3);
+    assert_eq!(
+        server.run(&["wait", "product", "--timeout", "0s", "--passing", "2"]).complaint(3),
+        "roundsman: 1 of 2 instances of `product` are there; see `roundsman list product` for the reasons"
+    );
     server.run(&["wait", "product", "--timeout", "0s", "--status", "draining"]).complaint(3);
     let exec = ["exec", "--service", "product", "--wait", "0s", "--", "sh", "-c", "echo $PRODUCT_PORT"];
     for _ in 0..5 {

@@ -22,8 +22,10 @@ fn programs_get_an_object_a_line() {
 #[test]
 fn people_get_a_line_a_change() {
     let server = Served::start();
+    server.register("order", "10.0.0.7:1");
     let id = server.register("product", "10.0.0.7:7070");
     let mut watching = Watching::start(&server, &["watch"]);
+    assert!(watching.line().contains("  10.0.0.7:1     not checked"), "as wide as what follows");
     let line = watching.line();
     assert!(line.contains(&format!("passing   {id}  10.0.0.7:7070  not checked")), "{line}");
     server.run(&["drain", &id]).ok();

@@ -51,11 +51,14 @@ fn those_who_are_gone_are_remembered_and_strangers_are_not_found() {
         text.starts_with("odd is not registered; the last of it was ") && text.contains("It was deregistered"),
         "{text}"
     );
-    assert!(server.run(&["why", "nobody"]).complaint(3).contains("`nobody` is not registered"));
+    assert_eq!(
+        server.run(&["why", "nobody"]).complaint(3),
+        "roundsman: `nobody` is not registered, and nothing is remembered of it; see `roundsman events` for what is"
+    );
     let replaced = server.run(&["events", "--kind", "replaced,deregistered", "-o", "json"]).json();
     let kinds: Vec<_> = replaced.as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
     assert_eq!(kinds, ["deregistered", "replaced"]);
-    assert!(server.run(&["events", "--kind", "shot"]).complaint(2).contains("no kind of event called `shot`"));
+    assert!(server.run(&["events", "--kind", "shot"]).complaint(2).contains("'shot'"));
     let status = server.run(&["status"]).ok();
     let removed = status.lines().skip_while(|line| !line.starts_with("REMOVED")).nth(1).unwrap();
     assert!(removed.contains("odd") && removed.contains("deregistered"), "{status}");

@@ -3,13 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use roundsman::{Discovery, Error, Event, Instance, InstanceId, Scope, ServiceName};
-use tokio::time::{Instant, interval, sleep_until};
+use roundsman::{Discovery, Error, Event, Instance, InstanceId, Namespace, Scope, ServiceName};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, interval, sleep_until},
+};
 
 use super::{Shown, summary::summaries};
 use crate::{
     args::{Filter, Output, Shape},
-    commands::watch::{interruption, nobody_yet},
+    commands::{
+        note,
+        watch::{interruption, nobody_yet},
+    },
     exit::Failure,
     output::Screen,
 };
@@ -21,14 +27,19 @@ const AGES: Duration = Duration::from_secs(1);
 /// Puts the cursor into the upper left corner and wipes the screen.
 const WIPE: &[u8] = b"\x1b[H\x1b[2J\x1b[3J";
 
-pub(super) async fn follow(discovery: &Discovery, shown: &Shown, filter: &Filter) -> Result<(), Failure> {
+pub(super) async fn follow(
+    discovery: &Discovery,
+    shown: &Shown,
+    filter: &Filter,
+    namespace: &Namespace,
+) -> Result<(), Failure> {
     let name = match shown {
         Shown::Instances(name, _) => Some(name),
         Shown::Services(_) => None,
     };
     let mut changes = discovery.watch(filter.query(name, Scope::All)?)?;
-    let mut list = List { shown, filter, screen: Screen::stdout(), known: BTreeMap::new(), drawn: false };
-    let (mut due, mut ages) = (None, interval(AGES));
+    let mut list = List { shown, filter, namespace, screen: Screen::stdout(), known: BTreeMap::new(), drawn: false };
+    let (mut due, mut ages, mut resized) = (None, interval(AGES), listen(SignalKind::window_change())?);
     loop {
         tokio::select! {
             event = changes.next() => {
@@ -48,9 +59,14 @@ pub(super) async fn follow(discovery: &Discovery, shown: &Shown, filter: &Filter
                 list.draw()?;
             }
             _ = ages.tick(), if list.drawn && list.redraws() => list.draw()?,
+            _ = resized.recv(), if list.drawn && list.redraws() => list.draw()?,
             () = interruption(discovery) => {}
         }
     }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(Failure::Runtime)
 }
 
 async fn until(due: Option<Instant>) {
@@ -63,6 +79,7 @@ async fn until(due: Option<Instant>) {
 struct List<'a> {
     shown: &'a Shown,
     filter: &'a Filter,
+    namespace: &'a Namespace,
     screen: Screen,
     known: BTreeMap<(ServiceName, InstanceId), Arc<Instance>>,
     drawn: bool,
@@ -86,7 +103,7 @@ impl List<'_> {
             Shown::Services(services) => services.output(),
             Shown::Instances(_, view) => view.output,
         };
-        self.screen.width.is_some() && matches!(output, Output::Table | Output::Wide)
+        self.screen.width().is_some() && matches!(output, Output::Table | Output::Wide)
     }
 
     fn draw(&mut self) -> Result<(), Failure> {
@@ -101,27 +118,30 @@ impl List<'_> {
         match self.shown {
             Shown::Services(services) => match services.output().data() {
                 Some(data) => self.screen.one_of_many(data, &summaries(&instances)),
+                None if instances.is_empty() => self.nothing(&services.none()),
                 None => services.print(&mut self.screen, &summaries(&instances)),
             },
-            Shown::Instances(_, view) => match view.output.data() {
+            Shown::Instances(name, view) => match view.output.data() {
                 Some(data) => self.screen.one_of_many(data, &instances),
-                None if instances.is_empty() => self.screen.line(&self.nobody()),
+                None if instances.is_empty() => self.nothing(&nobody_yet(name, self.filter, self.namespace)),
                 None => view.print(&mut self.screen, &instances),
             },
         }
+    }
+
+    /// Says why there is nothing to see: in its place on a terminal, and beside the answer where a script may read that.
+    fn nothing(&mut self, why: &str) -> Result<(), Failure> {
+        if self.redraws() {
+            return self.screen.line(why);
+        }
+        note(why);
+        Ok(())
     }
 
     fn is_text(&self) -> bool {
         match self.shown {
             Shown::Services(services) => services.output().data().is_none(),
             Shown::Instances(_, view) => view.output.data().is_none(),
-        }
-    }
-
-    fn nobody(&self) -> String {
-        match self.shown {
-            Shown::Instances(name, _) => nobody_yet(name, self.filter),
-            Shown::Services(_) => String::new(),
         }
     }
 }

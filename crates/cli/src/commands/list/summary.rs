@@ -71,11 +71,13 @@ impl Services {
         if self.output == Output::Name {
             return services.iter().try_for_each(|service| screen.line(service.name.as_str()));
         }
-        if services.is_empty() {
-            let what = if self.filtered { "no service has such instances" } else { "no services are registered" };
-            return screen.line(&format!("{what} in namespace `{}`", self.namespace));
-        }
         table(&self.columns, self.headers, services).print(screen)
+    }
+
+    /// What is said where there is nothing to print.
+    pub(super) fn none(&self) -> String {
+        let what = if self.filtered { "no service has such instances" } else { "no services are registered" };
+        format!("{what} in namespace `{}`", self.namespace)
     }
 
     pub(super) fn output(&self) -> Output {

@@ -19,10 +19,21 @@ const KEPT: usize = 4_096;
 /// How long to go on reading from a command that has ended: one that it left behind may hold the pipe for ever.
 const REST: Duration = Duration::from_millis(100);
 
+/// Which of its words are told when a command fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// All: tools that look at a file complain on stdout, too.
+    Everything,
+    /// Those on stderr. What a command starts and leaves behind may write to stdout for as long as it runs, and must not come
+    /// upon a pipe that nobody reads any more.
+    Errors,
+}
+
 /// Runs it in a shell. When it fails, or takes too long, says so in words that follow a comma. Dropped, it is killed, with all
 /// that it has started.
-pub(super) async fn run(command: &str, file: &Path, patience: Duration) -> Result<(), String> {
+pub(super) async fn run(command: &str, file: &Path, heard: Heard, patience: Duration) -> Result<(), String> {
     let text = command.replace(PLACE, &quoted(file));
+    let text = if heard == Heard::Everything { format!("exec >&2; {text}") } else { text };
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(&text).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // A group of its own, so that all of it can be killed.
@@ -55,7 +66,11 @@ pub(super) async fn run(command: &str, file: &Path, patience: Duration) -> Resul
     drop(timeout(REST, listen(&mut pipe, &mut said)).await);
     let said = String::from_utf8_lossy(&said);
     let last: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let said = if last.is_empty() { "it said nothing".to_owned() } else { printable(&last.join("; ")) };
+    let said = match (last.is_empty(), heard) {
+        (false, _) => printable(&last.join("; ")),
+        (true, Heard::Everything) => "it said nothing".to_owned(),
+        (true, Heard::Errors) => "it said nothing on stderr".to_owned(),
+    };
     Err(format!("`{command}` failed ({status}): {said}"))
 }
 
@@ -105,20 +120,26 @@ mod tests {
     #[tokio::test]
     async fn what_a_failed_command_says_is_told() {
         let file = Path::new("/tmp/it's here");
-        assert_eq!(run("test {} = \"/tmp/it's here\"", file, LONG).await, Ok(()));
-        let failed = run("echo one >&2; echo two >&2; exit 3", file, LONG).await.unwrap_err();
-        assert!(failed.contains("exit status: 3") && failed.ends_with(": one; two"), "{failed}");
-        assert!(run("no-such-command-anywhere", file, LONG).await.unwrap_err().contains("exit status: 127"));
-        assert!(run("exit 1", file, LONG).await.unwrap_err().ends_with("it said nothing"));
+        let run = async |command, heard| run(command, file, heard, LONG).await;
+        assert_eq!(run("test {} = \"/tmp/it's here\"", Heard::Errors).await, Ok(()));
+        let both = "echo one >&2; echo two; echo three >&2; exit 3";
+        let failed = run(both, Heard::Everything).await.unwrap_err();
+        assert!(failed.starts_with("`echo one") && failed.contains("exit status: 3"), "{failed}");
+        assert!(failed.ends_with(": one; two; three"), "{failed}");
+        assert!(run(both, Heard::Errors).await.unwrap_err().ends_with(": one; three"));
+        let missing = run("no-such-command-anywhere", Heard::Errors).await.unwrap_err();
+        assert!(missing.contains("exit status: 127"), "{missing}");
+        assert!(run("exit 1", Heard::Everything).await.unwrap_err().ends_with("it said nothing"));
+        assert!(run("echo one; exit 1", Heard::Errors).await.unwrap_err().ends_with("it said nothing on stderr"));
     }
 
     #[tokio::test]
     async fn a_command_may_say_much_leave_others_behind_and_hang() {
-        let file = Path::new("f");
-        let much = run("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1", file, LONG).await.unwrap_err();
+        let run = async |command, patience| run(command, Path::new("f"), Heard::Everything, patience).await;
+        let much = run("head -c 1000000 /dev/zero | tr '\\0' x; exit 1", LONG).await.unwrap_err();
         assert!(much.len() < 2 * KEPT, "{}", much.len());
-        assert_eq!(run("sleep 600 & exit 0", file, LONG).await, Ok(()), "what it leaves behind is not waited for");
-        let hung = run("sleep 600; true", file, Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!(run("sleep 600 & exit 0", LONG).await, Ok(()), "what it leaves behind is not waited for");
+        let hung = run("sleep 600; true", Duration::from_millis(200)).await.unwrap_err();
         assert!(hung.contains("did not end within 200ms and was killed"), "{hung}");
     }
 }

@@ -158,10 +158,19 @@ fn resolved(out: &Path) -> Result<PathBuf, Failure> {
     for _ in 0..LINKS {
         match fs::read_link(&path) {
             Ok(next) => path = path.parent().unwrap_or(Path::new("")).join(next),
-            Err(_) => return Ok(fs::canonicalize(&path).unwrap_or(path)),
+            Err(_) => return Ok(whole(&path).unwrap_or(path)),
         }
     }
     Err(Failure::Usage(format!("{} is a link that leads in a circle; remove it, or name another file", out.display())))
+}
+
+/// The whole path, also of a file that is not there yet: a command may look from another folder.
+fn whole(path: &Path) -> io::Result<PathBuf> {
+    let (Err(_), Some(folder), Some(name)) = (fs::metadata(path), path.parent(), path.file_name()) else {
+        return fs::canonicalize(path);
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    Ok(fs::canonicalize(folder).or_else(|_| std::path::absolute(folder))?.join(name))
 }
 
 /// Disks are slow at times, and the connection to the server lives on this thread.

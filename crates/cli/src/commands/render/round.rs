@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    command,
+    command::{self, Heard},
     file::Target,
     lists::Lists,
     stop::Stop,
@@ -72,7 +72,7 @@ impl Round {
                 let checked = tokio::select! {
                     biased;
                     () = stop.told(1) => return Ok(Done::Stopped),
-                    checked = command::run(check, draft.made(), self.commands.timeout) => checked,
+                    checked = command::run(check, draft.made(), Heard::Everything, self.commands.timeout) => checked,
                 };
                 checked.map_err(|why| Failure::Failed(format!("{} stays as it is: {why}", self.target)))?;
             }
@@ -96,7 +96,7 @@ impl Round {
 
     /// The command of --exec. A reload in the middle is worse than one that takes its time: only the second signal ends it.
     async fn exec(&self, exec: &str) -> Result<(), String> {
-        let ran = command::run(exec, self.target.path(), self.commands.timeout);
+        let ran = command::run(exec, self.target.path(), Heard::Errors, self.commands.timeout);
         tokio::pin!(ran);
         let mut said = false;
         loop {

@@ -25,6 +25,9 @@ use crate::exit::Failure;
 /// As much as the main thread has: macros may call themselves.
 const STACK: usize = 8 * 1_024 * 1_024;
 
+/// So much of a line is shown in an error.
+const SHOWN: usize = 80;
+
 /// Where the template is, and its variables.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -63,7 +66,7 @@ impl Template {
                 ErrorKind::OutOfFuel => Failure::Failed(format!(
                     "the template {path} takes more than {STEPS} steps; do its loops have an end?"
                 )),
-                _ => Failure::Failed(format!("the template {path} cannot be rendered: {}", said(&error))),
+                _ => Failure::Failed(format!("the template {path} cannot be rendered: {}", said(&error, &source))),
             })
         })
         .await
@@ -116,12 +119,18 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Se
     done.await.unwrap_or_else(|_| Err(Failure::Failed("the template cannot be rendered: it is too much".to_owned())))
 }
 
-/// With what is behind it, where that says more.
-fn said(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// With the line that it is about, and with what is behind it, where that says more.
+fn said(error: &Error, source: &str) -> String {
+    let mut said = error.to_string();
+    let line = error.line().and_then(|line| source.lines().nth(line.checked_sub(1)?));
+    if let Some(line) = line.map(str::trim).filter(|line| !line.is_empty()) {
+        let more = if line.chars().nth(SHOWN).is_some() { "…" } else { "" };
+        said.push_str(&format!(": `{}{more}`", line.chars().take(SHOWN).collect::<String>()));
     }
+    if let Some(source) = std::error::Error::source(error) {
+        said.push_str(&format!(": {source}"));
+    }
+    said
 }
 
 fn note(asked: &Mutex<BTreeSet<Asked>>, what: Asked) {
@@ -139,7 +148,9 @@ fn service(known: &Known, asked: &Mutex<BTreeSet<Asked>>, name: &Value, which: &
     };
     let name = ServiceName::try_new(name).map_err(|invalid| wrong(invalid.to_string()))?;
     let (tag, zone, version) = (text(which, "tag")?, text(which, "zone")?, text(which, "version")?);
-    which.assert_all_used()?;
+    if let Some(other) = which.args().find(|key| !["tag", "zone", "version"].contains(key)) {
+        return Err(wrong(format!("service() takes tag, zone and version besides the name, not {other}")));
+    }
     let asked_for = Asked::Service(name);
     let instances = known.get(&asked_for).into_iter().flatten();
     let matching = instances.filter(|instance| {
@@ -212,7 +223,10 @@ mod tests {
         assert!(says("a\n{{ missing }}").contains("undefined") && says("a\n{{ missing }}").contains("t.j2:2"));
         assert!(says("{% for i in service('product') %}{{ i.adress }}{% endfor %}").contains("undefined"));
         assert!(says("{{ service('a b') }}").contains("must be 1 to 63"));
-        assert!(says("{{ service('product', zonne='a') }}").contains("zonne"));
+        assert!(
+            says("{{ service('product', zonne='a') }}")
+                .contains("takes tag, zone and version besides the name, not zonne")
+        );
         assert!(says("{% for %}").contains("t.j2:1"));
         assert!(says("{{ service(1) }}").contains("service() takes a name in quotes"));
         assert!(says("{{ service(none) }}").contains("in quotes"));
