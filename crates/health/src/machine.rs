@@ -114,6 +114,11 @@ impl Machine {
         Self { health, since, run, doublings: 0, unmade: 0, held: false, evictions }
     }
 
+    /// Another server saw it in another health, which is where it begins anew. Its evictions still count.
+    pub(crate) fn begin_anew(&mut self, health: Health, now: Instant) {
+        *self = Self::new(health, now, std::mem::take(&mut self.evictions).into_iter());
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.health
     }
@@ -141,7 +146,7 @@ impl Machine {
     pub(crate) fn visited(&mut self, rules: &Rules, evidence: Evidence, hold: Hold, now: Instant) -> Step {
         self.unmade = if evidence == Evidence::Nothing { self.unmade.saturating_add(1) } else { 0 };
         let step = match (evidence, self.health) {
-            (Evidence::Nothing, _) => self.unmade(rules),
+            (Evidence::Nothing, _) => self.unmade(rules, now),
             (Evidence::Pass, Health::Evicted) => self.passed_on_probation(rules, now),
             (Evidence::Pass, Health::Passing) => self.round(None),
             (Evidence::Pass, Health::Starting | Health::Suspect) => self.pass(),
@@ -160,9 +165,13 @@ impl Machine {
 
     /// The longest time between two visits.
     fn longest_delay(&self, rules: &Rules, now: Instant) -> Duration {
-        let late =
-            self.health == Health::Evicted && self.run == 0 && now.saturating_duration_since(self.since) >= rules.eager;
-        if late { rules.interval.max(SLOW) } else { rules.interval }
+        if self.is_late(rules, now) { rules.interval.max(SLOW) } else { rules.interval }
+    }
+
+    /// Whether it has been out for so long that it is visited seldom.
+    fn is_late(&self, rules: &Rules, now: Instant) -> bool {
+        let out = now.saturating_duration_since(self.since);
+        self.health == Health::Evicted && self.run == 0 && (rules.eager..rules.probation).contains(&out)
     }
 
     fn round(&mut self, flip: Option<Flip>) -> Step {
@@ -176,9 +185,9 @@ impl Machine {
     }
 
     /// Soon again, but less and less often: where the reason lasts, trying harder makes it worse.
-    fn unmade(&self, rules: &Rules) -> Step {
+    fn unmade(&self, rules: &Rules, now: Instant) -> Step {
         let delay = DOUBT_DELAY.saturating_mul(1_u32 << (self.unmade - 1).min(31));
-        Step { flip: None, next: Next::After(delay.min(rules.interval)) }
+        Step { flip: None, next: Next::After(delay.min(self.longest_delay(rules, now))) }
     }
 
     fn time_to_start(&self, rules: &Rules, now: Instant) -> Duration {
@@ -242,8 +251,10 @@ impl Machine {
             return Step { flip: None, next: Next::Forget };
         }
         let most = self.longest_delay(rules, now);
-        let delay = self.doubled_to(DOUBT_DELAY, most).min(left);
-        Step { flip: None, next: Next::After(delay) }
+        // Whoever was out for long already when this server started has no row of delays behind it.
+        let slow = self.doublings == 0 && self.is_late(rules, now);
+        let delay = if slow { most } else { self.doubled_to(DOUBT_DELAY, most) };
+        Step { flip: None, next: Next::After(delay.min(left)) }
     }
 
     /// Passes in a row that reinstate: 1, 2, 4, 8 with the evictions of the last ten minutes.

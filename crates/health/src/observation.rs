@@ -23,7 +23,8 @@ pub enum Observation {
         /// When.
         at: Timestamp,
     },
-    /// Its probation is over: it is no longer visited and may be removed.
+    /// Its probation is over: it is no longer visited and may be removed. Where it stays because another server saw it well,
+    /// [`Rounds::track`](crate::Rounds::track) tells, and its visits go on.
     Forget {
         /// Which one.
         key: Key,

@@ -52,13 +52,18 @@ fn random() -> NonZeroU64 {
 
 #[cfg(test)]
 mod tests {
+    use roundsman_protocol::{Registration, Timestamp};
+    use roundsman_registry::{Key, Record};
     use tokio::time::Instant;
 
     use super::*;
 
     #[test]
     fn everybody_is_drawn_before_anybody_is_drawn_again() {
-        let lines: Vec<Arc<Line>> = (0..12).map(|_| Arc::new(Line::new(Instant::now()))).collect();
+        let registration = Registration::new("product".parse().unwrap(), "10.0.0.7:7070".parse().unwrap());
+        let key = Key { namespace: "default".parse().unwrap(), id: "product-1".parse().unwrap() };
+        let record = Record::registered(&key, &registration, 1, Timestamp::default());
+        let lines: Vec<Arc<Line>> = (0..12).map(|_| Arc::new(Line::new(Instant::now(), &record))).collect();
         let mut roll = Roll::default();
         let numbers: Vec<NonZeroU64> = lines.iter().map(|line| roll.join(line)).collect();
         let mut drawn = [0_u32; 12];

@@ -70,8 +70,10 @@ impl Rounds {
         Self(Arc::new(Inner { shared, tasks, targets: Mutex::default(), heart }))
     }
 
-    /// Takes in an instance that is new or changed. In the same incarnation its visits go on undisturbed; in another
-    /// one they begin anew, from the health in the record. Must be called within a Tokio runtime.
+    /// Takes in an instance that is new or changed, by whomever: what was observed of it here or by another server is to be
+    /// told as well, in the order of the registry. In the same incarnation its visits go on, and are hurried where another
+    /// server came to another verdict; in another one they begin anew, from the health in the record.
+    /// Must be called within a Tokio runtime.
     pub fn track(&self, record: &Arc<Record>) {
         self.0.track(record, None, |visitor| visitor.first_visit());
     }
@@ -172,8 +174,7 @@ impl Inner {
         let mut targets = self.targets();
         let known = targets.by_key.get(&key).filter(|known| known.incarnation == record.asked.incarnation);
         if let Some(known) = known {
-            if known.line.remember_for(record.forget_after()) && record.is_evicted() {
-                // It waits for its next visit, which may come too late now.
+            if known.line.learn(record) {
                 known.line.nudge();
             }
             return;
@@ -197,8 +198,7 @@ impl Inner {
         first: impl Fn(&Visitor) -> Duration,
     ) -> Option<Target> {
         let check = &record.instance.check;
-        let line = Arc::new(Line::new(self.shared.epoch));
-        line.remember_for(record.forget_after());
+        let line = Arc::new(Line::new(self.shared.epoch, record));
         let task = if let Some(until) = record.asked.blocked {
             line.expire_now();
             self.tasks.spawn(caller::kept_out(Arc::clone(&self.shared), name(record), until))
@@ -250,7 +250,7 @@ mod tests {
         registration.check = Check::default();
         let key = Key { namespace: "default".parse().unwrap(), id: "product-1".parse().unwrap() };
         let record = Record::registered(&key, &registration, 1, Timestamp::default());
-        let line = Arc::new(Line::new(rounds.0.shared.epoch));
+        let line = Arc::new(Line::new(rounds.0.shared.epoch, &record));
         let mut visitor = Visitor::new(&rounds.0.shared, line, &record, None).unwrap();
         let visits = async move { visitor.run(Duration::ZERO).await };
         let size = size_of_val(&visits);

@@ -15,6 +15,8 @@ pub struct Settings {
     pub failures: u32,
     /// How long an evicted instance may come back without registering.
     pub probation: Duration,
+    /// Whether other servers may share the store, and hear of instances that do not call in here.
+    pub replicas: bool,
     /// How long a new instance may take until its first visit passes.
     pub start_deadline: Duration,
     /// How long evictions for silence are held back at most.
@@ -41,6 +43,7 @@ impl Default for Settings {
             timeout: Duration::from_secs(1),
             failures: 2,
             probation: Duration::from_secs(60),
+            replicas: false,
             start_deadline: Duration::from_secs(30),
             brake_limit: Duration::from_secs(120),
             max_visits: 10_000,

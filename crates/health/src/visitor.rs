@@ -10,8 +10,8 @@ use crate::{
     habit::Habit,
     lanes::{ASKING, Lane, Permit},
     line::Line,
-    machine::{Flip, Machine, Next, SLOW, Step},
-    observation::{Class, Observation},
+    machine::{Machine, Next, SLOW},
+    observation::Class,
     probe::{Finding, Probe, Visit},
     schedule::{Allowance, Place},
     shared::{Seat, Shared, Unvisited},
@@ -20,8 +20,9 @@ use crate::{
 
 pub(crate) mod caller;
 mod judging;
+mod telling;
 
-/// Visits one instance until its probation is over, or until it is dropped.
+/// Visits one instance until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     shared: Arc<Shared>,
@@ -67,12 +68,6 @@ const DYING: [Duration; 4] =
 
 /// Visits that could not be made are made again up to so much further apart.
 const APART: Duration = Duration::from_secs(2);
-
-/// Why an instance is forgotten.
-const PROBATION: &str = "probation is over";
-
-/// Nobody takes observations any more.
-struct Deaf;
 
 // === impl Visitor ===
 
@@ -123,12 +118,13 @@ impl Visitor {
         self.place.at_start(count, self.shared.settings.interval)
     }
 
-    /// Makes the first visit after `first`, and goes on until the instance is forgotten.
+    /// Makes the first visit after `first`, and goes on until it is dropped because the instance is gone.
     pub(crate) async fn run(&mut self, first: Duration) {
         if self.is_forgotten() {
             drop(self.unvisited.take());
-            drop(Box::pin(self.forget()).await);
-            return;
+            if Box::pin(self.forget()).await.is_err() {
+                return;
+            }
         }
         let mut due = Instant::now() + first;
         let mut usual = if self.unvisited.is_some() { Wake::Due } else { Wake::New };
@@ -166,21 +162,10 @@ impl Visitor {
                         self.place.until_round(self.shared.epoch, delay, now)
                     }
                     Next::After(delay) => delay,
-                    Next::Forget => return,
+                    // It was to be forgotten, and is still there.
+                    Next::Forget => Duration::ZERO,
                 };
         }
-    }
-
-    /// Whether a probation of its own was over before this server came to look, as after a restart: then a visit that passes
-    /// must not bring it back.
-    fn is_forgotten(&self) -> bool {
-        let own = self.seat.line.forget_after();
-        own.is_some() && self.machine.is_forgotten(&self.shared.rules(self.interval, own), Instant::now())
-    }
-
-    async fn forget(&self) -> Result<(), Deaf> {
-        let own = self.seat.line.forget_after();
-        self.shared.forget(&self.name, own.map_or_else(|| Arc::from(PROBATION), forgotten_after)).await
     }
 
     fn until_round(&self) -> Duration {
@@ -271,63 +256,6 @@ impl Visitor {
         // Boxed, because those who hang are the exception, and every visitor has room for the larger way.
         Box::pin(shared.waits.outlast(visiting, owner)).await
     }
-
-    /// Tells what changed.
-    async fn report(&mut self, step: Step, finding: &Finding, took: Duration) -> Result<(), Deaf> {
-        if step.next == Next::Forget {
-            return Box::pin(self.forget()).await;
-        }
-        if step.flip.is_none() && !self.is_news(finding) {
-            return Ok(());
-        }
-        let mut class = finding.class.unwrap_or(Class::Silence);
-        let mut reason = finding.detail.reason(&self.check, took);
-        let Some(flip) = step.flip else {
-            return Box::pin(self.shared.observe(&self.name, self.machine.health(), class, reason)).await;
-        };
-        let health = match flip {
-            Flip::Passing => Health::Passing,
-            Flip::Reinstated => {
-                self.shared.counters.reinstatements.fetch_add(1, Ordering::Relaxed);
-                Health::Passing
-            }
-            Flip::Suspect => Health::Suspect,
-            Flip::Evicted => Health::Evicted,
-            Flip::NeverStarted => {
-                let deadline = roundsman_protocol::time::display(self.shared.settings.start_deadline);
-                class = Class::StartDeadline;
-                reason = format!("no visit passed within {deadline} of registration; last {reason}").into();
-                Health::Evicted
-            }
-        };
-        Box::pin(self.shared.observe(&self.name, health, class, reason)).await
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    async fn observe(&self, name: &Name, health: Health, class: Class, reason: Arc<str>) -> Result<(), Deaf> {
-        if health == Health::Evicted {
-            self.counters.evictions.fetch_add(1, Ordering::Relaxed);
-        }
-        tracing::debug!(id = %name.key.id, ?health, %reason, "health changed");
-        let Name { key, incarnation } = name.clone();
-        let observation = Observation::Health { key, incarnation, health, class, reason, at: self.clock.now() };
-        self.observations.send(observation).await.map_err(|_| Deaf)
-    }
-
-    async fn forget(&self, name: &Name, reason: Arc<str>) -> Result<(), Deaf> {
-        tracing::debug!(id = %name.key.id, %reason, "forgotten");
-        let Name { key, incarnation } = name.clone();
-        let forget = Observation::Forget { key, incarnation, reason };
-        self.observations.send(forget).await.map_err(|_| Deaf)
-    }
-}
-
-/// Why an instance is forgotten that is remembered for a time of its own.
-fn forgotten_after(own: Duration) -> Arc<str> {
-    format!("not well again within {} of its eviction", roundsman_protocol::time::display(own)).into()
 }
 
 /// Which life of which instance it is.

@@ -3,7 +3,12 @@
 //! A store keeps what the one writer commits and gives it back when a server starts. It answers no lookups,
 //! takes no decisions and knows nothing of health beyond the field that says it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -69,8 +74,8 @@ pub trait Durable: Send + Sync + fmt::Debug {
         self.commit(changes, events).await
     }
 
-    /// Those of these live records that should be in the store and are not, although nobody removed them
-    /// through a server: somebody deleted them by hand. Not to be called while a commit is under way.
+    /// Those of these records that should be in the store and are not, although nobody removed them
+    /// through a server: somebody deleted them by hand. None of them may be one that the store drops by itself. Not to be called while a commit is under way.
     async fn missing(&self, records: &[Arc<Record>]) -> Result<Vec<Arc<Record>>, StoreError>;
 
     /// Asks whether the store is there and still carries the generation that [`Durable::load`] or [`Durable::refill`]
@@ -107,6 +112,8 @@ pub struct Committed {
     pub failed: BTreeMap<Namespace, StoreError>,
     /// Events of namespaces that were written for which there was no room, to be given again another time.
     pub untold: Vec<Event>,
+    /// Whom [`Change::Forgotten`] is about and who is there all the same: see [`Ruling::Leave`](roundsman_registry::Ruling).
+    pub left: HashSet<Key>,
 }
 
 /// What a store is.

@@ -92,8 +92,9 @@ impl Durable for MemoryStore {
         }
         let mut committed = Committed::default();
         for (namespace, changes) in groups {
-            if let Err(standings) = self.kept().carry_out(&changes, now) {
-                committed.failed.insert(namespace.clone(), StoreError::Conflict { standings });
+            match self.kept().carry_out(&changes, now) {
+                Ok(left) => committed.left.extend(left),
+                Err(standings) => drop(committed.failed.insert(namespace.clone(), StoreError::Conflict { standings })),
             }
         }
         let failed =
@@ -142,9 +143,11 @@ impl Replicator for MemoryStore {
 // === impl Kept ===
 
 impl Kept {
-    /// Carries out the changes of one namespace, or none of them. An error tells what stands in their way.
-    fn carry_out(&mut self, changes: &[&Change], now: Timestamp) -> Result<(), Vec<Standing>> {
+    /// Carries out the changes of one namespace, or none of them. Tells who is not forgotten after all; an error tells what
+    /// stands in their way.
+    fn carry_out(&mut self, changes: &[&Change], now: Timestamp) -> Result<Vec<Key>, Vec<Standing>> {
         let (mut before, mut buried, mut in_the_way) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut left = Vec::new();
         for change in changes {
             let (key, slot) = (change.key(), Slot(Arc::clone(change.record())));
             let known = self.records.get(&slot).map(|Slot(known)| Arc::clone(known));
@@ -156,14 +159,14 @@ impl Kept {
                     self.records.remove(&slot);
                     buried.insert(key, version);
                 }
-                Ruling::Leave => {}
+                Ruling::Leave => left.extend(change.is_forgotten().then_some(key)),
                 Ruling::Conflict => in_the_way.push(key),
             }
             before.push((slot, known));
         }
         if in_the_way.is_empty() {
             buried.into_iter().for_each(|(key, version)| self.removed.add(Tombstone { key, version }, now));
-            return Ok(());
+            return Ok(left);
         }
         for (slot, known) in before.iter().rev() {
             match known {

@@ -41,6 +41,12 @@ impl StoreUrl {
         }
     }
 
+    /// Whether other servers may be on the same store.
+    #[must_use]
+    pub fn may_be_shared(&self) -> bool {
+        matches!(self.0, Kind::Redis(_))
+    }
+
     /// A SQLite store in the file at `path`.
     #[must_use]
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {

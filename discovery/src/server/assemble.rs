@@ -86,6 +86,7 @@ fn settings(config: &Config) -> Settings {
         timeout: config.timeout,
         failures: config.failures,
         probation: config.probation,
+        replicas: config.store.may_be_shared(),
         start_deadline: config.start_deadline,
         brake_limit: config.brake_limit,
         max_visits: shares.visits,

@@ -18,14 +18,14 @@ pub(crate) struct Audit {
 // === impl Audit ===
 
 impl Audit {
-    /// The next records to look for: live ones, since a store drops those on probation by itself, as the store should
-    /// have them.
+    /// The next records to look for, as the store should have them: all but those which a store drops by itself when their
+    /// probation is over.
     pub(crate) fn next(&mut self, registry: &Registry, unwritten: &Unwritten) -> Vec<Arc<Record>> {
         if self.left.is_empty() {
             self.left = registry.records().iter().map(|record| record.key()).collect();
         }
         let turn = self.left.split_off(self.left.len().saturating_sub(AT_A_TIME));
         let known = turn.iter().filter(|key| !unwritten.has(key)).filter_map(|key| registry.find(key));
-        known.filter(|record| !record.is_evicted()).collect()
+        known.filter(|record| !record.expires_by_itself()).collect()
     }
 }

@@ -154,7 +154,9 @@ impl Task {
             batch.changes.iter().for_each(|change| self.troubled.written(&change.record().instance.namespace));
         }
         let now = self.clock.now();
-        for tombstone in batch.changes.iter().filter_map(Change::tombstone) {
+        // Whoever is not forgotten after all is heard of, and may not pass for removed.
+        let gone = batch.changes.iter().filter_map(Change::tombstone).filter(|gone| !done.left.contains(&gone.key));
+        for tombstone in gone {
             self.tombstones.add(tombstone, now);
         }
         self.meters.commits.inc();
@@ -171,7 +173,7 @@ impl Task {
         batch.edits.retain(holds);
         let effects = self.apply(&std::mem::take(&mut batch.edits));
         self.count_requests(&effects, &batch);
-        self.follow(&effects, true);
+        self.follow(&effects);
         batch.answer();
         self.ask_again(again)
     }

@@ -35,7 +35,7 @@ impl Task {
     /// later stays, on all of them, and the other leaves the store as well.
     fn take_in(&mut self, edits: &[Edit]) {
         let effects = self.apply(edits);
-        self.follow(&effects, true);
+        self.follow(&effects);
         let mut ghosts: Vec<Arc<Record>> = Vec::new();
         for effect in effects {
             ghosts.extend(effect.before.filter(|_| effect.after.is_none()));

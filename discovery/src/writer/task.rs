@@ -119,7 +119,7 @@ impl Task {
                 (None, None) => {}
             }
         }
-        self.follow(&effects, false);
+        self.follow(&effects);
         self.state.unwritten(self.unwritten.len());
     }
 
@@ -158,13 +158,14 @@ impl Task {
         }
     }
 
-    /// Tells the rounds whom to visit. `all`: also those whose health changed, because the rounds do not know it.
-    pub(super) fn follow(&self, effects: &[Effect], all: bool) {
+    /// Tells the rounds whom to visit, and how everybody stands. That is news to them also where they observed it themselves:
+    /// in between lies what other servers observed.
+    pub(super) fn follow(&self, effects: &[Effect]) {
         for effect in effects {
             match (&effect.before, &effect.after) {
-                (_, Some(after)) if all => self.rounds.track(after),
+                (_, Some(after)) => self.rounds.track(after),
                 (Some(before), None) => self.rounds.untrack(&before.key()),
-                _ => {}
+                (None, None) => {}
             }
         }
     }

@@ -134,6 +134,37 @@ fn late_in_a_long_probation_a_pass_reinstates_at_once() {
 }
 
 #[test]
+fn one_that_was_out_for_long_before_a_restart_is_visited_slowly_at_once() {
+    let rules = Rules { probation: Duration::from_secs(72 * 3_600), ..RULES };
+    let since = Instant::now();
+    let now = since + Duration::from_secs(3_600);
+    let mut machine = Machine::new(Health::Evicted, since, [since].into_iter());
+    for _ in 0..3 {
+        let step = machine.visited(&rules, Evidence::Proof, Hold::Nothing, now);
+        assert_eq!(step, Step { flip: None, next: Next::After(SLOW) });
+    }
+    let recent = [now, now].into_iter();
+    let mut machine = Machine::new(Health::Evicted, since, recent);
+    let mut next = |evidence| machine.visited(&rules, evidence, Hold::Nothing, now).next;
+    next(Evidence::Pass);
+    let Next::After(delay) = next(Evidence::Failure) else { panic!() };
+    assert!(delay < RULES.interval, "whoever passed once is looked at closely: {delay:?}");
+}
+
+#[test]
+fn late_in_a_long_probation_what_cannot_be_made_is_not_tried_more_often() {
+    let rules = Rules { probation: Duration::from_secs(72 * 3_600), ..RULES };
+    let mut run = Run::new(Health::Passing);
+    run.sees(Evidence::Proof);
+    run.now += Duration::from_secs(3_600);
+    let mut last = Next::Round;
+    for _ in 0..12 {
+        last = run.machine.visited(&rules, Evidence::Nothing, Hold::Nothing, run.now).next;
+    }
+    assert_eq!(last, Next::After(SLOW));
+}
+
+#[test]
 fn flapping_doubles_the_passes_that_reinstatement_needs() {
     let mut run = Run::new(Health::Passing);
     for needed in [1, 2, 4, 8, 8] {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use roundsman_health::{Class, Nudge, Observation, Settings};
-use roundsman_protocol::Check;
+use roundsman_protocol::{Check, Timestamp};
 use roundsman_registry::{Health, Record};
 use tokio::{
     net::TcpListener,
@@ -68,6 +68,25 @@ async fn stops_without_end_do_not_keep_one_that_never_calls_in() {
     sleep(Duration::from_secs(1)).await;
     advance(STOP).await;
     assert_eq!(watched.flip().await.1, Class::Ttl);
+    watched.stop().await;
+}
+
+/// Another server hears it, and says so while this one is stopped.
+#[tokio::test(start_paused = true)]
+async fn what_others_answer_while_we_are_stopped_counts() {
+    let mut watched = Watched::start(Settings { replicas: true, ..short() });
+    let here = ttl(1);
+    watched.rounds.track(&here);
+    assert!(watched.rounds.renew(&key("product-1")));
+    assert_eq!(watched.flip().await.0, Health::Suspect);
+    advance(STOP).await;
+    settle().await;
+    assert_eq!(watched.pending(), [], "the answer could not be read");
+    let at = Timestamp::from_millis(1_000_000_001);
+    let seen = |health| Arc::new(here.seen(health, "called in".into(), "other".into(), at));
+    watched.rounds.track(&seen(Health::Passing));
+    sleep(TTL).await;
+    assert_eq!(watched.pending(), []);
     watched.stop().await;
 }
 

@@ -139,7 +139,7 @@ impl Change {
         }
     }
 
-    /// What stays of the record, if it is gone afterwards.
+    /// What stays of the record, if it is gone afterwards: one that is forgotten may be left where it is.
     #[must_use]
     pub fn tombstone(&self) -> Option<Tombstone> {
         match self {
@@ -148,6 +148,12 @@ impl Change {
                 Some(Tombstone { key: record.key(), version: *version })
             }
         }
+    }
+
+    /// Whether it says that a probation is over, which somebody else may know better.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        matches!(self, Self::Forgotten { .. })
     }
 
     /// Whether the one who wrote this must hear of it when a store does not take it.

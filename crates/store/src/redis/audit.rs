@@ -1,4 +1,4 @@
-//! Which live records are no longer there, although no server removed them.
+//! Which records are no longer there, although no server removed them.
 
 use std::{
     collections::{BTreeMap, HashMap},

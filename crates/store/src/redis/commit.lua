@@ -13,7 +13,7 @@
 --       key, the version it was planned on, its version, its incarnation, the fields' values
 --       (tidy: ids alone)
 -- Answer  {"ok" or, with a generation that is new, "new"; generation; last change; "told" or, when the events could
---          not be written, "untold"} | {"lost"} | {"late"} | {"conflict", and of each record that stands in the way: id,
+--          not be written, "untold"; and the ids of those who are not forgotten after all} | {"lost"} | {"late"} | {"conflict", and of each record that stands in the way: id,
 --          version of its tombstone or 0, the fields' values, all empty when it is gone}
 
 local mode, expected, proposed, floor = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -128,7 +128,7 @@ local function rule(op, now, planned, version, at)
   return now.version and now.version > version and 'leave' or 'bury'
 end
 
-local rulings, in_the_way = {}, {}
+local rulings, in_the_way, left = {}, {}, {}
 for at = changes, #ARGV, width do
   local op, id, planned, version = ARGV[at], ARGV[at + 2], tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local now = stands(id)
@@ -137,6 +137,8 @@ for at = changes, #ARGV, width do
   if ruling == 'bury' and not now.version and (op == 'bury' or now.gone >= version) then ruling = 'remember' end
   if ruling == 'conflict' then
     in_the_way[#in_the_way + 1] = id
+  elseif ruling == 'leave' and op == 'forget' then
+    left[#left + 1] = id
   elseif ruling == 'bury' or ruling == 'remember' then
     now.version, now.gone = nil, math.max(now.gone, version)
   elseif ruling == 'all' then
@@ -292,4 +294,6 @@ local function tell()
   return true
 end
 local written = told == 0 or tell()
-return { done, generation, string.format('%.0f', last), written and 'told' or 'untold' }
+local answer = { done, generation, string.format('%.0f', last), written and 'told' or 'untold' }
+for _, id in ipairs(left) do answer[#answer + 1] = id end
+return answer

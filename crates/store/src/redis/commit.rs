@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redis::AsyncTypedCommands;
 use roundsman_protocol::{Event, Namespace};
-use roundsman_registry::Change;
+use roundsman_registry::{Change, Key};
 
 use super::{
     Shared,
@@ -13,6 +13,17 @@ use super::{
     script::{self, Answer, MAX_CHANGES, Mode, Write, Writes},
 };
 use crate::{Committed, StoreError};
+
+/// What was written to a namespace.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Where it stands now.
+    pub(super) mark: Mark,
+    /// Whether the events are part of it.
+    told: bool,
+    /// Who is not forgotten after all.
+    left: Vec<Key>,
+}
 
 /// Why a namespace was not written.
 enum Failure {
@@ -56,8 +67,9 @@ impl Shared {
                 Some(reason) => Err(Failure::Unasked(String::clone(reason))),
             };
             let error = match result {
-                Ok(told) => {
+                Ok((told, left)) => {
                     any = true;
+                    committed.left.extend(left);
                     committed.untold.extend(events.into_iter().filter(|_| !told).cloned());
                     continue;
                 }
@@ -77,27 +89,30 @@ impl Shared {
         Ok(committed)
     }
 
-    /// Writes to one namespace, and tells whether the events are part of it. The events come with the last of the changes.
+    /// Writes to one namespace, and tells whether the events are part of it and who is not forgotten after all. The events
+    /// come with the last of the changes.
     async fn commit_to(
         &self,
         namespace: &Namespace,
         changes: &[Write<'_>],
         events: &[&Event],
-    ) -> Result<bool, Failure> {
+    ) -> Result<(bool, Vec<Key>), Failure> {
         let mut parts: Vec<_> = changes.chunks(MAX_CHANGES).map(Writes::of).collect();
         match parts.last_mut() {
             Some(last) => last.events = events,
             None => parts.push(Writes { events, ..Writes::default() }),
         }
-        let mut told = true;
+        let (mut told, mut left) = (true, Vec::new());
         for part in parts {
-            told = self.write(namespace, part).await.map_err(Failure::of)?.1;
+            let written = self.write(namespace, part).await.map_err(Failure::of)?;
+            told = written.told;
+            left.extend(written.left);
         }
-        Ok(told)
+        Ok((told, left))
     }
 
-    /// Writes to one namespace in one call, and tells whether the events are part of it.
-    pub(super) async fn write(&self, namespace: &Namespace, writes: Writes<'_>) -> Result<(Mark, bool), StoreError> {
+    /// Writes to one namespace in one call.
+    pub(super) async fn write(&self, namespace: &Namespace, writes: Writes<'_>) -> Result<Written, StoreError> {
         let known = match self.mark(namespace) {
             Some(known) => known,
             None => {
@@ -106,10 +121,12 @@ impl Shared {
             }
         };
         let answer = self.call(Mode::Commit, namespace, &known, writes).await?;
-        let told = matches!(answer, Answer::Done { told: true, .. });
-        let mark = answer.mark()?;
+        let (mark, told, left) = match answer {
+            Answer::Done { mark, told, left, .. } => (mark, told, left),
+            other => (other.mark()?, true, Vec::new()),
+        };
         self.learn(namespace, &mark);
-        Ok((mark, told))
+        Ok(Written { mark, told, left })
     }
 
     /// Adds the namespace to the set of all, before anything is in it: an empty namespace there does no harm.

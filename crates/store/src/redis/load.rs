@@ -68,7 +68,7 @@ impl Shared {
 
     async fn load_namespace(&self, namespace: &Namespace) -> Result<(Records, Mark, Vec<Unreadable>), StoreError> {
         let is_new = self.mark(namespace).is_none();
-        let start = self.write(namespace, Writes::default()).await?.0;
+        let start = self.write(namespace, Writes::default()).await?.mark;
         let (mut records, expired, mut unreadable) = self.read_records(namespace).await?;
         let mark = self.catch_up(namespace, start, &mut records).await?;
         // One that was written anew meanwhile is fine now.

@@ -70,6 +70,8 @@ pub(super) enum Answer {
         created: bool,
         /// Whether the events are in the history.
         told: bool,
+        /// Who is not forgotten after all.
+        left: Vec<Key>,
     },
     /// Not done: the store lost what we know.
     Lost,
@@ -294,7 +296,9 @@ pub(super) fn read(namespace: &Namespace, answer: &[String]) -> Result<Answer, S
             };
             let mark = Mark { generation: generation.clone(), sequence };
             let told = rest.first().is_none_or(|told| told == "told");
-            Ok(Answer::Done { mark, created: done == "new", told })
+            let key = |id: &String| Some(Key { namespace: namespace.clone(), id: id.parse().ok()? });
+            let left = rest.iter().skip(1).filter_map(key).collect();
+            Ok(Answer::Done { mark, created: done == "new", told, left })
         }
         [lost] if lost == "lost" => Ok(Answer::Lost),
         [late] if late == "late" => Ok(Answer::Late),

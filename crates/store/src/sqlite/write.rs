@@ -1,6 +1,6 @@
 //! Writing a batch, in one transaction.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use roundsman_protocol::{Event, Timestamp};
 use roundsman_registry::{Asked, Change, Key, Ruling, Tombstone, Tombstones};
@@ -33,7 +33,7 @@ enum Failure {
 pub(super) fn commit(db: &mut Db, path: &Path, mut batch: Batch) -> Result<Committed, StoreError> {
     let mut committed = Committed::default();
     loop {
-        match write_with_events(db, path, &batch) {
+        match write_with_events(db, path, &batch, &mut committed.left) {
             Err(StoreError::Conflict { standings }) => {
                 for standing in standings {
                     let namespace = standing.key().namespace;
@@ -54,14 +54,17 @@ pub(super) fn commit(db: &mut Db, path: &Path, mut batch: Batch) -> Result<Commi
 }
 
 /// Writes a batch. `false`: without its events, which would have kept the changes out.
-fn write_with_events(db: &mut Db, path: &Path, batch: &Batch) -> Result<bool, StoreError> {
+fn write_with_events(db: &mut Db, path: &Path, batch: &Batch, left: &mut HashSet<Key>) -> Result<bool, StoreError> {
     let error = match write(db, batch, &batch.events) {
-        Ok(()) => return Ok(true),
+        Ok(keys) => {
+            left.extend(keys);
+            return Ok(true);
+        }
         Err(Failure::Sqlite(error)) if !batch.events.is_empty() && may_be_the_history(&error) => error,
         Err(failure) => return Err(failure.told(path)),
     };
     db.history = None;
-    write(db, batch, &[]).map_err(|failure| failure.told(path))?;
+    left.extend(write(db, batch, &[]).map_err(|failure| failure.told(path))?);
     if !std::mem::replace(&mut db.untold, true) {
         tracing::warn!(%error, "the history cannot be written; what it tells of is");
     }
@@ -113,9 +116,10 @@ fn forget_tombstones(connection: &Connection, now: Timestamp) -> rusqlite::Resul
     connection.execute(sql, [i64::try_from(Tombstones::MOST).unwrap_or(i64::MAX)]).map(drop)
 }
 
-fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
+/// Writes a batch, and tells who is not forgotten after all.
+fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<Vec<Key>, Failure> {
     if batch.changes.is_empty() && batch.removed.is_empty() && events.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let extent = if events.is_empty() { None } else { Some(db.history_extent()?) };
     let places = match &mut db.places {
@@ -123,7 +127,7 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
         none => none.insert(Places::read(&db.connection)?),
     };
     let transaction = db.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (mut plan, mut in_the_way, mut buried) = (places.plan(), Vec::new(), 0);
+    let (mut plan, mut in_the_way, mut left, mut buried) = (places.plan(), Vec::new(), Vec::new(), 0);
     if batch.refill {
         transaction.execute("DELETE FROM removed", [])?;
     }
@@ -133,7 +137,8 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
             match statements.carry_out(change, &mut plan, batch.retention)? {
                 Ruling::Conflict => in_the_way.push(change.key()),
                 Ruling::Bury(_) => buried += 1,
-                Ruling::Put(_) | Ruling::Leave => {}
+                Ruling::Leave => left.extend(change.is_forgotten().then(|| change.key())),
+                Ruling::Put(_) => {}
             }
         }
         for tombstone in &batch.removed {
@@ -159,7 +164,7 @@ fn write(db: &mut Db, batch: &Batch, events: &[Event]) -> Result<(), Failure> {
     if extent.is_some() {
         (db.history, db.untold) = (extent, false);
     }
-    Ok(())
+    Ok(left)
 }
 
 // === impl Failure ===

@@ -31,6 +31,7 @@ macro_rules! contract {
             what_is_asked_for_and_what_is_observed_leave_each_other_alone,
             what_was_removed_does_not_come_back,
             what_was_seen_of_an_earlier_life_is_left_out,
+            who_is_not_forgotten_after_all_is_told,
             namespaces_do_not_meet,
             ten_thousand_records_go_in_one_batch,
             a_store_that_was_loaded_passes_the_probe,

@@ -1,7 +1,7 @@
 //! What every store promises of those who write: nobody overwrites what is not theirs, and nothing that was removed comes back.
 //! Part of the contract suite.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use roundsman_protocol::Namespace;
 use roundsman_registry::{Change, Health, Record, Tombstone};
@@ -95,6 +95,23 @@ pub(crate) async fn what_was_removed_does_not_come_back(store: Arc<dyn Store>) {
         [Tombstone { key: b.key(), version: b.asked.version }, Tombstone { key: a.key(), version: a.asked.version }];
     store.refill(&shared(std::slice::from_ref(&anew)), &buried).await.unwrap();
     assert_holds(loaded(&store).await, &[&anew]);
+}
+
+pub(crate) async fn who_is_not_forgotten_after_all_is_told(store: Arc<dyn Store>) {
+    store.load().await.unwrap();
+    let all = [record("product", 1), record("product", 2), record_in(&"shop".parse().unwrap(), "product", 3)];
+    let out = all.clone().map(|record| flipped(&record, Health::Evicted, "503", now()));
+    store.commit(&all.each_ref().map(put), &[]).await.unwrap();
+    store.commit(&out.each_ref().map(saw), &[]).await.unwrap();
+    // Another server saw the first one well, and was asked for something about the second one.
+    let [well, wished, _] = &out;
+    store.commit(&[saw(&flipped(well, Health::Passing, "200", now()))], &[]).await.unwrap();
+    store.commit(&[asked(&drained(wished), wished)], &[]).await.unwrap();
+    let committed = store.commit(&out.each_ref().map(forgotten), &[]).await.unwrap();
+    assert_eq!(committed.left, HashSet::from([well.key(), wished.key()]));
+    assert_eq!(loaded(&store).await.len(), 2);
+    let committed = store.commit(&[forgotten(&out[2]), saw(&out[2])], &[]).await.unwrap();
+    assert_eq!(committed.left, HashSet::new(), "it is gone, and nothing is left to be told of it");
 }
 
 pub(crate) async fn what_was_seen_of_an_earlier_life_is_left_out(store: Arc<dyn Store>) {

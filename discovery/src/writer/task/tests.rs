@@ -85,6 +85,34 @@ fn saw(record: &Record, health: Health) -> Observation {
     Observation::Health { key, incarnation, health, class: Class::Refused, reason: format!("{health:?}").into(), at }
 }
 
+fn forget(record: &Record) -> Observation {
+    let reason = "probation is over".into();
+    Observation::Forget { key: record.key(), incarnation: record.asked.incarnation, reason }
+}
+
+/// Writes what was observed.
+async fn write(task: &mut Task) {
+    let writing = task.begin(&mut Vec::new());
+    settle(task, writing).await;
+}
+
+/// Reads the store again, as after a gap in what is heard of others.
+async fn reload(task: &mut Task) {
+    let snapshot = task.store.load().await.unwrap();
+    task.take_over(snapshot, &roundsman_store::Aside::default(), oneshot::channel().0);
+    write(task).await;
+}
+
+/// One that was evicted at one server, as both know.
+async fn with_one_evicted(one: &mut Task, other: &mut Task) -> Arc<Record> {
+    let live = with_one(one).await;
+    one.observe([saw(&live, Health::Evicted)].into_iter());
+    write(one).await;
+    let evicted = one.registry.find(&key("db-1")).unwrap();
+    other.adopt(Standing::There(Arc::clone(&evicted)), false);
+    evicted
+}
+
 /// Carries out operations until there is none left.
 async fn settle(task: &mut Task, mut operation: Option<Operation>) {
     while let Some(running) = operation.take() {
@@ -198,6 +226,65 @@ async fn two_servers_that_register_others_at_one_address_keep_one_of_them() {
         settle(task, writing).await;
     }
     assert!(!store.load().await.unwrap().records.is_empty(), "both were acknowledged, both are gone");
+}
+
+/// It registered at another server just before its probation ended here.
+#[tokio::test]
+async fn whoever_registered_elsewhere_in_time_is_not_taken_for_removed() {
+    let store = memory() as Arc<dyn Durable>;
+    let (mut one, mut other) = (task(&store, "one"), task(&store, "other"));
+    let evicted = with_one_evicted(&mut one, &mut other).await;
+    ask(&mut one, register(registration("db-1", 1)).0).await;
+    let again = one.registry.find(&key("db-1")).unwrap();
+    // Its clock is a little ahead, or it could not reach the store for a while.
+    other.registry.saw_version(again.asked.version + 10);
+    other.observe([forget(&evicted)].into_iter());
+    write(&mut other).await;
+    assert_eq!(store.load().await.unwrap().records.len(), 1, "the store leaves it alone");
+    other.adopt(Standing::There(again), false);
+    assert!(other.registry.find(&key("db-1")).is_some(), "it is heard of, and there");
+    reload(&mut other).await;
+    assert_eq!(store.load().await.unwrap().records.len(), 1, "nobody removed it");
+}
+
+/// The same where it is heard of before the store has answered.
+#[tokio::test]
+async fn whoever_was_seen_well_elsewhere_in_time_is_not_taken_for_removed() {
+    let store = memory() as Arc<dyn Durable>;
+    let (mut one, mut other) = (task(&store, "one"), task(&store, "other"));
+    let evicted = with_one_evicted(&mut one, &mut other).await;
+    one.observe([saw(&evicted, Health::Passing)].into_iter());
+    write(&mut one).await;
+    other.observe([forget(&evicted)].into_iter());
+    let writing = other.begin(&mut Vec::new());
+    other.adopt(Standing::There(one.registry.find(&key("db-1")).unwrap()), false);
+    settle(&mut other, writing).await;
+    // The next that is heard of it is the same life with the same version.
+    one.observe([saw(&evicted, Health::Suspect)].into_iter());
+    let suspect = one.registry.find(&key("db-1")).unwrap();
+    other.adopt(Standing::There(suspect), false);
+    let here = other.registry.find(&key("db-1")).map(|record| record.observed.health);
+    assert_eq!(here, Some(Health::Suspect), "what another server sees is taken in");
+    reload(&mut other).await;
+    assert_eq!(store.load().await.unwrap().records.len(), 1, "nobody removed it");
+}
+
+/// The store dropped it at the end of its probation, as Redis does by itself.
+#[tokio::test]
+async fn one_that_registers_with_the_batch_that_forgets_it_is_there() {
+    let store = memory() as Arc<dyn Durable>;
+    let mut task = task(&store, "a");
+    let live = with_one(&mut task).await;
+    task.observe([saw(&live, Health::Evicted)].into_iter());
+    write(&mut task).await;
+    task.store = memory() as Arc<dyn Durable>;
+    task.observe([forget(&live)].into_iter());
+    let (request, answer) = register(registration("db-1", 1));
+    ask(&mut task, request).await;
+    assert!(answer.await.unwrap().is_ok());
+    assert!(task.registry.find(&key("db-1")).is_some(), "it was acknowledged");
+    reload(&mut task).await;
+    assert_eq!(task.store.load().await.unwrap().records.len(), 1);
 }
 
 /// Instances that register with both servers: the other one is always faster.
