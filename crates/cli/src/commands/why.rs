@@ -106,7 +106,7 @@ fn next(instance: &Instance) -> Option<String> {
     let (id, name) = (&instance.id, &instance.name);
     match instance.status {
         InstanceStatus::Starting => Some("It is handed out as soon as a visit passes.".to_owned()),
-        InstanceStatus::Suspect => Some("It is still handed out. The next visit decides.".to_owned()),
+        InstanceStatus::Suspect => Some("It is still handed out. What is heard of it next decides.".to_owned()),
         InstanceStatus::Evicted if instance.reason.starts_with("blocked until ") => {
             Some(format!("Nobody may register under this id until then. `roundsman deregister {id} --block 0s` ends that."))
         }

@@ -45,9 +45,9 @@ fn flip(from: Option<InstanceStatus>, to: Option<InstanceStatus>, reason: &str) 
             format!("A visit passed: {reason}. It was handed out from then on.")
         }
         (Some(InstanceStatus::Passing), Some(InstanceStatus::Suspect)) => {
-            format!("A visit failed: {reason}. It was still handed out.")
+            format!("It was suspected: {reason}. It was still handed out.")
         }
-        (Some(InstanceStatus::Suspect), Some(InstanceStatus::Passing)) => format!("A visit passed again: {reason}."),
+        (Some(InstanceStatus::Suspect), Some(InstanceStatus::Passing)) => format!("It was found well again: {reason}."),
         (Some(from), Some(to)) if from != to => format!("It was {to} and no longer {from}: {reason}."),
         (_, Some(to)) => format!("It was {to}: {reason}."),
         (Some(from), None) => format!("It was no longer {from}: {reason}."),
