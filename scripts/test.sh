@@ -112,6 +112,7 @@ check "a soak of two minutes" soak
 check "a new service" ./scripts/test-new-service.sh
 check "the crates to publish" packages
 check "a crate with its own reqwest" ./scripts/test-outside.sh
+check "the guide of the client" ./scripts/test-guide.sh
 check "the demo" ./scripts/demo.sh --once
 check "earlier releases" ./scripts/test-releases.sh
 

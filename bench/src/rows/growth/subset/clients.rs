@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use roundsman_protocol::{InstanceId, Query, ServiceName, Subset, Update, rpc::Wait};
+use roundsman_protocol::{InstanceId, Known, Query, ServiceName, Subset, Update, rpc::Wait};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{Loads, SERVICE};
@@ -129,11 +129,18 @@ async fn follow(
     number: usize,
     updates: mpsc::Sender<(usize, Update)>,
 ) -> Result<()> {
-    let mut cursor = None;
+    let (mut cursor, mut has) = (None, BTreeSet::new());
     loop {
-        let watch = connection.client.watch(rpc::within(WAIT * 2), query.clone(), cursor, Wait(WAIT), None, None);
+        // Each question says what it has: the servers chose, and may choose anew.
+        let known = Some(Known::Ids(has.iter().cloned().collect()));
+        let watch = connection.client.watch(rpc::within(WAIT * 2), query.clone(), cursor, Wait(WAIT), known, None);
         let update = rpc::answer("watching a subset", watch.await)?;
         cursor = Some(update.cursor);
+        if update.snapshot {
+            has.clear();
+        }
+        has.retain(|id| update.removed.iter().all(|removed| removed.id != *id));
+        has.extend(update.instances.iter().map(|instance| instance.id.clone()));
         if !update.is_unchanged() && updates.send((number, update)).await.is_err() {
             return Ok(());
         }
