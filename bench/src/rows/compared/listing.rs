@@ -12,8 +12,6 @@ use crate::{
     plan::Plan,
     population,
     report::Row,
-    rows::{duration, ratio},
-    series::micros,
     server::{Setup, Store},
     wire::Wire,
 };
@@ -28,24 +26,17 @@ pub(super) async fn measure(plan: &Plan, program: Option<&Path>) -> Result<Vec<R
     let server = Setup::new(Store::Memory).release(program).start().await?;
     fill(server.rpc, INSTANCES, 0).await?;
     let (service, time) = (population::service(0)?.to_string(), plan.under_attack);
-    let alone = steady::lookups(server.rpc, &service, time).await?;
+    let alone = steady::alone(server.rpc, &service, time).await?;
     let mut listers = JoinSet::new();
     for _ in 0..LISTERS {
         listers.spawn(isolated::run(Core::Any, move || list_without_pause(server.rpc)));
     }
-    let beside = steady::lookups(server.rpc, &service, time).await?;
+    let beside = steady::alone(server.rpc, &service, time).await?;
     listers.abort_all();
     // They notice when the server is gone.
     server.stop().await?;
-    let times = ratio(micros(beside.p99()), micros(alone.p99()));
-    let measured = format!(
-        "p99 {}, longest {}; without them p99 {}: {times:.1} ×",
-        duration(beside.p99()),
-        duration(beside.max()),
-        duration(alone.p99())
-    );
     let what = format!("lookups beside {LISTERS} clients that list {INSTANCES} instances as JSON without pause");
-    Ok(vec![Row::figure(what, measured).goal("p99 ≤ 3 × without them", Some(times <= 3.0))])
+    Ok(beside.rows(&alone, &what).into())
 }
 
 /// Registers so many instances that nobody visits, ten of each service, with so many bytes of metadata.
