@@ -45,7 +45,7 @@ cat >"$CRATE/src/main.rs" <<'RUST'
 use std::{convert::Infallible, error::Error, future::Pending, time::Duration};
 
 use axum::Router;
-use roundsman::{Address, Discovery, Health, NewInstance, Registration, Resolver};
+use roundsman::{Address, Discovery, Health, NewInstance, Query, Registration, Resolver};
 
 fn main() {}
 
@@ -71,6 +71,7 @@ async fn call(_: &Address) -> Result<String, CallError> {
     Err(CallError)
 }
 
+#[derive(Clone)]
 struct Pool;
 
 impl Pool {
