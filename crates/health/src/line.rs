@@ -10,7 +10,10 @@ use std::{
 
 use roundsman_protocol::CheckKind;
 use roundsman_registry::{Health, Record};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 /// No renewal counts any more.
 const EXPIRED: u64 = u64::MAX;
@@ -100,8 +103,8 @@ impl Line {
     }
 
     /// Waits for a nudge; one that came earlier is remembered. Cancel safe.
-    pub(crate) async fn nudged(&self) {
-        self.nudge.notified().await;
+    pub(crate) fn nudged(&self) -> Notified<'_> {
+        self.nudge.notified()
     }
 
     /// The instance called in. `false`: too late. For one that is remembered for a time of its own it never is.

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -89,11 +90,12 @@ impl Probe {
         }
     }
 
-    /// Waits until the instance closes the kept connection; for ever when there is none. Cancel safe.
-    pub(crate) async fn closed(&mut self) {
+    /// Ready when the instance closes the kept connection; never when there is none. A future would take room for itself in
+    /// every visitor.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Http(probe) => probe.closed().await,
-            Self::Https(_) | Self::Tcp(_) => std::future::pending().await,
+            Self::Http(probe) => probe.poll_closed(cx),
+            Self::Https(_) | Self::Tcp(_) => Poll::Pending,
         }
     }
 

@@ -1,6 +1,11 @@
 //! One visitor per instance: a thin shell that waits, visits and reports. What it means is decided by the machine.
 
-use std::{pin::pin, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use roundsman_protocol::{Address, Check, CheckKind};
 use roundsman_registry::{Health, Key, Record};
@@ -130,41 +135,43 @@ impl Visitor {
         let mut usual = if self.unvisited.is_some() { Wake::Due } else { Wake::New };
         loop {
             let wake = self.wait(due).await.max(std::mem::replace(&mut usual, Wake::Due));
-            let Some((mut finding, mut took)) = self.visit(wake).await else { return };
-            for pause in DYING {
-                if wake < Wake::Nudged || !self.may_be_dying(&finding) {
-                    break;
-                }
-                sleep(pause).await;
-                let Some(again) = self.visit(wake).await else { return };
-                (finding, took) = again;
+            let Some(next) = self.look(wake).await else { return };
+            due = next;
+        }
+    }
+
+    /// Visits, and tells what came of it. Returns when the next visit is due; `None` when the rounds are over.
+    async fn look(&mut self, wake: Wake) -> Option<Instant> {
+        let mut seen = self.visit(wake).await?;
+        if wake >= Wake::Nudged && self.may_be_dying(&seen.0) {
+            // Boxed, so that only those who die take the room for it.
+            seen = Box::pin(self.visit_dying(seen, wake)).await?;
+        }
+        let (now, (finding, took)) = (Instant::now(), seen);
+        if wake == Wake::Closed && finding.class == Some(Class::Passed) {
+            self.habit.closed_harmlessly(now);
+            if !self.habit.keeps(now) {
+                self.probe.let_go();
             }
-            let now = Instant::now();
-            if wake == Wake::Closed && finding.class == Some(Class::Passed) {
-                self.habit.closed_harmlessly(now);
-                if !self.habit.keeps(now) {
-                    self.probe.let_go();
-                }
+        }
+        let step = self.judge(&finding, now);
+        self.report(step, &finding, took).await.ok()?;
+        Some(now + self.until(step.next, finding.class, now))
+    }
+
+    /// The time until the next visit.
+    fn until(&self, next: Next, class: Option<Class>, now: Instant) -> Duration {
+        match next {
+            Next::Round => self.until_round(),
+            // What kept this visit from being made kept many: together they would only do it again.
+            Next::After(delay) if class.is_none() => delay + APART.min(self.interval).mul_f64(fastrand::f64()),
+            // Many are evicted together, in an outage; they must not be visited together for days.
+            Next::After(delay) if delay >= SLOW && self.machine.health() == Health::Evicted => {
+                self.place.until_round(self.shared.epoch, delay, now)
             }
-            let step = self.judge(&finding, now);
-            if self.report(step, &finding, took).await.is_err() {
-                return;
-            }
-            due = now
-                + match step.next {
-                    Next::Round => self.until_round(),
-                    // What kept this visit from being made kept many: together they would only do it again.
-                    Next::After(delay) if finding.class.is_none() => {
-                        delay + APART.min(self.interval).mul_f64(fastrand::f64())
-                    }
-                    // Many are evicted together, in an outage; they must not be visited together for days.
-                    Next::After(delay) if delay >= SLOW && self.machine.health() == Health::Evicted => {
-                        self.place.until_round(self.shared.epoch, delay, now)
-                    }
-                    Next::After(delay) => delay,
-                    // It was to be forgotten, and is still there.
-                    Next::Forget => Duration::ZERO,
-                };
+            Next::After(delay) => delay,
+            // It was to be forgotten, and is still there.
+            Next::Forget => Duration::ZERO,
         }
     }
 
@@ -182,6 +189,18 @@ impl Visitor {
         }
     }
 
+    /// Visits again for as long as it may be dying, a few times. `None` when the rounds are over.
+    async fn visit_dying(&mut self, mut seen: (Finding, Duration), wake: Wake) -> Option<(Finding, Duration)> {
+        for pause in DYING {
+            sleep(pause).await;
+            seen = self.visit(wake).await?;
+            if !self.may_be_dying(&seen.0) {
+                break;
+            }
+        }
+        Some(seen)
+    }
+
     /// Waits until the next visit is due, or until something hurries it.
     async fn wait(&mut self, due: Instant) -> Wake {
         let (mut due, mut wake) = (due, Wake::Due);
@@ -189,7 +208,7 @@ impl Visitor {
             tokio::select! {
                 () = sleep_until(due) => break,
                 () = self.seat.line.nudged() => wake = wake.max(Wake::Nudged),
-                () = self.probe.closed() => wake = Wake::Closed,
+                () = poll_fn(|cx| self.probe.poll_closed(cx)) => wake = Wake::Closed,
             }
             let now = Instant::now();
             due = due.min(self.allowance.earliest(now));

@@ -18,7 +18,7 @@ const DROPPED_AT_ONCE: usize = 64;
 /// All namespaces.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    tables: Shards<Namespace, Table>,
+    tables: Shards<Namespace, Arc<Table>>,
     /// Those that became empty and are still there.
     empty: Mutex<BTreeSet<Namespace>>,
     /// How many have an instance.

@@ -32,9 +32,11 @@ pub(crate) trait Member: Clone {
 
 /// Members by key, none twice.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct Roster<T: Member> {
-    tally: Tally,
+    /// First, so that it lies together with what is in front of the roster: all that a lookup needs of a small one.
     root: Node<T>,
+    tally: Tally,
 }
 
 /// What is to be in a place from now on.
@@ -71,12 +73,28 @@ impl<T: Member> Roster<T> {
         while let Some(only) = node.only() {
             node = only;
         }
-        Self { tally, root: node }
+        Self { root: node, tally }
     }
 
     /// The sums over all members.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// How many members are handed out.
+    pub(crate) fn available(&self) -> u32 {
+        match &self.root {
+            Node::Leaf(leaf) => leaf.available(),
+            Node::Branch(_) => self.tally.available(),
+        }
+    }
+
+    /// Whether all that are handed out weigh the same.
+    pub(crate) fn is_even(&self) -> bool {
+        match &self.root {
+            Node::Leaf(leaf) => leaf.is_even(),
+            Node::Branch(_) => self.tally.is_even(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -153,7 +171,7 @@ impl<T: Member> Roster<T> {
 
 impl<T: Member> Default for Roster<T> {
     fn default() -> Self {
-        Self { tally: Tally::default(), root: Node::Leaf(Leaf::default()) }
+        Self { root: Node::Leaf(Leaf::default()), tally: Tally::default() }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A map that readers look into without waiting, and that one writer changes in small pieces.
 //!
 //! Its buckets are replaced whole, and hold few entries each. Their number doubles as the map grows; it does not shrink,
-//! since what grew once will grow again.
+//! since what grew once will grow again. Values lie in the buckets themselves: each pointer that a lookup follows leads to
+//! memory that is not in the cache. So a value is cloned now and then, by the writer, and readers may still look at the
+//! one before.
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
@@ -12,9 +14,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use smallvec::SmallVec;
 
-/// How many entries a bucket has on average before the buckets are doubled.
-const LOAD: usize = 4;
+/// How many entries a bucket has on average before the buckets are doubled. So many it holds without another pointer.
+const LOAD: usize = 2;
 
 /// A map for many readers and one writer at a time.
 #[derive(Debug)]
@@ -24,20 +27,21 @@ pub(crate) struct Shards<K, V> {
     len: AtomicUsize,
 }
 
-type Bucket<K, V> = ArcSwapOption<Vec<Entry<K, V>>>;
+type Bucket<K, V> = ArcSwapOption<Entries<K, V>>;
+type Entries<K, V> = SmallVec<[Entry<K, V>; LOAD]>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<K, V> {
     hash: u64,
     key: K,
-    value: Arc<V>,
+    value: V,
 }
 
 // === impl Shards ===
 
-impl<K: Hash + Eq + Clone, V> Shards<K, V> {
+impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
     /// Calls `f` with a value, without cloning it.
-    pub(crate) fn with<T>(&self, key: &K, f: impl FnOnce(&Arc<V>) -> T) -> Option<T> {
+    pub(crate) fn with<T>(&self, key: &K, f: impl FnOnce(&V) -> T) -> Option<T> {
         let hash = self.hasher.hash_one(key);
         let buckets = self.buckets.load();
         let bucket = buckets.get(place(hash, buckets.len()))?.load();
@@ -45,8 +49,8 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
         Some(f(&entry.value))
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
-        self.with(key, Arc::clone)
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        self.with(key, V::clone)
     }
 
     /// How many entries there are.
@@ -55,18 +59,18 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
     }
 
     /// All entries, in no order. What is changed meanwhile may be among them or not.
-    pub(crate) fn entries(&self) -> Vec<(K, Arc<V>)> {
+    pub(crate) fn entries(&self) -> Vec<(K, V)> {
         let mut all = Vec::with_capacity(self.len());
         for bucket in &**self.buckets.load() {
             let bucket = bucket.load();
             let entries = bucket.iter().flat_map(|entries| entries.iter());
-            all.extend(entries.map(|entry| (entry.key.clone(), Arc::clone(&entry.value))));
+            all.extend(entries.map(|entry| (entry.key.clone(), entry.value.clone())));
         }
         all
     }
 
     /// Puts a value in. Only the writer may call this.
-    pub(crate) fn insert(&self, key: K, value: Arc<V>) {
+    pub(crate) fn insert(&self, key: K, value: V) {
         let hash = self.hasher.hash_one(&key);
         let replaced = self.replace(hash, &key, Some(Entry { hash, key: key.clone(), value }));
         if !replaced && self.len.fetch_add(1, Ordering::Relaxed) + 1 > self.buckets.load().len() * LOAD {
@@ -87,7 +91,7 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
         let Some(bucket) = buckets.get(place(hash, buckets.len())) else { return false };
         let before = bucket.load();
         let known = before.as_ref().map_or(&[][..], |entries| entries.as_slice());
-        let mut entries: Vec<_> = Vec::with_capacity(known.len() + usize::from(entry.is_some()));
+        let mut entries = Entries::with_capacity(known.len() + usize::from(entry.is_some()));
         entries.extend(known.iter().filter(|known| known.hash != hash || known.key != *key).cloned());
         let replaced = entries.len() < known.len();
         entries.extend(entry);
@@ -97,8 +101,8 @@ impl<K: Hash + Eq + Clone, V> Shards<K, V> {
 
     fn grow(&self) {
         let buckets = self.buckets.load();
-        let mut grown: Vec<Vec<Entry<K, V>>> = Vec::new();
-        grown.resize_with(buckets.len() * 2, Vec::new);
+        let mut grown: Vec<Entries<K, V>> = Vec::new();
+        grown.resize_with(buckets.len() * 2, Entries::new);
         for bucket in &**buckets {
             for entry in bucket.load().iter().flat_map(|entries| entries.iter()) {
                 let place = place(entry.hash, grown.len());
@@ -126,14 +130,6 @@ impl<K, V> Default for Shards<K, V> {
     }
 }
 
-// === impl Entry ===
-
-impl<K: Clone, V> Clone for Entry<K, V> {
-    fn clone(&self) -> Self {
-        Self { hash: self.hash, key: self.key.clone(), value: Arc::clone(&self.value) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -149,7 +145,7 @@ mod tests {
             for (key, value) in steps {
                 match value {
                     Some(value) => {
-                        shards.insert(key, Arc::new(value));
+                        shards.insert(key, value);
                         model.insert(key, value);
                     }
                     None => {
@@ -157,10 +153,10 @@ mod tests {
                         model.remove(&key);
                     }
                 }
-                prop_assert_eq!(shards.get(&key).map(|value| *value), model.get(&key).copied());
+                prop_assert_eq!(shards.get(&key), model.get(&key).copied());
                 prop_assert_eq!(shards.len(), model.len());
             }
-            let all: HashMap<u32, u32> = shards.entries().into_iter().map(|(key, value)| (key, *value)).collect();
+            let all: HashMap<u32, u32> = shards.entries().into_iter().collect();
             prop_assert_eq!(all, model);
         }
     }
@@ -168,10 +164,10 @@ mod tests {
     #[test]
     fn buckets_stay_short() {
         let shards = Shards::default();
-        (0..10_000).for_each(|n: u32| shards.insert(n, Arc::new(n)));
+        (0..10_000).for_each(|n: u32| shards.insert(n, n));
         let buckets = shards.buckets.load();
         let longest = buckets.iter().filter_map(|bucket| bucket.load().as_ref().map(|entries| entries.len())).max();
         assert!(longest.unwrap() < 40, "a change copies one of them");
-        assert!((0..10_000).all(|n| shards.get(&n).as_deref() == Some(&n)));
+        assert!((0..10_000).all(|n| shards.get(&n) == Some(n)));
     }
 }

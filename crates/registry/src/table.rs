@@ -78,7 +78,7 @@ impl Table {
 
     /// Calls `f` with a service's cell, without cloning it: lookups come through here.
     pub(crate) fn with_cell<T>(&self, service: &ServiceName, f: impl FnOnce(&Cell) -> T) -> Option<T> {
-        self.cells.with(service, |cell| f(cell))
+        self.cells.with(service, f)
     }
 
     /// All services as they are now, by name.
@@ -217,7 +217,7 @@ impl Table {
                 Some(view) => {
                     let shown = self.cells.with(&key, |cell| cell.show(Arc::clone(&view)));
                     if shown.is_none() {
-                        self.cells.insert(key, Arc::new(Cell::new(view)));
+                        self.cells.insert(key, Cell::new(view));
                     }
                 }
                 None => {

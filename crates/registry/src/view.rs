@@ -19,10 +19,11 @@ use crate::{
 
 /// One service at one moment. Immutable.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct View {
-    pub(crate) name: ServiceName,
-    /// All records, those on probation included, by id.
+    /// All records, those on probation included, by id. First, for lookups.
     pub(crate) records: Roster<Arc<Record>>,
+    pub(crate) name: ServiceName,
     /// The namespace's revision when it last changed.
     pub(crate) revision: u64,
     /// The sums that digests need, of a large service and once somebody asked.
@@ -55,17 +56,16 @@ impl View {
     /// Who has this turn: in rotation when all weigh the same, otherwise each as often as its weight says,
     /// spread over the turns and not in blocks.
     pub(crate) fn pick(&self, turn: u64) -> Option<&Arc<Record>> {
-        let tally = self.records.tally();
-        let count = tally.available();
+        let count = self.records.available();
         if count == 0 {
             return None;
         }
-        if tally.is_even() {
+        if self.records.is_even() {
             return self.records.nth(u32::try_from(turn % u64::from(count)).ok()?);
         }
         // Multiples of the golden ratio modulo 1 never cluster: after any number of turns each share is met.
         let fraction = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let point = (u128::from(fraction) * u128::from(tally.weights())) >> 64;
+        let point = (u128::from(fraction) * u128::from(self.records.tally().weights())) >> 64;
         self.records.at(u64::try_from(point).ok()?)
     }
 
@@ -136,6 +136,13 @@ impl Cell {
 
     pub(crate) fn show(&self, view: Arc<View>) {
         self.view.store(view);
+    }
+}
+
+impl Clone for Cell {
+    /// Where the service is found from now on. Only the writer may clone it: it is the one who shows the next view.
+    fn clone(&self) -> Self {
+        Self { view: ArcSwap::new(self.view.load_full()), turn: AtomicU64::new(self.turn.load(Ordering::Relaxed)) }
     }
 }
 

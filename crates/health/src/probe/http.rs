@@ -1,6 +1,12 @@
 //! The `http` check: our own HTTP/1.1 client, which keeps one connection per instance and nothing else between visits.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use roundsman_protocol::{Address, Host, check::Expect};
 use tokio::{net::TcpStream, time::timeout_at};
@@ -55,10 +61,10 @@ impl HttpProbe {
         }
     }
 
-    pub(crate) async fn closed(&mut self) {
-        let Some(kept) = &self.kept else { return std::future::pending().await };
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(kept) = &self.kept else { return Poll::Pending };
         loop {
-            let ready = kept.stream.readable().await;
+            let ready = ready!(kept.stream.poll_read_ready(cx));
             match ready.and_then(|()| kept.stream.try_read(&mut [0])) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The end, an error, or something that nobody asked for: of no further use.
@@ -66,6 +72,7 @@ impl HttpProbe {
             }
         }
         self.kept = None;
+        Poll::Ready(())
     }
 
     pub(crate) fn let_go(&mut self) {

@@ -1,6 +1,8 @@
 //! The leaves of a roster: members side by side, and who of them is handed out.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
+
+use smallvec::SmallVec;
 
 use super::{Member, Node, Put, branch::Child};
 use crate::tally::Tally;
@@ -8,15 +10,26 @@ use crate::tally::Tally;
 /// The most members of a leaf, at most as many as the mask has bits. A change touches each member of a leaf, and in a
 /// large roster none of them is in the cache: the fewer, the better.
 pub(super) const MOST: usize = 16;
+/// So many lie in the leaf itself. Most services are that small, and a lookup in them has one place less to go to.
+const FEW: usize = 3;
 
 /// Members in order of their keys.
 pub(super) struct Leaf<T> {
-    pub(super) members: Arc<[T]>,
+    pub(super) members: Slots<T>,
     /// Those handed out, by their place.
     handed: u32,
     /// The running sums of their weights; none when all weigh the same.
     sums: Option<Arc<Vec<u32>>>,
 }
+
+/// The members of a leaf.
+pub(super) enum Slots<T> {
+    Few(SmallVec<[T; FEW]>),
+    /// Shared by all copies of the leaf.
+    Many(Arc<[T]>),
+}
+
+// === impl Leaf ===
 
 impl<T: Member> Leaf<T> {
     /// A leaf of so many members that they fit.
@@ -27,18 +40,28 @@ impl<T: Member> Leaf<T> {
             handed |= u32::from(member.share().is_some()) << place;
         }
         let sums = sums(&members, &tally);
-        (tally, Self { members: members.into(), handed, sums })
+        (tally, Self { members: members.into_iter().collect(), handed, sums })
     }
 
     pub(super) fn get(&self, key: &T::Key) -> Option<&T> {
         self.members.get(self.find(key).ok()?)
     }
 
+    /// How many are handed out.
+    pub(super) fn available(&self) -> u32 {
+        self.handed.count_ones()
+    }
+
+    /// Whether all of those weigh the same.
+    pub(super) fn is_even(&self) -> bool {
+        self.sums.is_none()
+    }
+
     /// One of those handed out, counted from 0.
     pub(super) fn nth(&self, place: u32) -> Option<&T> {
         let place = usize::try_from(place).ok()?;
         // Mostly all are handed out.
-        if usize::try_from(self.handed.count_ones()).ok()? == self.members.len() {
+        if usize::try_from(self.available()).ok()? == self.members.len() {
             return self.members.get(place);
         }
         let mut left = self.handed;
@@ -83,7 +106,7 @@ impl<T: Member> Leaf<T> {
     /// would cost more than all the rest.
     fn replaced(&self, mut tally: Tally, place: usize, member: &T) -> Child<T> {
         let members = self.members.iter().enumerate();
-        let members: Arc<[T]> =
+        let members: Slots<T> =
             members.map(|(n, known)| if n == place { member.clone() } else { known.clone() }).collect();
         if let Some(before) = self.members.get(place) {
             tally.sub(&before.tally());
@@ -126,14 +149,47 @@ fn sums<T: Member>(members: &[T], tally: &Tally) -> Option<Arc<Vec<u32>>> {
     Some(Arc::new(sums.collect()))
 }
 
-impl<T> Clone for Leaf<T> {
+impl<T: Clone> Clone for Leaf<T> {
     fn clone(&self) -> Self {
-        Self { members: Arc::clone(&self.members), handed: self.handed, sums: self.sums.clone() }
+        Self { members: self.members.clone(), handed: self.handed, sums: self.sums.clone() }
     }
 }
 
 impl<T> Default for Leaf<T> {
     fn default() -> Self {
-        Self { members: Arc::default(), handed: 0, sums: None }
+        Self { members: Slots::Few(SmallVec::new()), handed: 0, sums: None }
+    }
+}
+
+// === impl Slots ===
+
+impl<T> Deref for Slots<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Few(members) => members,
+            Self::Many(members) => members,
+        }
+    }
+}
+
+impl<T> FromIterator<T> for Slots<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(members: I) -> Self {
+        let members = members.into_iter();
+        if members.size_hint().1.is_some_and(|most| most <= FEW) {
+            Self::Few(members.collect())
+        } else {
+            Self::Many(members.collect())
+        }
+    }
+}
+
+impl<T: Clone> Clone for Slots<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Few(members) => Self::Few(members.clone()),
+            Self::Many(members) => Self::Many(Arc::clone(members)),
+        }
     }
 }

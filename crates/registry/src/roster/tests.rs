@@ -76,6 +76,7 @@ fn agree(roster: &Roster<Arc<Record>>, model: &Model) {
     assert_eq!(tally.bytes(), model.values().map(|record| record.bytes()).sum::<usize>());
     let handed: Vec<_> = model.values().filter(|record| record.share().is_some()).collect();
     assert_eq!(tally.is_even(), handed.windows(2).all(|pair| pair[0].share() == pair[1].share()));
+    assert_eq!((roster.available(), roster.is_even()), (tally.available(), tally.is_even()));
     for (n, record) in handed.iter().enumerate() {
         assert!(Arc::ptr_eq(roster.nth(u32::try_from(n).unwrap()).unwrap(), record));
     }
@@ -153,7 +154,7 @@ fn a_change_leaves_nearly_all_of_it_shared() {
         let (mut nodes, mut leaves) = (vec![roster.root.clone()], Vec::new());
         while let Some(node) = nodes.pop() {
             match node {
-                Node::Leaf(leaf) => leaves.push(Arc::as_ptr(&leaf.members).cast::<()>()),
+                Node::Leaf(leaf) => leaves.push(leaf.members.as_ptr().cast::<()>()),
                 Node::Branch(children) => nodes.extend(children.iter().map(|child| child.node.clone())),
             }
         }

@@ -1,8 +1,14 @@
 //! Very many namespaces, services and instances: what is counted stays right, and nothing looks at all of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
-use roundsman_protocol::{DiscoveryError, Instance, Namespace, Query, Registration, Scope, Timestamp};
+use roundsman_protocol::{Check, DiscoveryError, Instance, Namespace, Query, Registration, Scope, Timestamp};
 use roundsman_registry::{Edit, Health, Key, Limits, Record, Registry};
 
 fn record(space: &str, service: &str, n: u32) -> Record {
@@ -103,4 +109,44 @@ fn a_large_service_is_loaded_at_once_and_takes_batches_of_thousands() {
     let bytes: usize = registry.records().iter().map(|record| record.bytes()).sum();
     assert_eq!(bytes, registry.bytes());
     assert!(registry.records().iter().all(|record| Instance::fingerprint(&record.instance) == record.fingerprint));
+}
+
+/// Services that come and go move the others about.
+#[test]
+fn a_lookup_never_finds_what_was_replaced_before_it_began() {
+    const STEPS: u64 = 4_000;
+    let registry = Registry::new(1);
+    let (space, service) = ("default".parse().unwrap(), "a".parse().unwrap());
+    let at_version = |version: u64| {
+        let registration = Registration {
+            check: Check::none(),
+            ..Registration::new("a".parse().unwrap(), "10.0.0.1:1".parse().unwrap())
+        };
+        let key = Key { namespace: "default".parse().unwrap(), id: "a".parse().unwrap() };
+        Record::registered(&key, &registration, version, Timestamp::default())
+    };
+    adopt(&registry, at_version(1));
+    let (shown, done) = (AtomicU64::new(1), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let least = shown.load(Ordering::Acquire);
+                    let found = registry.get(&space, &service).unwrap().asked.version;
+                    assert!(found >= least, "{found}, when {least} was shown already");
+                }
+            });
+        }
+        for version in 2..STEPS {
+            let other = record("default", &format!("s{version}"), u32::try_from(version).unwrap());
+            adopt(&registry, other.clone());
+            adopt(&registry, at_version(version));
+            shown.store(version, Ordering::Release);
+            if version % 3 == 0 {
+                remove(&registry, &other);
+            }
+        }
+        done.store(true, Ordering::Release);
+    });
+    assert_eq!(registry.get(&space, &service).unwrap().asked.version, STEPS - 1);
 }

@@ -7,8 +7,8 @@ use roundsman_registry::{Health, Key, Record};
 use roundsman_store::{Position, Store, StoreError};
 
 use crate::records::{
-    RETENTION, again, asked, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw,
-    shared,
+    RETENTION, again, asked, assert_holds, commit_all, eventually, flipped, loaded, now, put, record, record_in,
+    remove, saw, shared,
 };
 pub(crate) use crate::{lasting::*, owners::*};
 
@@ -207,14 +207,7 @@ pub(crate) async fn namespaces_do_not_meet(store: Arc<dyn Store>) {
 pub(crate) async fn ten_thousand_records_go_in_one_batch(store: Arc<dyn Store>) {
     store.load().await.unwrap();
     let all: Vec<_> = (1..=10_000).map(|n| record("product", n)).collect();
-    let batch: Vec<_> = all.iter().map(put).collect();
-    // Redis has a second for a part of it, which on a busy machine may not be enough. Nothing is written twice.
-    let mut tries = 0;
-    while let Err(error) = store.commit(&batch, &[]).await {
-        tries += 1;
-        assert!(matches!(error, StoreError::Unavailable { .. }) && tries < 120, "{error}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+    commit_all(&store, &all).await;
     let found = loaded(&store).await;
     assert_eq!(found.iter().map(Record::key).collect::<HashSet<_>>().len(), 10_000);
     assert_holds(found, &all.iter().collect::<Vec<_>>());

@@ -120,3 +120,26 @@ pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Commits many records.
+pub(crate) async fn commit_all(store: &Arc<dyn Store>, records: &[Record]) {
+    let batch: Vec<_> = records.iter().map(put).collect();
+    patiently(async || store.commit(&batch, &[]).await.map(drop)).await;
+}
+
+/// Fills a store that lost everything with many records.
+pub(crate) async fn refill_all(store: &Arc<dyn Store>, records: &[Record]) {
+    let records = shared(records);
+    patiently(async || store.refill(&records, &[]).await.map(drop)).await;
+}
+
+/// Redis has a second for a part of what is written, and with much of it that may not be enough on a busy machine. Nothing
+/// is written twice.
+async fn patiently(mut attempt: impl AsyncFnMut() -> Result<(), StoreError>) {
+    let mut tries = 0;
+    while let Err(error) = attempt().await {
+        tries += 1;
+        assert!(matches!(error, StoreError::Unavailable { .. }) && tries < 120, "{error}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

@@ -8,7 +8,10 @@ use roundsman_registry::{Health, Record, Tombstone};
 use roundsman_store::{Foreign, Position, Standing, Store, StoreError};
 
 use crate::{
-    records::{asked, assert_holds, eventually, flipped, loaded, now, put, record, record_in, remove, saw, shared},
+    records::{
+        asked, assert_holds, commit_all, eventually, flipped, loaded, now, put, record, record_in, refill_all, remove,
+        saw, shared,
+    },
     redis_server::RedisServer,
 };
 
@@ -150,10 +153,7 @@ async fn two_servers_that_refill_at_the_same_time_agree() {
     one.commit(&[put(&all[0])], &[]).await.unwrap();
     two.load().await.unwrap();
     redis.flush().await;
-    let (first, second) = (shared(&all[..2_000]), shared(&all[1_000..]));
-    let (a, b) = futures::join!(one.refill(&first, &[]), two.refill(&second, &[]));
-    a.unwrap();
-    b.unwrap();
+    futures::join!(refill_all(&one, &all[..2_000]), refill_all(&two, &all[1_000..]));
     for store in [&one, &two] {
         store.probe().await.unwrap();
         assert_holds(loaded(store).await, &all.iter().collect::<Vec<_>>());
@@ -179,7 +179,7 @@ async fn loading_while_others_commit_misses_nothing() {
     let redis = RedisServer::start().await;
     let (one, two) = (redis.store(), redis.store());
     let all: Vec<_> = (1..=4_000).map(|n| record("product", n)).collect();
-    one.commit(&all.iter().take(2_000).map(put).collect::<Vec<_>>(), &[]).await.unwrap();
+    commit_all(&one, &all[..2_000]).await;
     let committing = async {
         for batch in all[2_000..].chunks(20) {
             one.commit(&batch.iter().map(put).collect::<Vec<_>>(), &[]).await.unwrap();

@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     io,
     ops::Range,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
     time::Duration,
@@ -16,7 +16,7 @@ use std::{
 use roundsman_protocol::{Codec, Dialect, Namespace};
 use socket2::SockRef;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
@@ -249,26 +249,34 @@ impl Wire {
     }
 
     fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Event, End>> {
-        loop {
-            let Poll::Ready(readable) = self.stream.poll_read_ready(cx) else {
+        let read = self.stream.poll_read_ready(cx).map_ok(drop);
+        let read = match read {
+            Poll::Ready(Ok(())) => self.poll_fill(cx),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        match read {
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(Event::Ended)),
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(Event::Read)),
+            // A reset: the client was killed or the network cut.
+            Poll::Ready(Err(_)) => Poll::Ready(Err(End::Closed("broken"))),
+            Poll::Pending => {
                 if self.inbox.is_empty() {
                     // Whoever waits needs no buffer.
                     self.inbox = Vec::new();
                 }
-                return Poll::Pending;
-            };
-            readable.map_err(|_| End::Closed("broken"))?;
-            if self.inbox.capacity() - self.inbox.len() < HEADER {
-                self.inbox.reserve_exact(READ);
-            }
-            match self.stream.try_read_buf(&mut self.inbox) {
-                Ok(0) => return Poll::Ready(Ok(Event::Ended)),
-                Ok(_) => return Poll::Ready(Ok(Event::Read)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // A reset: the client was killed or the network cut.
-                Err(_) => return Poll::Ready(Err(End::Closed("broken"))),
+                Poll::Pending
             }
         }
+    }
+
+    /// Reads as much as there is and as fits. Not `try_read_buf`: this one knows that a socket that gave less than was
+    /// asked for is empty, and need not be asked again.
+    fn poll_fill(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<usize>> {
+        if self.inbox.capacity() - self.inbox.len() < HEADER {
+            self.inbox.reserve_exact(READ);
+        }
+        pin!(self.stream.read_buf(&mut self.inbox)).poll(cx)
     }
 
     /// Ready when the client has made no progress for too long.
