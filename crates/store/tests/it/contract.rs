@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use roundsman_protocol::{Namespace, Registration, Timestamp, limits};
 use roundsman_registry::{Health, Key, Record};
-use roundsman_store::{Position, Store, StoreError};
+use roundsman_store::{Position, Store};
 
 use crate::records::{
     RETENTION, again, asked, assert_holds, commit_all, eventually, flipped, loaded, now, put, record, record_in,
