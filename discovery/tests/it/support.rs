@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// For whatever must happen but may take its time on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(300);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) fn config(store: &str) -> Config {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -249,8 +249,7 @@ impl Wire {
     }
 
     fn poll_read(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<Event, End>> {
-        let read = self.stream.poll_read_ready(cx).map_ok(drop);
-        let read = match read {
+        let read = match self.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => self.poll_fill(cx),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
